@@ -1,0 +1,8 @@
+//! What MultiNodes speaks on the wire.
+
+pub mod codec;
+pub mod lanes;
+mod names;
+pub mod wire;
+
+pub use names::{MAX_SWARM_NAME, NameError, SwarmName};

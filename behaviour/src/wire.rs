@@ -1,0 +1,12 @@
+//! Every type that crosses the wire. `PROTOCOL.md` beside this crate describes the same in words and CDDL.
+//!
+//! Frames are CBOR arrays that begin with their kind; records and sync messages are CBOR maps. A reader ignores array
+//! elements and map keys it does not know, so that later versions may add some.
+
+mod frame;
+mod record;
+mod sync;
+
+pub use frame::{Call, ErrorCode, ErrorFrame, Frame, FrameError, MAX_NAME, Options, Tell};
+pub use record::{ApplicationRecord, Beat, Gossip, Record, Version};
+pub use sync::{SyncRequest, SyncResponse};

@@ -1,0 +1,436 @@
+//! The frames of a lane.
+
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, IgnoredAny, SeqAccess, Visitor},
+    ser::SerializeTuple,
+};
+
+/// The longest name of an application or an action, in bytes.
+pub const MAX_NAME: usize = 256;
+
+/// The longest trace context taken from a peer, in bytes. A W3C `traceparent` has 55.
+const MAX_TRACE: usize = 512;
+
+/// The longest error text taken from a peer, in bytes.
+const MAX_ERROR_TEXT: usize = 64 * 1024;
+
+/// One frame of a lane, borrowing what it can from the buffer it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Frame<'a> {
+    /// Asks an application to run an action and to answer.
+    Call(Call<'a>),
+    /// Hands a message to an application; answered by `Accepted` or `Error` unless it is a cast.
+    Tell(Tell<'a>),
+    /// The result of call `id`.
+    Reply {
+        /// The caller's number for the call.
+        id: u64,
+        /// The result, encoded by the application.
+        payload: &'a [u8],
+    },
+    /// Tell `id` is in the application's queue.
+    Accepted {
+        /// The caller's number for the tell.
+        id: u64,
+    },
+    /// Call or tell `id` failed.
+    Error(ErrorFrame<'a>),
+    /// The caller has lost interest in `id`.
+    Cancel {
+        /// The caller's number for the call.
+        id: u64,
+    },
+    /// The sender takes nothing new on this lane; what is running is still answered.
+    Goodbye,
+}
+
+/// Asks an application to run an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// The caller's number for this call, unique among its open ones on this connection.
+    pub id: u64,
+    /// The application's name.
+    pub application: &'a str,
+    /// The action's name.
+    pub action: &'a str,
+    /// What is left of the caller's deadline, in milliseconds.
+    pub deadline_ms: u64,
+    /// The caller's options.
+    pub options: Options,
+    /// The caller's trace context (W3C `traceparent`), if it has one.
+    pub trace: Option<&'a str>,
+    /// The arguments, a CBOR array.
+    pub payload: &'a [u8],
+}
+
+/// Hands a message to an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tell<'a> {
+    /// The sender's number for this tell.
+    pub id: u64,
+    /// The application's name.
+    pub application: &'a str,
+    /// What is left of the sender's deadline, in milliseconds.
+    pub deadline_ms: u64,
+    /// The sender's options.
+    pub options: Options,
+    /// The sender's trace context (W3C `traceparent`), if it has one.
+    pub trace: Option<&'a str>,
+    /// The message, any CBOR value.
+    pub payload: &'a [u8],
+}
+
+/// Says that a call or a tell failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorFrame<'a> {
+    /// The caller's number for what failed.
+    pub id: u64,
+    /// What kind of failure.
+    pub code: ErrorCode,
+    /// The application's own code, for [`ErrorCode::Failed`]; else empty.
+    pub name: &'a str,
+    /// What happened, for people.
+    pub message: &'a str,
+    /// The application's own data about it, CBOR; empty if there is none.
+    pub data: &'a [u8],
+}
+
+/// The caller's options, a set of bits. Unknown bits are kept and ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options(pub u64);
+
+impl Options {
+    /// Running it twice does no harm.
+    pub const IDEMPOTENT: Self = Self(1);
+    /// A tell that nobody waits for: it is answered by nothing.
+    pub const CAST: Self = Self(2);
+
+    /// Whether all bits of `other` are set.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for Options {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Why a call or a tell failed on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The application ran and says that it failed.
+    Failed,
+    /// No such application is hosted there.
+    NoSuchApplication,
+    /// The application has no such action, or takes no tells.
+    NoSuchAction,
+    /// The arguments or the message could not be decoded.
+    BadArguments,
+    /// The application has all the work that it takes.
+    Busy,
+    /// The node is stopping and takes nothing new.
+    Draining,
+    /// The deadline had passed before it was started.
+    Expired,
+    /// The application panicked.
+    Panicked,
+    /// The result is larger than the largest message.
+    TooLarge,
+    /// The caller is not allowed to.
+    Forbidden,
+    /// The deadline passed while it ran, and it was stopped.
+    TimedOut,
+    /// A code of a later version.
+    Other(u64),
+}
+
+impl ErrorCode {
+    /// Whether the action surely did not run.
+    #[must_use]
+    pub fn surely_did_not_run(self) -> bool {
+        match self {
+            Self::NoSuchApplication
+            | Self::NoSuchAction
+            | Self::BadArguments
+            | Self::Busy
+            | Self::Draining
+            | Self::Expired
+            | Self::Forbidden => true,
+            Self::Failed | Self::Panicked | Self::TooLarge | Self::TimedOut | Self::Other(_) => false,
+        }
+    }
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Failed => 0,
+            Self::NoSuchApplication => 1,
+            Self::NoSuchAction => 2,
+            Self::BadArguments => 3,
+            Self::Busy => 4,
+            Self::Draining => 5,
+            Self::Expired => 6,
+            Self::Panicked => 7,
+            Self::TooLarge => 8,
+            Self::Forbidden => 9,
+            Self::TimedOut => 10,
+            Self::Other(number) => number,
+        }
+    }
+}
+
+impl From<u64> for ErrorCode {
+    fn from(number: u64) -> Self {
+        match number {
+            0 => Self::Failed,
+            1 => Self::NoSuchApplication,
+            2 => Self::NoSuchAction,
+            3 => Self::BadArguments,
+            4 => Self::Busy,
+            5 => Self::Draining,
+            6 => Self::Expired,
+            7 => Self::Panicked,
+            8 => Self::TooLarge,
+            9 => Self::Forbidden,
+            10 => Self::TimedOut,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl<'a> Frame<'a> {
+    /// Reads one frame (without its length prefix). Never panics, allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no frame, an unknown kind, a name or a text over its limit.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
+        let frame: Self = serde_cbor::from_slice(bytes)?;
+        frame.check()?;
+        Ok(frame)
+    }
+
+    /// Appends the frame with its length prefix (four bytes, big-endian, not counting themselves) to `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// When the frame is longer than a length prefix can say; `buffer` is then as it was.
+    pub fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
+        self.check()?;
+        let start = buffer.len();
+        buffer.extend_from_slice(&[0; 4]);
+        let written = serde_cbor::to_writer(&mut *buffer, self).map_err(FrameError::from);
+        let length = written.and_then(|()| {
+            u32::try_from(buffer.len() - start - 4)
+                .map_err(|_| FrameError::TooLong { what: "frame", limit: u32::MAX as usize })
+        });
+        match length {
+            Ok(length) => {
+                buffer[start..start + 4].copy_from_slice(&length.to_be_bytes());
+                Ok(())
+            }
+            Err(error) => {
+                buffer.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), FrameError> {
+        match self {
+            Self::Call(call) => {
+                within("application name", call.application.len(), MAX_NAME)?;
+                within("action name", call.action.len(), MAX_NAME)?;
+                within("trace context", call.trace.map_or(0, str::len), MAX_TRACE)
+            }
+            Self::Tell(tell) => {
+                within("application name", tell.application.len(), MAX_NAME)?;
+                within("trace context", tell.trace.map_or(0, str::len), MAX_TRACE)
+            }
+            Self::Error(error) => {
+                within("error code", error.name.len(), MAX_NAME)?;
+                within("error text", error.message.len(), MAX_ERROR_TEXT)
+            }
+            Self::Reply { .. } | Self::Accepted { .. } | Self::Cancel { .. } | Self::Goodbye => Ok(()),
+        }
+    }
+}
+
+/// Gives the part of `frame` that `payload` borrows from it, without copying.
+#[must_use]
+pub(crate) fn share(frame: &Bytes, payload: &[u8]) -> Bytes {
+    if payload.is_empty() { Bytes::new() } else { frame.slice_ref(payload) }
+}
+
+impl Serialize for Frame<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Call(call) => {
+                let mut frame = serializer.serialize_tuple(8)?;
+                frame.serialize_element(&Kind::Call.number())?;
+                frame.serialize_element(&call.id)?;
+                frame.serialize_element(call.application)?;
+                frame.serialize_element(call.action)?;
+                frame.serialize_element(&call.deadline_ms)?;
+                frame.serialize_element(&call.options.0)?;
+                frame.serialize_element(&call.trace)?;
+                frame.serialize_element(serde_bytes::Bytes::new(call.payload))?;
+                frame.end()
+            }
+            Self::Tell(tell) => {
+                let mut frame = serializer.serialize_tuple(7)?;
+                frame.serialize_element(&Kind::Tell.number())?;
+                frame.serialize_element(&tell.id)?;
+                frame.serialize_element(tell.application)?;
+                frame.serialize_element(&tell.deadline_ms)?;
+                frame.serialize_element(&tell.options.0)?;
+                frame.serialize_element(&tell.trace)?;
+                frame.serialize_element(serde_bytes::Bytes::new(tell.payload))?;
+                frame.end()
+            }
+            Self::Reply { id, payload } => {
+                let mut frame = serializer.serialize_tuple(3)?;
+                frame.serialize_element(&Kind::Reply.number())?;
+                frame.serialize_element(id)?;
+                frame.serialize_element(serde_bytes::Bytes::new(payload))?;
+                frame.end()
+            }
+            Self::Accepted { id } => (Kind::Accepted.number(), id).serialize(serializer),
+            Self::Error(error) => {
+                let mut frame = serializer.serialize_tuple(6)?;
+                frame.serialize_element(&Kind::Error.number())?;
+                frame.serialize_element(&error.id)?;
+                frame.serialize_element(&error.code.number())?;
+                frame.serialize_element(error.name)?;
+                frame.serialize_element(error.message)?;
+                frame.serialize_element(serde_bytes::Bytes::new(error.data))?;
+                frame.end()
+            }
+            Self::Cancel { id } => (Kind::Cancel.number(), id).serialize(serializer),
+            Self::Goodbye => (Kind::Goodbye.number(),).serialize(serializer),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FrameVisitor)
+    }
+}
+
+struct FrameVisitor;
+
+impl<'de> Visitor<'de> for FrameVisitor {
+    type Value = Frame<'de>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a frame: an array that begins with its kind")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Frame<'de>, A::Error> {
+        let kind: u64 = next(&mut elements, 0)?;
+        let kind = Kind::try_from(kind)
+            .map_err(|()| de::Error::invalid_value(de::Unexpected::Unsigned(kind), &"a known frame kind"))?;
+        let frame = match kind {
+            Kind::Call => Frame::Call(Call {
+                id: next(&mut elements, 1)?,
+                application: next(&mut elements, 2)?,
+                action: next(&mut elements, 3)?,
+                deadline_ms: next(&mut elements, 4)?,
+                options: Options(next(&mut elements, 5)?),
+                trace: next(&mut elements, 6)?,
+                payload: next::<&serde_bytes::Bytes, _>(&mut elements, 7)?,
+            }),
+            Kind::Tell => Frame::Tell(Tell {
+                id: next(&mut elements, 1)?,
+                application: next(&mut elements, 2)?,
+                deadline_ms: next(&mut elements, 3)?,
+                options: Options(next(&mut elements, 4)?),
+                trace: next(&mut elements, 5)?,
+                payload: next::<&serde_bytes::Bytes, _>(&mut elements, 6)?,
+            }),
+            Kind::Reply => {
+                Frame::Reply { id: next(&mut elements, 1)?, payload: next::<&serde_bytes::Bytes, _>(&mut elements, 2)? }
+            }
+            Kind::Accepted => Frame::Accepted { id: next(&mut elements, 1)? },
+            Kind::Error => Frame::Error(ErrorFrame {
+                id: next(&mut elements, 1)?,
+                code: ErrorCode::from(next::<u64, _>(&mut elements, 2)?),
+                name: next(&mut elements, 3)?,
+                message: next(&mut elements, 4)?,
+                data: next::<&serde_bytes::Bytes, _>(&mut elements, 5)?,
+            }),
+            Kind::Cancel => Frame::Cancel { id: next(&mut elements, 1)? },
+            Kind::Goodbye => Frame::Goodbye,
+        };
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(frame)
+    }
+}
+
+fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(elements: &mut A, index: usize) -> Result<T, A::Error> {
+    elements.next_element()?.ok_or_else(|| de::Error::invalid_length(index, &"a longer frame"))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Call,
+    Tell,
+    Reply,
+    Accepted,
+    Error,
+    Cancel,
+    Goodbye,
+}
+
+impl Kind {
+    fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl TryFrom<u64> for Kind {
+    type Error = ();
+
+    fn try_from(number: u64) -> Result<Self, ()> {
+        Ok(match number {
+            0 => Self::Call,
+            1 => Self::Tell,
+            2 => Self::Reply,
+            3 => Self::Accepted,
+            4 => Self::Error,
+            5 => Self::Cancel,
+            6 => Self::Goodbye,
+            _ => return Err(()),
+        })
+    }
+}
+
+fn within(what: &'static str, size: usize, limit: usize) -> Result<(), FrameError> {
+    if size > limit { Err(FrameError::TooLong { what, limit }) } else { Ok(()) }
+}
+
+/// Bytes that are no frame, or a frame that cannot be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A part is over its limit.
+    #[error("the {what} is longer than {limit} bytes")]
+    TooLong {
+        /// Which part.
+        what: &'static str,
+        /// Its limit, in bytes.
+        limit: usize,
+    },
+    /// Not CBOR, or CBOR of another shape.
+    #[error("not a frame: {0}")]
+    Malformed(#[from] serde_cbor::Error),
+}

@@ -1,0 +1,222 @@
+//! What is known of nodes, applications and hosts: the types that readers of the directory see.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use libp2p::{Multiaddr, PeerId};
+use serde::Serialize;
+use serde_json::Value;
+
+/// One node of the swarm, as its own signed record describes it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct NodeInfo {
+    /// Its name: a claim. Two nodes may hold the same one, see [`conflict`](Self::conflict).
+    pub name: String,
+    /// Its peer id: proven by the key that signed the record.
+    #[serde(serialize_with = "as_text")]
+    pub peer_id: PeerId,
+    /// When this life of the node began, in milliseconds since 1970.
+    pub incarnation: u64,
+    /// Grows with each change of the record within an incarnation.
+    pub revision: u64,
+    /// The version of the software that runs there.
+    #[serde(rename = "version")]
+    pub software: String,
+    /// Where it can be dialled, without its peer id.
+    pub addresses: Vec<Multiaddr>,
+    /// What it hosts, in order of the names.
+    pub applications: Vec<ApplicationInfo>,
+    /// Labels given to it by whoever runs it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Calls running there when it last gave a sign of life.
+    pub load: u32,
+    /// It is this very node.
+    pub local: bool,
+    /// Another live node holds the same name, so the name alone does not address it.
+    pub conflict: bool,
+}
+
+/// One application that a node hosts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ApplicationInfo {
+    /// Its name.
+    pub name: String,
+    /// Its version, if it has one.
+    pub version: Option<String>,
+    /// Whatever its author wants others to know; `null` if nothing.
+    pub description: Value,
+    /// The actions that can be called.
+    pub actions: Vec<String>,
+    /// How many calls it works on at once, if it says so.
+    pub slots: Option<u32>,
+}
+
+/// One node that hosts a given application.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Host {
+    /// The node.
+    #[serde(skip)]
+    pub info: Arc<NodeInfo>,
+    /// The node's name.
+    pub node: String,
+    /// The node's peer id.
+    #[serde(serialize_with = "as_text")]
+    pub peer_id: PeerId,
+    /// The application's description on this node; `null` if it has none.
+    pub description: Value,
+    /// The application's version on this node.
+    pub version: Option<String>,
+    /// The actions that can be called.
+    pub actions: Vec<String>,
+    /// How many calls it works on at once, if it says so.
+    pub slots: Option<u32>,
+    /// Calls running on the node when it last gave a sign of life.
+    pub load: u32,
+    /// It is this very node.
+    pub local: bool,
+}
+
+impl Host {
+    /// The host of `application` on `info`'s node.
+    pub(crate) fn new(info: &Arc<NodeInfo>, application: &ApplicationInfo) -> Self {
+        Self {
+            info: info.clone(),
+            node: info.name.clone(),
+            peer_id: info.peer_id,
+            description: application.description.clone(),
+            version: application.version.clone(),
+            actions: application.actions.clone(),
+            slots: application.slots,
+            load: info.load,
+            local: info.local,
+        }
+    }
+}
+
+/// What a node knows of itself and of the others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its peer id.
+    #[serde(serialize_with = "as_text")]
+    pub peer_id: PeerId,
+    /// The name of its swarm.
+    pub swarm: String,
+    /// The version of the software.
+    pub version: String,
+    /// Where it listens.
+    pub addresses: Vec<Multiaddr>,
+    /// What it hosts.
+    pub applications: Vec<ApplicationInfo>,
+    /// The names of the other nodes it knows.
+    pub nodes: Vec<String>,
+}
+
+/// A change in the swarm, as one node sees it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A node is there that was not.
+    Joined(Arc<NodeInfo>),
+    /// A node has changed what it says of itself, for example its applications.
+    Updated(Arc<NodeInfo>),
+    /// A node is gone.
+    Left {
+        /// As it was known.
+        node: Arc<NodeInfo>,
+        /// How it went.
+        reason: LeftReason,
+    },
+    /// Several live nodes claim one name: messages to that name are refused until one is left.
+    NameConflict {
+        /// The name.
+        name: String,
+        /// Who claims it.
+        peer_ids: Vec<PeerId>,
+    },
+    /// A way of finding others does not work; said once, with what to do.
+    Degraded {
+        /// What does not work, and the remedy.
+        reason: String,
+    },
+    /// The network part failed and was started again with the same identity.
+    NetworkRestarted {
+        /// What had happened.
+        reason: String,
+    },
+    /// This reader was too slow: so many events were dropped for it.
+    Missed(u64),
+}
+
+/// How a node went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LeftReason {
+    /// It stopped and said goodbye.
+    Stopped,
+    /// It cannot be reached any more.
+    Lost,
+}
+
+/// How far this node has come in finding others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// Peers of this swarm that are connected.
+    pub connected: usize,
+    /// The directory has been levelled with at least one of them.
+    pub synced: bool,
+    /// Every source was asked and had its time, and no dial or first sync is under way: what is not known by now is
+    /// probably not there.
+    pub settled: bool,
+}
+
+/// The directory as readers see it: replaced as a whole after each change, so reading takes no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// All live nodes in order of name and peer id, this one included unless it is passive.
+    pub(crate) nodes: Vec<Arc<NodeInfo>>,
+    /// The same by peer id.
+    pub(crate) by_peer: HashMap<PeerId, Arc<NodeInfo>>,
+    /// The same by name; more than one entry is a conflict.
+    pub(crate) by_name: HashMap<String, Vec<Arc<NodeInfo>>>,
+    /// The hosts of each application.
+    pub(crate) by_application: HashMap<String, Arc<[Arc<Host>]>>,
+}
+
+impl Snapshot {
+    /// Builds the indices over `nodes`.
+    pub(crate) fn new(mut nodes: Vec<Arc<NodeInfo>>) -> Self {
+        nodes.sort_by(|one, other| (&one.name, one.peer_id).cmp(&(&other.name, other.peer_id)));
+        let mut by_name: HashMap<String, Vec<Arc<NodeInfo>>> = HashMap::new();
+        let mut by_application: HashMap<String, Vec<Arc<Host>>> = HashMap::new();
+        for node in &nodes {
+            by_name.entry(node.name.clone()).or_default().push(node.clone());
+            for application in &node.applications {
+                by_application
+                    .entry(application.name.clone())
+                    .or_default()
+                    .push(Arc::new(Host::new(node, application)));
+            }
+        }
+        Self {
+            by_peer: nodes.iter().map(|node| (node.peer_id, node.clone())).collect(),
+            by_application: by_application.into_iter().map(|(name, hosts)| (name, hosts.into())).collect(),
+            by_name,
+            nodes,
+        }
+    }
+}
+
+pub(crate) fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(peer_id)
+}

@@ -1,0 +1,4 @@
+//! MultiNodes (skeleton).
+#![allow(dead_code, unused_imports)]
+mod core;
+mod description;
