@@ -14,7 +14,7 @@ pub mod sync;
 pub mod transport;
 pub mod wire;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use libp2p::{Swarm, identity::Keypair, swarm};
 
@@ -45,17 +45,33 @@ pub struct Config {
 ///
 /// The key cannot be used for encryption.
 pub fn build(config: &Config) -> Result<Swarm<Behaviour>, BuildError> {
+    build_with_executor(config, tokio_executor)
+}
+
+/// The same with an executor of one's own for the tasks of connections, for example one that notices panics.
+///
+/// # Errors
+///
+/// As those of [`build`].
+pub fn build_with_executor(
+    config: &Config,
+    executor: impl swarm::Executor + Send + 'static,
+) -> Result<Swarm<Behaviour>, BuildError> {
     let transport = transport::new(&config.keypair)?;
     let behaviour = Behaviour::new(config)?;
     let peer_id = config.keypair.public().to_peer_id();
-    Ok(Swarm::new(transport, behaviour, peer_id, swarm_config()))
+    Ok(Swarm::new(transport, behaviour, peer_id, swarm_config(executor)))
 }
 
 /// The connection manager of the driver decides which idle connections are closed, not a timer in each of them.
 const IDLE: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-fn swarm_config() -> swarm::Config {
-    swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE)
+fn tokio_executor(task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    tokio::spawn(task);
+}
+
+fn swarm_config(executor: impl swarm::Executor + Send + 'static) -> swarm::Config {
+    swarm::Config::with_executor(executor).with_idle_connection_timeout(IDLE)
 }
 
 /// A swarm that cannot be built.

@@ -253,6 +253,14 @@ impl Join {
         self.peer_id
     }
 
+    /// The address, if there is no name to resolve.
+    pub(crate) fn literal(&self) -> Option<Multiaddr> {
+        match &self.target {
+            Target::Address(address) => Some(address.clone()),
+            Target::Name { .. } => None,
+        }
+    }
+
     /// The addresses to dial, names resolved by the system's resolver.
     pub(crate) async fn resolve(&self) -> io::Result<Vec<Multiaddr>> {
         let (host, port, family, rest) = match &self.target {

@@ -5,3 +5,4 @@ mod core;
 mod description;
 mod directory;
 mod rendezvous;
+mod driver;
