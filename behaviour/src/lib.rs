@@ -2,6 +2,7 @@
 
 mod behaviour;
 pub mod codec;
+pub mod corked;
 pub mod gossip;
 pub mod identity;
 pub mod kademlia;
@@ -9,6 +10,7 @@ pub mod lanes;
 pub mod limits;
 pub mod local;
 mod names;
+pub mod read_ahead;
 pub mod record;
 pub mod sync;
 pub mod transport;
