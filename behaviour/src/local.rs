@@ -45,7 +45,7 @@ const QUERY_INTERVAL: Duration = Duration::from_secs(60);
 /// Two lost answers in a row are not yet a lost node.
 const TTL: Duration = Duration::from_secs(3 * 60);
 
-/// When no address is known after this time (a node on loopback only, or one without IPv6), listening is still worth it.
+/// When no address is known after this time (a node that listens on loopback only), finding others is still worth it.
 const LATEST_START: Duration = Duration::from_secs(1);
 
 /// Port 5353 may become free, and a network may come up.
@@ -111,12 +111,14 @@ impl Behaviour {
         }
     }
 
-    /// Starts what can be started: with an address of its family, or `anyway`.
-    fn start(&mut self, anyway: bool) {
+    /// Starts what has an address of its family. With `retry` also what has failed before, and if there are no addresses
+    /// at all, everything.
+    fn start(&mut self, retry: bool) {
+        let blind = retry && self.listening.iter().all(|(_, address)| Family::reachable(address).is_none());
         for index in 0..self.sources.len() {
             let source = &self.sources[index];
             let address = self.listening.iter().find_map(|(_, address)| source.family.reachable_ip(address));
-            if source.running.is_some() || (source.failed && !anyway) || (address.is_none() && !anyway) {
+            if source.running.is_some() || (source.failed && !retry) || (address.is_none() && !blind) {
                 continue;
             }
             let family = source.family;
@@ -197,7 +199,7 @@ impl Behaviour {
         let mut found = Vec::new();
         for (peer_id, address) in list {
             let address = without_peer_id(address);
-            if Family::of(&address).is_none_or(|family| family.reachable_ip(&address).is_none()) {
+            if Family::reachable(&address).is_none() {
                 continue;
             }
             if self.found.len() >= MAX_PEERS && !self.found.contains_key(&peer_id) {

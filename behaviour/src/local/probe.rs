@@ -22,13 +22,9 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// The family of an address, if it begins with an IP address.
-    pub(super) fn of(address: &Multiaddr) -> Option<Self> {
-        match address.iter().next()? {
-            Protocol::Ip4(_) => Some(Self::V4),
-            Protocol::Ip6(_) => Some(Self::V6),
-            _ => None,
-        }
+    /// The IP address, if it means something to other hosts.
+    pub(super) fn reachable(address: &Multiaddr) -> Option<IpAddr> {
+        Self::V4.reachable_ip(address).or_else(|| Self::V6.reachable_ip(address))
     }
 
     /// The IP address, if it is of this family and means something to other hosts. Link-local IPv6 addresses do not:
