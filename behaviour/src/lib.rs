@@ -1,6 +1,7 @@
 //! What MultiNodes speaks on the wire.
 
 pub mod codec;
+pub mod lane;
 pub mod lanes;
 mod names;
 pub mod wire;
