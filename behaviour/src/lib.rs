@@ -67,6 +67,7 @@ pub mod corked;
 pub mod gossip;
 pub mod identity;
 pub mod kademlia;
+pub mod lane;
 pub mod lanes;
 pub mod limits;
 pub mod local;
