@@ -55,7 +55,7 @@
 //! 3. [`record`]: what a node says of itself, signed.
 //! 4. [`gossip`] and [`sync`]: how that reaches the others.
 //! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
-//! 6. [`lanes`]: the streams on which calls travel. [`transport`] and [`corked`]: how fast.
+//! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
 //!
 //! Whatever a peer sends is parsed within a limit and without a panic; a limit is a constant beside its reason.
 
