@@ -51,7 +51,7 @@ impl Behaviour {
             gossip: gossip::new(&config.swarm)?,
             sync: sync::new(&config.swarm),
             local: local.into(),
-            lanes: lanes::Behaviour::new(config.swarm.lane_protocol()),
+            lanes: lanes::Behaviour::new(config.swarm.lane_protocol(), config.keypair.public().to_peer_id()),
         })
     }
 }
