@@ -12,8 +12,9 @@ use std::{
 use arc_swap::ArcSwap;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use multinodes_behaviour::{
-    MAX_RECORD, SwarmName, codec,
+    RecordError, SignedRecord, SwarmName,
     lanes::LaneStream,
+    record::MAX_ADDRESSES,
     wire::{ApplicationRecord, Record},
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -32,8 +33,8 @@ pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// Commands that may wait for the driver: lanes being opened, mostly.
 pub(crate) const COMMANDS: usize = 1024;
 
-/// What the signature around a record takes, and the addresses that it may get later.
-const ENVELOPE: usize = 4 * 1024;
+/// Room that a record keeps for each address that the node may get later, in bytes.
+const TYPICAL_ADDRESS: usize = 64;
 
 /// Everything that was asked of the builder, checked and complete.
 #[derive(Debug, Clone)]
@@ -137,22 +138,21 @@ impl Core {
         }
     }
 
-    /// Whether the node's record with these applications is one that others take; if not, its size and the limit.
-    pub(crate) fn record_fits(&self, applications: &[ApplicationRecord]) -> Result<(), (usize, usize)> {
+    /// Whether the node's record with these applications is one that others take, whatever addresses it gets.
+    pub(crate) fn announceable(&self, applications: &[ApplicationRecord]) -> Result<(), RecordError> {
+        let longest = serde_bytes::ByteBuf::from(vec![0; TYPICAL_ADDRESS]);
         let record = Record {
             name: self.settings.name.clone(),
             incarnation: u64::MAX,
             revision: u64::MAX,
             software: env!("CARGO_PKG_VERSION").to_owned(),
-            addresses: Vec::new(),
+            addresses: vec![longest; MAX_ADDRESSES],
             host: None,
             applications: applications.to_vec(),
             labels: Default::default(),
             left: false,
         };
-        let size = codec::encode(&record).map_or(usize::MAX, |bytes| bytes.len());
-        let limit = MAX_RECORD - ENVELOPE;
-        if size > limit { Err((size, limit)) } else { Ok(()) }
+        SignedRecord::sign(&self.keypair, &self.settings.swarm, record).map(drop)
     }
 
     /// What this node knows of itself and of the others.

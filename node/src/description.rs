@@ -6,6 +6,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
+use multinodes_behaviour::wire::ApplicationRecord;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -54,6 +55,13 @@ pub struct ApplicationInfo {
     pub actions: Vec<String>,
     /// How many calls it works on at once, if it says so.
     pub slots: Option<u32>,
+}
+
+impl From<ApplicationRecord> for ApplicationInfo {
+    fn from(record: ApplicationRecord) -> Self {
+        let ApplicationRecord { name, version, description, actions, slots } = record;
+        Self { name, version, description, actions, slots }
+    }
 }
 
 /// One node that hosts a given application.

@@ -181,7 +181,7 @@ impl Node {
         if self.core.settings.passive {
             return Err(RegisterError::Passive);
         }
-        self.core.registry.register(name, application, |records| self.core.record_fits(records))?;
+        self.core.registry.register(name, application, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }
@@ -206,7 +206,7 @@ impl Node {
     ///
     /// Nothing is registered under that name, or the description is too large.
     pub fn describe(&self, name: &str, description: Value) -> Result<(), RegisterError> {
-        self.core.registry.describe(name, description, |records| self.core.record_fits(records))?;
+        self.core.registry.describe(name, description, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }

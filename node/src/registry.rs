@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use multinodes_behaviour::{
+    RecordError,
     lane::{Delivery, Refusal},
     wire::{ApplicationRecord, ErrorCode, MAX_NAME},
 };
@@ -86,15 +87,13 @@ pub enum RegisterError {
         /// The name.
         name: String,
     },
-    /// With it the node's record would be larger than others take.
-    #[error("with `{name}` the node's record has {size} bytes, the limit is {limit}: shorten its description")]
-    TooLarge {
+    /// What it says of itself cannot be told to others: usually it is too long.
+    #[error("`{name}` cannot be announced to others: {reason}")]
+    Unannounceable {
         /// The application's name.
         name: String,
-        /// The size of the record, in bytes.
-        size: usize,
-        /// The largest record, in bytes.
-        limit: usize,
+        /// Which part is over which limit.
+        reason: String,
     },
     /// Nothing is registered under that name.
     #[error("no application `{name}` is registered")]
@@ -114,12 +113,12 @@ pub enum RegisterError {
 }
 
 impl Registry {
-    /// Hosts `application`. `fits` says whether the record that others get is still small enough.
+    /// Hosts `application`. `check` says whether what is hosted then can be told to others.
     pub(crate) fn register(
         &self,
         name: &str,
         application: impl Application,
-        fits: impl FnOnce(&[ApplicationRecord]) -> Result<(), (usize, usize)>,
+        check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
         if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(RegisterError::Name { name: name.chars().take(80).collect() });
@@ -131,7 +130,7 @@ impl Registry {
         }
         let new = self.host(name.into(), application);
         hosted.insert(new.name.clone(), Arc::new(new));
-        fits(&records(&hosted)).map_err(|(size, limit)| RegisterError::TooLarge { name: name.into(), size, limit })?;
+        check(&records(&hosted)).map_err(|error| unannounceable(name, &error))?;
         self.hosted.store(Arc::new(hosted));
         Ok(())
     }
@@ -150,15 +149,15 @@ impl Registry {
         &self,
         name: &str,
         description: Value,
-        fits: impl FnOnce(&[ApplicationRecord]) -> Result<(), (usize, usize)>,
+        check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let hosted = self.hosted.load();
         let described = hosted.get(name).ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;
         let before = described.description.swap(Arc::new(description));
-        fits(&records(&hosted)).map_err(|(size, limit)| {
+        check(&records(&hosted)).map_err(|error| {
             described.description.store(before);
-            RegisterError::TooLarge { name: name.to_owned(), size, limit }
+            unannounceable(name, &error)
         })
     }
 
@@ -327,6 +326,10 @@ impl Drop for Admission {
         self.admitted.fetch_sub(1, SeqCst);
         self.running.fetch_sub(1, SeqCst);
     }
+}
+
+fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
+    RegisterError::Unannounceable { name: name.to_owned(), reason: error.to_string() }
 }
 
 /// Nothing of that name is hosted here.
