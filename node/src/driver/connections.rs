@@ -165,6 +165,7 @@ impl Driver {
         let Some(peer) = self.peers.remove(&peer_id) else { return };
         tracing::debug!(%peer_id, cause = cause.map(tracing::field::display), released = peer.released, "disconnected");
         self.directory.on_disconnected(&peer_id, now);
+        self.core.disconnected(&peer_id);
         self.on_exchanges_ended(&peer_id);
         if self.stopping.is_some() {
             return;
@@ -313,10 +314,10 @@ impl Driver {
             let kept = peer.connections.iter().find(right).or(peer.connections.first()).map(|kept| kept.id);
             let others = peer.connections.iter().filter(|other| Some(other.id) != kept);
             // Of two that one side has dialled only that side knows which it keeps.
-            surplus.extend(others.filter(|other| other.outbound || !right(other)).map(|other| other.id));
+            surplus.extend(others.filter(|other| other.outbound || !right(other)).map(|other| (*peer_id, other.id)));
         }
-        for connection in surplus {
-            if self.swarm.behaviour().lanes.streams_on(connection) == 0 {
+        for (peer_id, connection) in surplus {
+            if self.swarm.behaviour().lanes.streams_on(&peer_id, connection) == 0 {
                 self.swarm.close_connection(connection);
             }
         }

@@ -71,7 +71,7 @@ impl Driver {
             self.on_swarm_event(event);
         }
         match self.listening.failure.take() {
-            Some(source) => Err(DriverError::Listen { address: wanted.first().cloned().unwrap_or_default(), source }),
+            Some(source) => Err(DriverError::Listen { address: wanted.first().cloned().unwrap_or_else(Multiaddr::empty), source }),
             None => Ok(()),
         }
     }
