@@ -235,13 +235,8 @@ pub(crate) mod tests {
 
     /// A node of some name that hosts `test`.
     pub(crate) fn node(name: &str, description: Value) -> Arc<NodeInfo> {
-        let application = ApplicationInfo {
-            name: "test".into(),
-            version: None,
-            description,
-            actions: Vec::new(),
-            slots: None,
-        };
+        let application =
+            ApplicationInfo { name: "test".into(), version: None, description, actions: Vec::new(), slots: None };
         Arc::new(NodeInfo {
             name: name.into(),
             peer_id: PeerId::random(),

@@ -62,10 +62,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// The key is of no use for encryption, or an address to listen on, or to join through, is not.
-pub(crate) async fn start(
-    core: Arc<Core>,
-    commands: mpsc::Receiver<Command>,
-) -> Result<JoinHandle<()>, DriverError> {
+pub(crate) async fn start(core: Arc<Core>, commands: mpsc::Receiver<Command>) -> Result<JoinHandle<()>, DriverError> {
     let mut driver = Driver::new(core)?;
     driver.listen(false).await?;
     driver.begin();

@@ -191,7 +191,9 @@ impl Driver {
     }
 
     pub(super) fn redial(&mut self, peer_id: PeerId) {
-        if self.redials.contains_key(&peer_id) && !self.peers.contains_key(&peer_id) && !self.dials.contains_key(&peer_id)
+        if self.redials.contains_key(&peer_id)
+            && !self.peers.contains_key(&peer_id)
+            && !self.dials.contains_key(&peer_id)
         {
             self.dial(peer_id);
         }
@@ -394,10 +396,7 @@ impl Driver {
 
 /// Whether a failed dial shows that the peer is not where it was said to be.
 fn nobody_there(error: &DialError) -> bool {
-    matches!(
-        error,
-        DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. }
-    )
+    matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
 }
 
 /// What went wrong, for people: the innermost cause at each address.

@@ -139,7 +139,8 @@ impl Driver {
 
     fn on_note(&mut self, note: Note) {
         let peer_id = note.peer_id;
-        if peer_id == self.core.peer_id || self.peers.contains_key(&peer_id) {
+        let of_swarm = note.swarm == self.core.settings.swarm.as_str();
+        if !of_swarm || peer_id == self.core.peer_id || self.peers.contains_key(&peer_id) {
             return;
         }
         let same_host = note.host.is_some() && note.host == self.host_text();

@@ -163,7 +163,8 @@ impl Driver {
     /// A dial has failed: maybe it is that of a join. True if so.
     pub(super) fn on_join_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, reason: &str) -> bool {
         let concerns = |joining: &Joining| {
-            joining.dialling == Some(connection) || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
+            joining.dialling == Some(connection)
+                || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
         };
         let indices: Vec<usize> =
             self.joins.iter().enumerate().filter(|(_, joining)| concerns(joining)).map(|(index, _)| index).collect();

@@ -39,8 +39,7 @@ impl Driver {
 
     fn wait_for_dial(&mut self, peer_id: PeerId, respond_to: RespondTo) {
         let deadline = Instant::now() + OPEN_LIMIT;
-        let waiting =
-            self.waiting.entry(peer_id).or_insert_with(|| Waiting { requests: Vec::new(), looked_up: false });
+        let waiting = self.waiting.entry(peer_id).or_insert_with(|| Waiting { requests: Vec::new(), looked_up: false });
         waiting.requests.push((deadline, respond_to));
         self.timers.at(deadline, Due::LaneLimit(peer_id));
         if self.has_address(&peer_id) {

@@ -8,11 +8,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use libp2p::{
-    Multiaddr,
-    core::transport::ListenerId,
-    multiaddr::Protocol,
-};
+use libp2p::{Multiaddr, core::transport::ListenerId, multiaddr::Protocol};
 
 use super::{Driver, DriverError};
 use crate::{addresses, rendezvous::Note};
@@ -71,7 +67,9 @@ impl Driver {
             self.on_swarm_event(event);
         }
         match self.listening.failure.take() {
-            Some(source) => Err(DriverError::Listen { address: wanted.first().cloned().unwrap_or_else(Multiaddr::empty), source }),
+            Some(source) => {
+                Err(DriverError::Listen { address: wanted.first().cloned().unwrap_or_else(Multiaddr::empty), source })
+            }
             None => Ok(()),
         }
     }
@@ -163,6 +161,7 @@ impl Driver {
         let dialable = self.listening.addresses.iter().filter(|address| addresses::usable(address, true)).cloned();
         Note {
             peer_id: self.core.peer_id,
+            swarm: self.core.settings.swarm.to_string(),
             pid: std::process::id(),
             incarnation: self.own.incarnation,
             host: self.host_text(),
