@@ -349,16 +349,20 @@ impl DriverError {
     }
 }
 
-/// The transports wrap an error of the system several times, and hide its kind and its text by that.
-fn innermost(error: io::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
-    while let Some(inner) = source {
-        if let Some(inner) = inner.downcast_ref::<io::Error>()
-            && let Some(code) = inner.raw_os_error()
-        {
-            return io::Error::from_raw_os_error(code);
+/// What is behind an error: the transports wrap one of the system several times, and hide its kind and text by that.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    loop {
+        // An `io::Error` names as its source what is behind that which it wraps.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped.map(|wrapped| wrapped as _).or_else(|| cause.source()) {
+            Some(inner) => cause = inner,
+            None => return cause,
         }
-        source = inner.source();
     }
-    error
+}
+
+fn innermost(error: io::Error) -> io::Error {
+    let code = root(&error).downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    code.map_or(error, io::Error::from_raw_os_error)
 }

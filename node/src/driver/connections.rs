@@ -1,16 +1,19 @@
 //! Connections: who is connected, who is a stranger, whether a node is lost, and how many connections are kept.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId, TransportError,
     core::ConnectedPoint,
     identify, ping,
     swarm::{ConnectionError, ConnectionId, DialError},
 };
 use rand::seq::IteratorRandom;
 
-use super::{Driver, Due, syncing::Bucket};
+use super::{Driver, Due, root, syncing::Bucket};
 use crate::core::Counters;
 
 /// A dial that takes longer is ended.
@@ -402,12 +405,6 @@ fn nobody_there(error: &DialError) -> bool {
 /// What went wrong, for people: the innermost cause at each address.
 fn reason(error: &DialError) -> String {
     let DialError::Transport(errors) = error else { return error.to_string() };
-    let at = |(address, error): &(libp2p::Multiaddr, libp2p::TransportError<std::io::Error>)| {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        format!("{address}: {cause}")
-    };
+    let at = |(address, error): &(Multiaddr, TransportError<io::Error>)| format!("{address}: {}", root(error));
     errors.iter().map(at).collect::<Vec<_>>().join("; ")
 }

@@ -292,6 +292,16 @@ async fn a_busy_port_is_an_error_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_port_serves_both_families() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip6/::/tcp/{port}")];
+    let alpha =
+        begin(Settings { listen: listen.map(|address| address.parse().unwrap()).to_vec(), ..settings("alpha") }).await;
+    let loopback: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    assert_eq!(alpha.core.addresses.borrow().first(), Some(&loopback));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_of_another_host_is_an_error_and_no_panic() {
     let listen: Vec<Multiaddr> = vec!["/ip4/192.0.2.1/tcp/0".parse().unwrap()];
     let (core, commands) = Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519());
