@@ -303,7 +303,6 @@ impl Directory {
     }
 
     /// Whether a node has said goodbye.
-    #[cfg(test)]
     pub(crate) fn has_stopped(&self, peer_id: &PeerId) -> bool {
         self.entries.get(peer_id).is_some_and(|entry| entry.state == State::Stopped)
     }

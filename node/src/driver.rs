@@ -87,6 +87,8 @@ struct Driver {
     peers: HashMap<PeerId, Peer>,
     dials: HashMap<PeerId, Dial>,
     redials: HashMap<PeerId, Redial>,
+    /// Nodes that were lost, and how often each was looked for since.
+    lost: HashMap<PeerId, u32>,
     /// Discovered, and to be dialled as soon as there is room.
     found: VecDeque<PeerId>,
     waiting: HashMap<PeerId, Waiting>,
@@ -133,6 +135,7 @@ impl Driver {
             peers: HashMap::new(),
             dials: HashMap::new(),
             redials: HashMap::new(),
+            lost: HashMap::new(),
             found: VecDeque::new(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
@@ -250,6 +253,7 @@ impl Driver {
                 Due::Loneliness => self.on_loneliness(),
                 Due::Dial(peer_id) => self.discover(peer_id),
                 Due::Redial(peer_id) => self.redial(peer_id),
+                Due::Revisit(peer_id) => self.revisit(peer_id),
                 Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),

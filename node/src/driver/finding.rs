@@ -29,6 +29,9 @@ const LONELY: Duration = Duration::from_secs(10);
 /// Dials of discovered peers under way at once.
 const MAX_DIALS: usize = 8;
 
+/// The same with those that probably lead nowhere: below the limit of the behaviour.
+const MAX_PENDING: usize = 48;
+
 /// So many neighbours are enough to know everything soon; more of them are added at leisure.
 const EAGER: usize = 8;
 
@@ -226,7 +229,10 @@ impl Driver {
             // The directory knows by now whom else to dial, and there is no hurry.
             self.found.clear();
         }
-        while self.dials.len() < MAX_DIALS && self.peers.len() + self.dials.len() < eager {
+        while self.dials.len() < MAX_PENDING
+            && self.fresh_dials() < MAX_DIALS
+            && self.peers.len() + self.fresh_dials() < eager
+        {
             let Some(peer_id) = self.found.pop_front() else { return };
             if self.is_dialable(&peer_id) {
                 self.dial(peer_id);
