@@ -268,6 +268,7 @@ impl Driver {
         self.timers.at(now + TICK, Due::Tick);
         self.directory.on_tick(now);
         self.close_silent(now);
+        self.close_unknown(now);
         self.close_duplicates();
         self.balance(now);
         self.repeat_announcement();

@@ -13,7 +13,7 @@ use libp2p::{
 };
 use rand::seq::IteratorRandom;
 
-use super::{Driver, Due, TICK, root, syncing::Bucket, timers::jittered};
+use super::{Driver, Due, TICK, finding::EAGER_PASSIVE, root, syncing::Bucket, timers::jittered};
 use crate::core::Counters;
 
 /// A dial that takes longer is ended.
@@ -37,6 +37,9 @@ const SECOND_CHANCE: Duration = Duration::from_millis(200);
 /// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest.
 /// Not left to libp2p's ping: it keeps the first failure to itself, and reports the second after more than ten seconds.
 const SILENCE: Duration = Duration::from_secs(4);
+
+/// Identify is the first thing that libp2p programs tell each other.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection younger than this is not closed to save one.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -153,9 +156,9 @@ impl Driver {
         if first {
             self.directory.on_connected(peer_id, now);
         }
-        // Two that have dialled each other need no exchange twice; the one that dialled first has begun it.
-        if outbound && first {
-            self.offer(peer_id, false);
+        // Whoever dials begins; two that dial each other at once need no second exchange.
+        if outbound {
+            self.offer_again(peer_id);
         }
         self.open_waiting_lanes(peer_id);
         self.pump();
@@ -252,6 +255,12 @@ impl Driver {
     }
 
     pub(super) fn on_dial_error(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
+        self.on_dial_failed(connection, peer_id, error);
+        self.pump();
+    }
+
+    /// Draws the conclusions, and begins no other dial of a discovered peer: that may fail at once, too.
+    pub(super) fn on_dial_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
         tracing::debug!(?peer_id, %error, "a dial has failed");
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.on_join_to_self(connection);
@@ -269,7 +278,6 @@ impl Driver {
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
         }
-        self.pump();
     }
 
     fn on_nobody_there(&mut self, peer_id: PeerId) {
@@ -331,6 +339,25 @@ impl Driver {
         }
     }
 
+    /// Sees to peers that have not shown in time that they belong to the swarm, or have not levelled with this node.
+    pub(super) fn close_unknown(&mut self, now: Instant) {
+        let late = |peer: &Peer, limit: Duration| now.saturating_duration_since(peer.since) > limit;
+        let (mut unknown, mut unsynced) = (Vec::new(), Vec::new());
+        for (peer_id, peer) in &self.peers {
+            match peer.standing {
+                Standing::Unknown if late(peer, UNKNOWN_LIMIT) => unknown.push(*peer_id),
+                Standing::Ours if !peer.synced && late(peer, TICK) => unsynced.push(*peer_id),
+                _ => {}
+            }
+        }
+        for peer_id in unknown {
+            self.expel(peer_id, "it has not shown in time that it belongs to this swarm");
+        }
+        for peer_id in unsynced {
+            self.offer_again(peer_id);
+        }
+    }
+
     /// Closes connections whose other side has gone silent.
     pub(super) fn close_silent(&mut self, now: Instant) {
         let slept = now.saturating_duration_since(self.ticked) > SILENCE / 2;
@@ -368,16 +395,21 @@ impl Driver {
 
     /// Keeps the number of connections between the marks.
     pub(super) fn balance(&mut self, now: Instant) {
-        if self.stopping.is_some() || self.core.settings.passive {
+        if self.stopping.is_some() {
             return;
         }
-        let (low, high) = (self.core.settings.low_mark, self.core.settings.high_mark);
+        let (low, high) = (self.neighbours_at_least(), self.core.settings.high_mark);
         let count = self.peers.len();
         if count < low {
             self.add_neighbours(low - count);
         } else if count > high {
             self.release_idlest(count - high, now);
         }
+    }
+
+    fn neighbours_at_least(&self) -> usize {
+        let low = self.core.settings.low_mark;
+        if self.core.settings.passive { low.min(EAGER_PASSIVE) } else { low }
     }
 
     fn add_neighbours(&mut self, missing: usize) {

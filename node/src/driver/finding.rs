@@ -36,7 +36,7 @@ const MAX_PENDING: usize = 48;
 const EAGER: usize = 8;
 
 /// A one-shot command needs one neighbour, and others in case it is slow.
-const EAGER_PASSIVE: usize = 3;
+pub(super) const EAGER_PASSIVE: usize = 3;
 
 /// More discovered peers than that do not wait for a dial.
 const MAX_FOUND: usize = 1_024;

@@ -233,7 +233,7 @@ impl Driver {
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => self.on_dialling(peer_id),
-            Err(error) => self.on_dial_error(connection, Some(peer_id), &error),
+            Err(error) => self.on_dial_failed(connection, Some(peer_id), &error),
         }
     }
 }

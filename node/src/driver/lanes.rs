@@ -12,6 +12,9 @@ use crate::core::{OPEN_LIMIT, OpenFailure};
 /// Requests for lanes that wait for a dial, over all peers.
 const MAX_WAITING: usize = 1_024;
 
+/// Streams being negotiated at once.
+const MAX_OPENING: usize = 4_096;
+
 type RespondTo = oneshot::Sender<Result<LaneStream, OpenFailure>>;
 
 /// Requests for lanes to one peer that is not connected yet.
@@ -52,6 +55,11 @@ impl Driver {
     fn open_stream(&mut self, peer_id: PeerId, respond_to: RespondTo) {
         if let Some(peer) = self.peers.get_mut(&peer_id) {
             peer.active = Instant::now();
+        }
+        if self.tasks.len() >= MAX_OPENING {
+            let reason = "too many lanes are being opened".to_owned();
+            let _ = respond_to.send(Err(OpenFailure::Unreachable(reason)));
+            return;
         }
         let (opened, stream) = oneshot::channel();
         self.swarm.behaviour_mut().lanes.open(peer_id, opened);

@@ -194,11 +194,11 @@ impl Driver {
         let theirs = parse(&versions);
         let missing = self.directory.missing_for(&theirs);
         let (records, more) = sync::fill(missing.iter().map(SignedRecord::envelope));
-        let (wanted, _) = sync::wanted(&self.directory.wanted(&theirs));
+        let (wanted, more_wanted) = sync::wanted(&self.directory.wanted(&theirs));
         if wanted.is_empty() {
             self.on_levelled(peer_id);
         }
-        SyncResponse { records, wanted, more, ..SyncResponse::default() }
+        SyncResponse { records, wanted, more: more || more_wanted, ..SyncResponse::default() }
     }
 
     fn on_response(&mut self, request_id: OutboundRequestId, response: SyncResponse) {
@@ -258,9 +258,10 @@ impl Driver {
         }
     }
 
-    /// Levels with a peer whose first exchange had failed.
+    /// Levels with a peer, unless that was done or is being done.
     pub(super) fn offer_again(&mut self, peer_id: PeerId) {
-        if self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) {
+        let under_way = self.exchanges.values().any(|exchange| exchange.peer_id == peer_id);
+        if !under_way && self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) {
             self.offer(peer_id, false);
         }
     }
