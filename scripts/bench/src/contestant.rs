@@ -1,6 +1,7 @@
 //! Who takes part, and what each must be able to do.
 
 use bytes::Bytes;
+use libp2p::core::upgrade::Version;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::{io::AsyncReadExt, runtime::Runtime};
 
@@ -14,8 +15,10 @@ pub(crate) const ECHO_LIMIT: usize = 4096;
 pub(crate) enum Contestant {
     /// Length-prefixed frames over TCP, without encryption.
     Raw,
-    /// `libp2p::request_response::cbor` over TCP, noise and yamux.
+    /// `libp2p::request_response::cbor` over TCP, noise and yamux, with limits raised so that nothing fails.
     RequestResponse,
+    /// The same at its best: the protocol of each request is not negotiated before the request is sent.
+    RequestResponseLazy,
     /// This repository's library, by its public API.
     MultiNodes,
 }
@@ -27,13 +30,14 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 3] = [Self::Raw, Self::RequestResponse, Self::MultiNodes];
+    pub(crate) const ALL: [Self; 4] = [Self::Raw, Self::RequestResponse, Self::RequestResponseLazy, Self::MultiNodes];
 
     /// Its name on the command line and in the JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::RequestResponse => "rr",
+            Self::RequestResponseLazy => "rr-lazy",
             Self::MultiNodes => "multinodes",
         }
     }
@@ -50,7 +54,8 @@ impl Contestant {
             async move {
                 match self {
                     Self::Raw => raw::serve().await,
-                    Self::RequestResponse => request_response::serve().await,
+                    Self::RequestResponse => request_response::serve(Version::V1).await,
+                    Self::RequestResponseLazy => request_response::serve(Version::V1Lazy).await,
                     #[cfg(feature = "ours")]
                     Self::MultiNodes => crate::ours::serve(&swarm).await,
                     #[cfg(not(feature = "ours"))]

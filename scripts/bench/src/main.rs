@@ -50,7 +50,7 @@ fn drive(options: &Options) -> Result<(), Error> {
     if options.json {
         println!("{json}");
     } else {
-        report::print(&results);
+        report::print(options, &results);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{Error, contestant::Contestant};
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
 phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle
-contestants: raw rr multinodes
+contestants: raw rr rr-lazy multinodes
 environment: BENCH_SECONDS length of a phase and contestant (default 2)";
 
 /// What this process is to be.
@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) length: Duration,
     pub(crate) json: bool,
     pub(crate) out: Option<PathBuf>,
+    /// The machine's load before anything was measured: above a few tenths, latencies say little.
+    pub(crate) load_before: Option<f64>,
 }
 
 /// One thing to measure.
@@ -69,6 +71,7 @@ impl Options {
             length: seconds()?,
             json: false,
             out: None,
+            load_before: load(),
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("`{argument}` needs a value\n{USAGE}"));
@@ -108,6 +111,10 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 fn seconds() -> Result<Duration, Error> {

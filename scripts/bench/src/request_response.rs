@@ -1,4 +1,5 @@
-//! libp2p's own request-response with CBOR, at its best setting.
+//! libp2p's own request-response with CBOR. Its limits are raised so that nothing fails; with [`Version::V1Lazy`] it
+//! also saves the round trip in which the protocol of each request is negotiated.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
-    core::upgrade,
+    core::upgrade::Version,
     multiaddr::Protocol,
     noise,
     request_response::{self, Event, Message, OutboundRequestId, ProtocolSupport, cbor},
@@ -24,20 +25,17 @@ use crate::{
 type Behaviour = cbor::Behaviour<Blob, Blob>;
 
 /// With the default of 100, further requests fail instead of waiting.
-const STREAMS: usize = 4096;
+const STREAMS: usize = 2048;
 
 /// Above the 1 MiB payload and its CBOR header; the default cuts at 1 MiB.
 const LARGEST: u64 = 2 * 1024 * 1024;
 
-fn swarm() -> Result<Swarm<Behaviour>, Error> {
+fn swarm(version: Version) -> Result<Swarm<Behaviour>, Error> {
     let multiplexer = || {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(2 * STREAMS);
         config
     };
-    // Saves the round trip in which the protocol is negotiated for each request.
-    let version =
-        if std::env::var_os("BENCH_RR_V1").is_some() { upgrade::Version::V1 } else { upgrade::Version::V1Lazy };
     Ok(libp2p::SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, multiplexer)?
@@ -57,8 +55,8 @@ fn swarm() -> Result<Swarm<Behaviour>, Error> {
 }
 
 /// Answers every request from the swarm's own loop.
-pub(crate) async fn serve() -> Result<(), Error> {
-    let mut swarm = swarm()?;
+pub(crate) async fn serve(version: Version) -> Result<(), Error> {
+    let mut swarm = swarm(version)?;
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
     loop {
         match swarm.select_next_some().await {
@@ -84,12 +82,12 @@ struct Request {
 }
 
 impl RequestResponse {
-    pub(crate) async fn connect(address: &str) -> Result<Self, Error> {
+    pub(crate) async fn connect(address: &str, version: Version) -> Result<Self, Error> {
         let mut address: Multiaddr = address.parse()?;
         let Some(Protocol::P2p(peer_id)) = address.iter().last() else {
             return Err("no peer id in the address".into());
         };
-        let mut swarm = swarm()?;
+        let mut swarm = swarm(version)?;
         swarm
             .dial(std::mem::replace(&mut address, Multiaddr::empty()))
             .map_err(|error: DialError| error.to_string())?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use libp2p::core::upgrade::Version;
 
 use crate::{
     Error,
@@ -65,7 +66,12 @@ fn one(contestant: Contestant, phase: Phase, length: Duration) -> Result<Vec<(Me
                 measure(raw::PingPong::connect(&address).await?, phase, length).await
             }
             Contestant::Raw => measure(raw::Framed::connect(&address).await?, phase, length).await,
-            Contestant::RequestResponse => measure(RequestResponse::connect(&address).await?, phase, length).await,
+            Contestant::RequestResponse => {
+                measure(RequestResponse::connect(&address, Version::V1).await?, phase, length).await
+            }
+            Contestant::RequestResponseLazy => {
+                measure(RequestResponse::connect(&address, Version::V1Lazy).await?, phase, length).await
+            }
             #[cfg(feature = "ours")]
             Contestant::MultiNodes => {
                 let ours = crate::ours::MultiNodes::connect(&address, &swarm).await?;
