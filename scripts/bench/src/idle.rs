@@ -10,7 +10,7 @@ use crate::{
     Error,
     contestant::Contestant,
     options::Options,
-    process::Process,
+    process::{Process, TICKS_PER_SECOND},
     results::{Metric, Results},
 };
 
@@ -21,9 +21,6 @@ const SETTLING: Duration = Duration::from_secs(10);
 
 /// CPU time is counted in hundredths of a second: over this window and three nodes that is 0.02 % of a core.
 const WINDOW: Duration = Duration::from_secs(15);
-
-/// `USER_HZ`, which is 100 on every Linux that userspace sees.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Starts a few nodes, waits, and reads what the kernel has counted for them.
 pub(crate) fn measure(options: &Options, results: &mut Results) -> Result<(), Error> {

@@ -1,8 +1,13 @@
 //! What was asked for on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use crate::{Error, contestant::Contestant};
+use crate::{Error, contestant::Contestant, process::TICKS_PER_SECOND};
+
+const GLANCE: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
 phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle
@@ -27,8 +32,8 @@ pub(crate) struct Options {
     pub(crate) length: Duration,
     pub(crate) json: bool,
     pub(crate) out: Option<PathBuf>,
-    /// The machine's load before anything was measured: above a few tenths, latencies say little.
-    pub(crate) load_before: Option<f64>,
+    /// Cores that others kept busy before anything was measured: above a few tenths, latencies say little.
+    pub(crate) busy_before: Option<f64>,
 }
 
 /// One thing to measure.
@@ -71,7 +76,7 @@ impl Options {
             length: seconds()?,
             json: false,
             out: None,
-            load_before: load(),
+            busy_before: None,
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("`{argument}` needs a value\n{USAGE}"));
@@ -88,6 +93,7 @@ impl Options {
                 _ => return Err(USAGE.into()),
             }
         }
+        options.busy_before = busy_cores();
         Ok(Role::Drive(options))
     }
 
@@ -113,8 +119,21 @@ impl Options {
     }
 }
 
-fn load() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+/// Cores that are busy while this process does nothing: [`GLANCE`] of them tells more than the load average, which
+/// remembers the build.
+fn busy_cores() -> Option<f64> {
+    let begin = Instant::now();
+    let before = busy_ticks()?;
+    std::thread::sleep(GLANCE);
+    Some((busy_ticks()? - before) / TICKS_PER_SECOND / begin.elapsed().as_secs_f64())
+}
+
+/// The first line of `/proc/stat`: user, nice and system time of all cores, then idle, then waiting, then the rest.
+fn busy_ticks() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let times: Vec<f64> =
+        text.lines().next()?.split_whitespace().skip(1).filter_map(|time| time.parse().ok()).collect();
+    Some(times.get(..8)?.iter().sum::<f64>() - times[3] - times[4])
 }
 
 fn seconds() -> Result<Duration, Error> {

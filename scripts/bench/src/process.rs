@@ -14,6 +14,9 @@ use crate::{Error, contestant::Contestant};
 /// How long a child may take to say what is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// `USER_HZ`, which is 100 on every Linux that user space sees.
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Tells the driver where this process can be reached.
 pub(crate) fn say_ready(address: &str) {
     println!("ready {address}");

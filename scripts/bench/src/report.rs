@@ -108,8 +108,8 @@ impl Target {
 /// Prints the medians, then each target with what came out; the last line counts them.
 pub(crate) fn print(options: &Options, results: &Results) {
     print_medians(results);
-    if let Some(load) = options.load_before.filter(|load| *load > QUIET) {
-        println!("\nthe machine was busy (load {load:.2} before the start): latencies and ratios may be off");
+    if let Some(cores) = options.busy_before.filter(|cores| *cores > QUIET) {
+        println!("\nothers kept {cores:.1} cores busy before the start: latencies and ratios may be off");
     }
     println!("\n{:<36} {:>12} {:>12}  {:<10}", "target", "wanted", "measured", "verdict");
     let (mut met, mut missed) = (0, 0);
@@ -138,8 +138,8 @@ pub(crate) fn print(options: &Options, results: &Results) {
     println!("targets: {met} met, {missed} missed");
 }
 
-/// Above this load before the start the figures come with a warning.
-const QUIET: f64 = 0.5;
+/// Above so many busy cores before the start the figures come with a warning.
+const QUIET: f64 = 0.2;
 
 fn print_medians(results: &Results) {
     println!("{:<36} {:>12} {:>12} {:>12} {:>12}", "medians of all rounds", "raw TCP", "rr", "rr lazy", "MultiNodes");
@@ -181,7 +181,7 @@ pub(crate) fn json(options: &Options, results: &Results) -> Value {
     json!({
         "seconds": options.length.as_secs_f64(),
         "rounds": options.rounds,
-        "load_before": options.load_before,
+        "busy_cores_before": options.busy_before,
         "measured": measured,
         "targets": verdicts.collect::<Vec<_>>(),
     })
