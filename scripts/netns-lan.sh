@@ -29,7 +29,7 @@ unset "${!MULTINODES_@}"
 work=$(mktemp -d /run/multinodes-lan.XXXXXX)
 cd "$work"
 
-declare -A process_of=() host_of=()
+declare -A process_of=()
 
 main() {
     one_lan
@@ -201,7 +201,8 @@ fail() {
 
 clean_up() {
     local name
-    for name in "${!process_of[@]}"; do kill -KILL "${process_of[$name]}" 2>/dev/null || true; done
+    for name in "${!process_of[@]}"; do kill -KILL "${process_of[$name]}" || true; done 2>/dev/null
+    wait 2>/dev/null || true
     rm -rf "$work"
 }
 
