@@ -23,7 +23,14 @@ enter_own_namespaces() {
         echo "network namespaces cannot be made here: run as root with CAP_NET_ADMIN, with iproute2 installed" >&2
         exit "$NETNS_UNAVAILABLE"
     fi
-    MULTINODES_INSIDE=yes exec unshare "${flags[@]}" bash "$0" "$@"
+    local inside status=0
+    MULTINODES_INSIDE=yes unshare "${flags[@]}" bash "$0" "$@" <&0 &
+    inside=$!
+    # Not `exec`: unshare itself ignores both signals. When it is killed, so is everything inside.
+    trap "kill -KILL $inside; exit 130" INT
+    trap "kill -KILL $inside; exit 143" TERM HUP
+    wait "$inside" || status=$?
+    exit "$status"
 }
 
 netns_of() {

@@ -30,7 +30,7 @@ pub(crate) async fn serve(swarm: &str) -> Result<(), Error> {
     let (counter, begin) = (arrived.clone(), Instant::now());
     let application = Actions::new()
         .action("echo", |payload: Blob| async move { payload.answer() })
-        .action("arrived", move || {
+        .action("arrived", move |(): ()| {
             let so_far = (arrived.load(Relaxed), begin.elapsed().as_secs_f64());
             async move { so_far }
         })
@@ -54,6 +54,12 @@ pub(crate) async fn first_call(swarm: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Casts per second.
+pub(crate) struct Casts {
+    pub(crate) arrived: f64,
+    pub(crate) sent: f64,
+}
+
 /// The calling side.
 #[derive(Clone)]
 pub(crate) struct MultiNodes(Node);
@@ -66,14 +72,17 @@ impl MultiNodes {
         Ok(Self(node))
     }
 
-    /// Casts per second as the receiver counts them, by its own clock: what is dropped on the way does not count.
-    pub(crate) async fn casts(&self, payload: Bytes, length: Duration) -> Result<f64, Error> {
+    /// Casts per second: as the receiver counts them by its own clock, so that what is dropped on the way does not
+    /// count, and as they were sent.
+    pub(crate) async fn casts(&self, payload: Bytes, length: Duration) -> Result<Casts, Error> {
+        let sent = Arc::new(AtomicU64::new(0));
         let mut casters = JoinSet::new();
         for _ in 0..CASTERS {
-            let (node, payload) = (self.0.clone(), payload.clone());
+            let (node, payload, sent) = (self.0.clone(), payload.clone(), sent.clone());
             casters.spawn(async move {
                 loop {
                     node.cast(APPLICATION, Blob(payload.clone())).await?;
+                    sent.fetch_add(1, Relaxed);
                 }
                 #[allow(unreachable_code, reason = "gives the loop above its error type")]
                 Ok::<(), Error>(())
@@ -81,10 +90,12 @@ impl MultiNodes {
         }
         let measured = async {
             tokio::time::sleep(load::warm_up(length)).await;
-            let (count_before, before) = self.arrived().await?;
+            let (sent_before, begin, (arrived_before, before)) =
+                (sent.load(Relaxed), Instant::now(), self.arrived().await?);
             tokio::time::sleep(length).await;
-            let (count, after) = self.arrived().await?;
-            Ok((count - count_before) as f64 / (after - before))
+            let sent = (sent.load(Relaxed) - sent_before) as f64 / begin.elapsed().as_secs_f64();
+            let (arrived, after) = self.arrived().await?;
+            Ok(Casts { arrived: (arrived - arrived_before) as f64 / (after - before), sent })
         };
         tokio::select! {
             rate = measured => rate,

@@ -12,6 +12,7 @@ pub(crate) enum Metric {
     Calls(usize),
     Bulk,
     Cast,
+    CastSent,
     Startup,
     StartupLan,
     IdleMemory,
@@ -27,6 +28,7 @@ impl Metric {
             Self::Calls(tasks) => format!("calls/s, {tasks} in flight"),
             Self::Bulk => "1 MiB uploads, 8 in flight".into(),
             Self::Cast => "casts/s, counted on arrival".into(),
+            Self::CastSent => "casts/s, sent".into(),
             Self::Startup => "start to first answer, same host".into(),
             Self::StartupLan => "start to first answer, by mDNS".into(),
             Self::IdleMemory => "idle node, resident memory".into(),
@@ -42,6 +44,7 @@ impl Metric {
             Self::Calls(tasks) => format!("calls_per_second_{tasks}"),
             Self::Bulk => "bulk_mb_per_second".into(),
             Self::Cast => "casts_per_second".into(),
+            Self::CastSent => "casts_sent_per_second".into(),
             Self::Startup => "startup_ms".into(),
             Self::StartupLan => "startup_lan_ms".into(),
             Self::IdleMemory => "idle_memory_mib".into(),
@@ -52,7 +55,7 @@ impl Metric {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::SequentialP50 | Self::SequentialP99 => format!("{value:.1} µs"),
-            Self::Calls(_) | Self::Cast => thousands(value),
+            Self::Calls(_) | Self::Cast | Self::CastSent => thousands(value),
             Self::Bulk => format!("{value:.0} MB/s"),
             Self::Startup | Self::StartupLan => format!("{value:.1} ms"),
             Self::IdleMemory => format!("{value:.1} MiB"),

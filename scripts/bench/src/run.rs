@@ -76,7 +76,8 @@ fn one(contestant: Contestant, phase: Phase, length: Duration) -> Result<Vec<(Me
             Contestant::MultiNodes => {
                 let ours = crate::ours::MultiNodes::connect(&address, &swarm).await?;
                 if phase == Phase::Cast {
-                    return Ok(vec![(Metric::Cast, ours.casts(Bytes::from_static(SMALL), length).await?)]);
+                    let casts = ours.casts(Bytes::from_static(SMALL), length).await?;
+                    return Ok(vec![(Metric::Cast, casts.arrived), (Metric::CastSent, casts.sent)]);
                 }
                 measure(ours, phase, length).await
             }
