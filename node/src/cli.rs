@@ -72,6 +72,7 @@ fn runtime(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
 /// Many logical nodes, one swarm: applications that find each other and talk, with no configuration.
 #[derive(Debug, Parser)]
 #[command(name = "multinodes", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs", disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -113,12 +114,12 @@ impl Verb {
 
 const EXAMPLES: &str = "\
 Examples:
-  multinodes demo                               a whole swarm on this machine, in a few seconds
-  multinodes start --name alpha                 a node; it finds the others by itself
-  multinodes nodes                              who is there
+  multinodes demo                                 a whole swarm on this machine, in a few seconds
+  multinodes start --name alpha                   a node; it finds the others by itself
+  multinodes nodes                                who is there
   multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
 
-Each flag has a key of the same name in `multinodes.toml`, found in the working directory.
+Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";
 
 #[cfg(test)]

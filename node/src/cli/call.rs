@@ -8,9 +8,8 @@ use multinodes::Payload;
 use super::{failure::Failure, json, options::Settings, output::Output, session::Session};
 
 /// Call an action of an application and print its result as JSON
-///
-/// Arguments are JSON, one value each: multinodes call calculator add 1 2
 #[derive(Debug, Args)]
+#[command(after_help = "Arguments are JSON, one value each: multinodes call calculator add 1 2")]
 pub(crate) struct Call {
     /// The application
     #[arg(value_name = "APP")]
@@ -31,7 +30,7 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
         let arguments = json::read(&self.arguments)?;
-        let payload = Payload::from_json_arguments(arguments).map_err(|error| Failure::call(&error, ""))?;
+        let payload = Payload::encode(&arguments).map_err(Failure::own)?;
         Session::open(settings)
             .await?
             .with(async |session| {
@@ -41,7 +40,7 @@ impl Call {
                 }
                 let answer = target.call_raw(&self.action, payload).await;
                 let answer = answer.map_err(|error| Failure::call(&error, &session.hint()))?;
-                let answer = answer.to_json().map_err(|error| Failure::call(&error, ""))?;
+                let answer = answer.to_json().map_err(Failure::own)?;
                 if output.json { output.line(&answer) } else { output.value(&answer) }
             })
             .await?;

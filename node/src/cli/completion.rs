@@ -8,9 +8,8 @@ use clap_complete::Shell;
 use super::{Cli, failure::Failure};
 
 /// Print the completion script of a shell
-///
-/// For bash: multinodes completion bash > ~/.local/share/bash-completion/completions/multinodes
 #[derive(Debug, Args)]
+#[command(after_help = "For bash: multinodes completion bash > ~/.local/share/bash-completion/completions/multinodes")]
 pub(crate) struct Completion {
     /// The shell
     shell: Shell,

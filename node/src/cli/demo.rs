@@ -12,10 +12,10 @@ use super::{failure::Failure, output::Output, signals::Signals};
 use story::Story;
 
 /// Show a whole swarm at work on this machine, in a few seconds
-///
-/// Starts nodes as separate processes and shows how they find each other, call each other, share work, and notice that
-/// one of them is killed. Needs no network and ends by itself; the exit code is 0 only if all of it happened.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Starts nodes as separate processes and shows how they find each other, call each other, share work, and notice that one of them is killed. Needs no network and ends by itself; the exit code is 0 only if all of it happened."
+)]
 pub(crate) struct Demo {}
 
 impl Demo {

@@ -10,9 +10,8 @@ use super::{
 };
 
 /// Show who joins, changes and leaves, as it happens
-///
-/// Runs until it is interrupted. With --json one object a line, as `start --json` has them.
 #[derive(Debug, Args)]
+#[command(after_help = "Runs until it is interrupted. With --json one object a line, as `start --json` has them.")]
 pub(crate) struct Events {}
 
 impl Events {

@@ -34,11 +34,14 @@ impl Failure {
     pub(crate) fn call(error: &CallError, hint: &str) -> Self {
         use CallError as E;
         match error {
-            E::TimedOut { .. } => Self::TimedOut(one_line(format_args!("{error}; `--timeout` allows more"))),
-            E::NotReady { .. } | E::NoSuchApplication { .. } | E::NoSuchNode { .. } => {
+            E::TimedOut { .. } => Self::TimedOut(one_line(format_args!("{error}; `--timeout TIME` allows more"))),
+            // The hint says all of it, and where was looked.
+            E::NotReady { .. } => Self::negative(hint),
+            E::NoSuchApplication { .. } | E::NoSuchNode { .. } | E::NoSuchAction { .. } => {
                 Self::negative(format_args!("{error}; {hint}"))
             }
-            E::TooLarge { .. } | E::Encode { .. } | E::Decode { .. } | E::Stopped => Self::own(error),
+            E::Failed { code, .. } if code != "error" => Self::negative(format_args!("{error} (`{code}`)")),
+            E::TooLarge { .. } | E::Unsendable { .. } | E::UnexpectedResult { .. } | E::Stopped => Self::own(error),
             _ => Self::negative(error),
         }
     }

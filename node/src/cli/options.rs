@@ -16,59 +16,52 @@ use super::{
 #[command(next_help_heading = "Options of every verb")]
 pub(crate) struct Options {
     /// The swarm to be in; swarms of different names never meet [default: default]
-    #[arg(long, global = true, value_name = "NAME", env = "MULTINODES_SWARM", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "NAME", env = "MULTINODES_SWARM", hide_env = true)]
     swarm: Option<String>,
 
     /// An address to join through, /ip4/../tcp/.. or host:port; may be repeated
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDR",
-        env = "MULTINODES_JOIN",
-        hide_env_values = true,
-        value_delimiter = ','
-    )]
+    #[arg(long, global = true, value_name = "ADDR", env = "MULTINODES_JOIN", hide_env = true, value_delimiter = ',')]
     join: Vec<String>,
 
     /// Do not look for nodes on the LAN by mDNS
-    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_MDNS", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_MDNS", hide_env = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     no_mdns: Option<bool>,
 
     /// Do not use Kademlia
-    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_KADEMLIA", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_KADEMLIA", hide_env = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     no_kademlia: Option<bool>,
 
     /// Do not look for nodes of this host in the rendezvous folder, nor be found there
-    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_RENDEZVOUS", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_RENDEZVOUS", hide_env = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     no_rendezvous: Option<bool>,
 
     /// Where the rendezvous folder is [default: $XDG_RUNTIME_DIR, or the system's folder for temporary files]
-    #[arg(long, global = true, value_name = "DIR", env = "MULTINODES_RUNTIME_DIR", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "DIR", env = "MULTINODES_RUNTIME_DIR", hide_env = true)]
     runtime_dir: Option<PathBuf>,
 
     /// The longest that an answer may take, such as 10s or 500ms [default: 10s]
-    #[arg(long, global = true, value_name = "TIME", env = "MULTINODES_TIMEOUT", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "TIME", env = "MULTINODES_TIMEOUT", hide_env = true)]
     #[arg(value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
 
     /// Print JSON
-    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_JSON", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_JSON", hide_env = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     json: Option<bool>,
 
     /// Log to stderr: -v what changes, -vv each step, -vvv each message; RUST_LOG wins
-    #[arg(short, long, global = true, action = ArgAction::Count, env = "MULTINODES_VERBOSE", hide_env_values = true)]
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "MULTINODES_VERBOSE", hide_env = true)]
     verbose: u8,
 
     /// When to use colours; NO_COLOR is respected [default: auto]
-    #[arg(long, global = true, value_name = "WHEN", env = "MULTINODES_COLOR", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "WHEN", env = "MULTINODES_COLOR", hide_env = true)]
     color: Option<Color>,
 
     /// The file with settings [default: multinodes.toml in the working directory, if there is one]
-    #[arg(long, global = true, value_name = "FILE", env = "MULTINODES_CONFIG", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE", env = "MULTINODES_CONFIG", hide_env = true)]
     config: Option<PathBuf>,
 }
 
@@ -76,7 +69,7 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR says otherwise.
+    // No `///` here: it would become a help text, and spread the whole help over three lines an option.
     #[default]
     Auto,
     Always,

@@ -6,7 +6,8 @@ use std::{
 };
 
 use clap::Args;
-use multinodes::{CallError, NodeInfo, Payload};
+use multinodes::{CallError, NodeInfo};
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::{
@@ -20,9 +21,10 @@ use super::{
 };
 
 /// Measure round trips to a node
-///
-/// Each ping is a call of the application `node` that every node hosts: what is measured is what a call takes.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Each ping is a call of the application `node` that every node hosts: what is measured is what a call takes."
+)]
 pub(crate) struct Ping {
     /// The node's name or peer id
     node: String,
@@ -81,7 +83,7 @@ impl Ping {
 
 async fn ping(session: &Session, node: &NodeInfo, timeout: Duration) -> Result<(), CallError> {
     let target = session.node.app(BUILT_IN).on(node.peer_id.to_string()).timeout(timeout);
-    target.call_raw("ping", Payload::from_json_arguments(Vec::new())?).await.map(drop)
+    target.call::<IgnoredAny>("ping", ()).await.map(drop)
 }
 
 /// What has come of the pings so far.

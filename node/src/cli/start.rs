@@ -19,21 +19,21 @@ use super::{
 };
 
 /// Run a node until it is interrupted
-///
-/// It finds the other nodes of its swarm by itself and shows who joins and leaves. SIGINT or SIGTERM stops it; a
-/// second one ends it at once.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "It finds the other nodes of its swarm by itself and shows who joins and leaves. SIGINT or SIGTERM stops it; a second one ends it at once."
+)]
 pub(crate) struct Start {
     /// The node's name [default: a random one]
-    #[arg(long, value_name = "NAME", env = "MULTINODES_NAME", hide_env_values = true)]
+    #[arg(long, value_name = "NAME", env = "MULTINODES_NAME", hide_env = true)]
     name: Option<String>,
 
     /// Where to listen; may be repeated [default: any free TCP port]
-    #[arg(long, value_name = "MULTIADDR", env = "MULTINODES_LISTEN", hide_env_values = true, value_delimiter = ',')]
+    #[arg(long, value_name = "MULTIADDR", env = "MULTINODES_LISTEN", hide_env = true, value_delimiter = ',')]
     listen: Vec<String>,
 
     /// The file with the node's key, made at first use: the node keeps its peer id
-    #[arg(long, value_name = "FILE", env = "MULTINODES_IDENTITY", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "MULTINODES_IDENTITY", hide_env = true)]
     identity: Option<PathBuf>,
 
     /// Host applications of the demo

@@ -8,10 +8,10 @@ use multinodes::Payload;
 use super::{failure::Failure, json, options::Settings, session::Session};
 
 /// Send a message to an application
-///
-/// Done means that a host has accepted the message into the application's queue. The message is JSON:
-/// multinodes tell journal '"a line"'
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Done means that a host has accepted the message into the application's queue. The message is JSON: multinodes tell journal '\"a line\"'"
+)]
 pub(crate) struct Tell {
     /// The application
     #[arg(value_name = "APP")]
@@ -33,7 +33,7 @@ pub(crate) struct Tell {
 impl Tell {
     pub(crate) async fn run(self, settings: Settings) -> Result<ExitCode, Failure> {
         let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
-        let payload = Payload::encode(&message).map_err(|error| Failure::call(&error, ""))?;
+        let payload = Payload::encode(&message).map_err(Failure::own)?;
         Session::open(settings)
             .await?
             .with(async |session| {

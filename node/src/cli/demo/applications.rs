@@ -1,8 +1,11 @@
 //! What the nodes of the demo host.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -20,21 +23,24 @@ pub(crate) enum Kind {
     Journal,
     /// Calls the calculator of another node and tells the journal: work between nodes.
     Reporter,
+    /// Takes its time, to try time-outs.
+    Clock,
 }
 
 impl Kind {
     /// Makes the node host it.
     pub(crate) fn register(self, node: &Node) -> Result<(), RegisterError> {
         match self {
-            Self::Calculator => node.register("calculator", calculator(node.name())),
-            Self::Greeter => node.register("greeter", greeter(node.name())),
+            Self::Calculator => node.register("calculator", calculator()),
+            Self::Greeter => node.register("greeter", greeter()),
             Self::Journal => node.register("journal", journal()),
-            Self::Reporter => node.register("reporter", reporter(node.clone())),
+            Self::Reporter => node.register("reporter", reporter()),
+            Self::Clock => node.register("clock", clock()),
         }
     }
 }
 
-fn calculator(host: String) -> Actions {
+fn calculator() -> Actions {
     Actions::new()
         .version("1.0.0")
         .description(json!({ "precision": 64 }))
@@ -42,20 +48,16 @@ fn calculator(host: String) -> Actions {
         .try_action("div", |(a, b): (i64, i64)| async move {
             a.checked_div(b).ok_or_else(|| AppError::new("division_by_zero", format!("{a} cannot be divided by {b}")))
         })
-        .action("where", move |(): ()| {
-            let host = host.clone();
-            async move { host }
-        })
+        .action_with("where", |context, (): ()| async move { context.node().name().to_owned() })
 }
 
-fn greeter(host: String) -> Actions {
-    Actions::new().version("2.1.0").description(json!({ "languages": ["en"] })).action(
-        "hello",
-        move |(who,): (String,)| {
-            let host = host.clone();
-            async move { format!("hello {who}, this is {host}") }
-        },
-    )
+fn greeter() -> Actions {
+    Actions::new()
+        .version("2.1.0")
+        .description(json!({ "languages": ["en"] }))
+        .action_with("hello", |context, who: String| async move {
+            format!("hello {who}, this is {}", context.node().name())
+        })
 }
 
 fn journal() -> Actions {
@@ -73,15 +75,17 @@ fn journal() -> Actions {
         })
 }
 
-fn reporter(node: Node) -> Actions {
-    Actions::new().version("1.0.0").try_action("sum", move |(a, b, whom): (i64, i64, String)| {
-        let node = node.clone();
-        async move {
-            let sum: i64 = node.app("calculator").on(whom).call("add", (a, b)).await.map_err(relayed)?;
-            node.tell("journal", format!("{a} + {b} = {sum}")).await.map_err(relayed)?;
-            Ok::<_, AppError>(sum)
-        }
+fn reporter() -> Actions {
+    Actions::new().version("1.0.0").try_action_with("sum", |context, (a, b, whom): (i64, i64, String)| async move {
+        let node = context.node();
+        let sum: i64 = node.app("calculator").on(whom).call("add", (a, b)).await.map_err(relayed)?;
+        node.tell("journal", format!("{a} + {b} = {sum}")).await.map_err(relayed)?;
+        Ok::<_, AppError>(sum)
     })
+}
+
+fn clock() -> Actions {
+    Actions::new().action("sleep", |milliseconds: u64| tokio::time::sleep(Duration::from_millis(milliseconds)))
 }
 
 fn relayed(error: multinodes::CallError) -> AppError {
