@@ -37,7 +37,7 @@ async fn an_application_registered_after_joining_is_seen_and_its_end_as_well() {
     alpha.wait_for("the application", |line| line.is("updated", "here") && hosts(&line.value, "later"));
     let outcome = swarm.run(&["call", "later", "answer"]).expect(0);
     assert_eq!(outcome.stdout, "42\n");
-    node.unregister("later");
+    node.unregister("later").unwrap();
     alpha.wait_until("the application to be gone", |heard| {
         let last = heard.iter().rfind(|line| line.is("updated", "here"))?;
         (!hosts(&last.value, "later")).then_some(())

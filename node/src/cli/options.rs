@@ -1,6 +1,9 @@
 //! The flags of every verb, and what they come to: flag, then environment, then `multinodes.toml`, then default.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{ArgAction, Args, ValueEnum};
 use multinodes::{Builder, Node};
@@ -129,10 +132,15 @@ impl Settings {
             builder = builder.join(address.as_str());
         }
         if let Some(folder) = &self.runtime_dir {
-            builder = builder.rendezvous_folder(folder);
+            builder = builder.rendezvous_folder(rendezvous_folder(folder, &self.swarm));
         }
         builder
     }
+}
+
+/// Where the nodes of a swarm find each other, below the runtime folder.
+pub(crate) fn rendezvous_folder(runtime_dir: &Path, swarm: &str) -> PathBuf {
+    runtime_dir.join("multinodes").join(swarm)
 }
 
 /// The list without the empty entries that an empty variable leaves; `None` if nothing is left.

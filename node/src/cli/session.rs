@@ -8,7 +8,10 @@ use std::{
 
 use multinodes::{Node, NodeInfo};
 
-use super::{failure::Failure, options::Settings};
+use super::{
+    failure::Failure,
+    options::{Settings, rendezvous_folder},
+};
 
 /// A passive node, and how long its verb may take.
 pub(crate) struct Session {
@@ -82,7 +85,10 @@ impl Session {
         let mut tried = Vec::new();
         if self.settings.rendezvous {
             tried.push(match &self.settings.runtime_dir {
-                Some(folder) => format!("on this host (rendezvous folder in `{}`)", folder.display()),
+                Some(folder) => {
+                    let folder = rendezvous_folder(folder, &self.settings.swarm);
+                    format!("on this host (in `{}`)", folder.display())
+                }
                 None => "on this host (rendezvous folder)".to_owned(),
             });
         }

@@ -104,9 +104,9 @@ async fn show(
         }
     }
     if output.json {
-        return output.line(&Line::Stopped { name: &node.name(), peer_id: node.peer_id().to_string() });
+        return output.line(&Line::Stopped { name: node.name(), peer_id: node.peer_id().to_string() });
     }
-    output.text(&format!("{} stopped", paint(style::NODE, printable(&node.name()))))
+    output.text(&format!("{} stopped", paint(style::NODE, printable(node.name()))))
 }
 
 /// What the node is called, how to reach it, what to try next.
@@ -115,9 +115,9 @@ fn welcome(node: &Node, output: Output) -> Result<(), Failure> {
     let swarm = node.description().swarm;
     let addresses = dialable(&node.addresses(), node.peer_id());
     if output.json {
-        return output.line(&Line::Started { name: &name, peer_id: node.peer_id().to_string(), addresses });
+        return output.line(&Line::Started { name, peer_id: node.peer_id().to_string(), addresses });
     }
-    let title = paint(style::NODE, printable(&name));
+    let title = paint(style::NODE, printable(name));
     output.text(&format!("{title} is up in swarm `{swarm}`, peer id {}", paint(style::DIM, node.peer_id())))?;
     if let Some(address) = reachable(&addresses) {
         let swarm = if swarm == "default" { String::new() } else { format!(" --swarm {swarm}") };

@@ -102,7 +102,7 @@ impl Swarm {
         multinodes::Node::builder()
             .swarm(self.name.as_str())
             .mdns(false)
-            .rendezvous_folder(self.runtime_dir())
+            .rendezvous_folder(self.runtime_dir().join("multinodes").join(&self.name))
             .listen("/ip4/127.0.0.1/tcp/0")
     }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::processes::Processes;
 use crate::cli::{
     failure::Failure,
+    options::rendezvous_folder,
     output::Output,
     shapes::{NodeRow, applications},
     style::{self, paint, printable},
@@ -134,7 +135,7 @@ impl Story {
         let node = Node::builder()
             .swarm(self.processes.swarm.as_str())
             .mdns(false)
-            .rendezvous_folder(self.processes.folder())
+            .rendezvous_folder(rendezvous_folder(self.processes.folder(), &self.processes.swarm))
             .passive(true)
             .start()
             .await
