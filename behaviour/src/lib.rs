@@ -1,8 +1,137 @@
-//! What MultiNodes speaks on the wire.
+//! What MultiNodes speaks on the wire: a libp2p behaviour for finding, knowing and talking.
+//!
+//! ```text
+//!              finding                         knowing                          talking
+//!  ┌───────────────────────────────┐ ┌─────────────────────────────┐ ┌─────────────────────────────┐
+//!  │ local      mDNS, v4 and v6    │ │ gossip   changes, beats     │ │ lanes    long-lived streams │
+//!  │ kademlia   addresses beyond   │ │ sync     what I missed      │ │          for calls, tells   │
+//!  │ identify   who are you        │ │                             │ │                             │
+//!  │ ping       are you there      │ │ record   signed by its node │ │ wire     frames             │
+//!  └───────────────────────────────┘ └─────────────────────────────┘ └─────────────────────────────┘
+//!                limits   how many connections, how much memory
+//!                transport   TCP · noise · yamux, corked      wan: QUIC, DNS, WebSocket
+//! ```
+//!
+//! This crate decides *how* nodes speak; *when* they do (whom to dial, what to publish, which connection to close) is
+//! for the owner of the swarm. The `multinodes` crate is one; [`Behaviour`] can also be a part of a behaviour of one's
+//! own:
+//!
+//! ```
+//! use libp2p::{Swarm, futures::StreamExt, identity::Keypair, ping, swarm};
+//! use multinodes_behaviour::{Behaviour, Config, transport};
+//!
+//! #[derive(libp2p::swarm::NetworkBehaviour)]
+//! struct Mine {
+//!     multinodes: Behaviour,
+//!     other: ping::Behaviour,
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config {
+//!     swarm: "garden".parse()?,
+//!     keypair: Keypair::generate_ed25519(),
+//!     passive: false,
+//!     mdns: false,
+//!     kademlia: false,
+//!     high_mark: 96,
+//! };
+//! let mine = Mine { multinodes: Behaviour::new(&config)?, other: ping::Behaviour::default() };
+//! let peer_id = config.keypair.public().to_peer_id();
+//! let transport = transport::new(&config.keypair)?;
+//! let mut swarm = Swarm::new(transport, mine, peer_id, swarm::Config::with_tokio_executor());
+//!
+//! swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
+//! let event = swarm.select_next_some().await;
+//! assert!(matches!(event, libp2p::swarm::SwarmEvent::NewListenAddr { .. }));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to read on
+//!
+//! 1. [`SwarmName`]: it is in every protocol id, so that swarms never mix.
+//! 2. [`wire`]: every type that crosses the wire; [`codec`] turns them into CBOR and back, within limits.
+//! 3. [`record`]: what a node says of itself, signed.
+//! 4. [`gossip`] and [`sync`]: how that reaches the others.
+//! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
+//! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
+//!
+//! Whatever a peer sends is parsed within a limit and without a panic; a limit is a constant beside its reason.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+mod behaviour;
 pub mod codec;
+pub mod corked;
+pub mod gossip;
+pub mod identity;
+pub mod kademlia;
+pub mod lane;
 pub mod lanes;
+pub mod limits;
+pub mod local;
 mod names;
+pub mod read_ahead;
+pub mod record;
+pub mod sync;
+pub mod transport;
 pub mod wire;
 
+use std::time::Duration;
+
+use libp2p::{Swarm, identity::Keypair, swarm};
+
+pub use behaviour::{Behaviour, BehaviourEvent};
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
+pub use record::{RecordError, SignedBeat, SignedRecord};
+
+/// What the protocols of a node depend on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name of the swarm.
+    pub swarm: SwarmName,
+    /// The node's key: its public half is the peer id.
+    pub keypair: Keypair,
+    /// The node does not listen and is not announced, as a one-shot command.
+    pub passive: bool,
+    /// Find nodes of the LAN by mDNS.
+    pub mdns: bool,
+    /// Find addresses beyond the LAN by Kademlia.
+    pub kademlia: bool,
+    /// From how many connections on the owner of the swarm closes some; hard limits are derived from it.
+    pub high_mark: usize,
+}
+
+/// Builds a libp2p swarm that speaks all protocols of a node. Call it within a tokio runtime: connections are its tasks.
+///
+/// # Errors
+///
+/// The key cannot be used for encryption.
+pub fn build(config: &Config) -> Result<Swarm<Behaviour>, BuildError> {
+    let transport = transport::new(&config.keypair)?;
+    let behaviour = Behaviour::new(config)?;
+    let peer_id = config.keypair.public().to_peer_id();
+    Ok(Swarm::new(transport, behaviour, peer_id, swarm_config()))
+}
+
+/// The owner of the swarm decides which idle connections are closed, not a timer in each of them.
+const IDLE: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
+/// Streams are not negotiated lazily: with a round trip at its opening, a lane to a peer that does not speak our
+/// protocol fails as just that, not as a broken stream, and lanes are opened once and kept.
+fn swarm_config() -> swarm::Config {
+    swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE)
+}
+
+/// A swarm that cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is no transport.
+    #[error(transparent)]
+    Transport(#[from] transport::TransportError),
+    /// There is no gossip.
+    #[error(transparent)]
+    Gossip(#[from] gossip::GossipError),
+}

@@ -36,6 +36,12 @@ impl SwarmName {
         self.protocol("kad")
     }
 
+    /// What the protocols of gossip begin with: who gossips in another swarm, or in none, is never spoken to.
+    #[must_use]
+    pub fn gossip_protocol_prefix(&self) -> String {
+        format!("/multinodes/{self}/gossip")
+    }
+
     /// What identify names as its `protocol_version`: who shows another one is a stranger.
     #[must_use]
     pub fn identify_version(&self) -> String {

@@ -7,6 +7,7 @@ mod frame;
 mod record;
 mod sync;
 
+pub(crate) use frame::share;
 pub use frame::{Call, ErrorCode, ErrorFrame, Frame, FrameError, MAX_NAME, Options, Tell};
 pub use record::{ApplicationRecord, Beat, Gossip, Record, Version};
 pub use sync::{SyncRequest, SyncResponse};

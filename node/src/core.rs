@@ -2,19 +2,39 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use libp2p::{Multiaddr, PeerId, Stream, identity::Keypair};
-use multinodes_behaviour::{SwarmName, wire::ApplicationRecord};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use multinodes_behaviour::{
+    RecordError, SignedRecord, SwarmName,
+    lanes::LaneStream,
+    record::MAX_ADDRESSES,
+    wire::{ApplicationRecord, Record},
+};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::description::{Event, Snapshot, Status};
+use crate::{
+    description::{ApplicationInfo, Description, Event, Host, NodeInfo, Snapshot, Status},
+    events,
+    links::Links,
+    node::{Guard, Node},
+    registry::{Hosted, Registry},
+};
 
 /// How long opening a lane may take, dialling and all.
 pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Commands that may wait for the driver: lanes being opened, mostly.
+pub(crate) const COMMANDS: usize = 1024;
+
+/// Room that a record keeps for each address that the node may get later, in bytes.
+const TYPICAL_ADDRESS: usize = 64;
 
 /// Everything that was asked of the builder, checked and complete.
 #[derive(Debug, Clone)]
@@ -35,9 +55,15 @@ pub(crate) struct Settings {
 
 /// The shared core of one node.
 pub(crate) struct Core {
+    me: Weak<Self>,
+    /// Gone when the last handle of the user is.
+    pub(crate) guard: OnceLock<Weak<Guard>>,
     pub(crate) settings: Settings,
     pub(crate) keypair: Keypair,
     pub(crate) peer_id: PeerId,
+    pub(crate) started: Instant,
+    pub(crate) registry: Registry,
+    pub(crate) links: Links,
     /// The directory as readers see it. Only the driver stores; it bumps `changed` afterwards.
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) changed: watch::Sender<u64>,
@@ -50,25 +76,120 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    pub(crate) fn new(settings: Settings, keypair: Keypair) -> (Arc<Self>, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let core = Arc::new_cyclic(|me: &Weak<Self>| Self {
+            me: me.clone(),
+            guard: OnceLock::new(),
+            peer_id: keypair.public().to_peer_id(),
+            started: Instant::now(),
+            registry: Registry::default(),
+            links: Links::new(me.clone(), settings.max_message),
+            snapshot: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+            events: broadcast::Sender::new(events::KEPT),
+            status: watch::Sender::default(),
+            addresses: watch::Sender::default(),
+            commands,
+            counters: Counters::default(),
+            settings,
+            keypair,
+        });
+        (core, receiver)
+    }
+
+    /// A handle for an application: it keeps the node only while the user keeps it as well.
+    pub(crate) fn handle(self: &Arc<Self>) -> Node {
+        Node::new(self.clone(), self.guard.get().and_then(Weak::upgrade))
+    }
+
     /// Runs a lane on a stream that a peer has opened.
-    pub(crate) fn accept(&self, peer_id: PeerId, stream: Stream) {
-        let _ = (peer_id, stream);
+    pub(crate) fn accept(&self, peer_id: PeerId, stream: LaneStream) {
+        self.links.accept(peer_id, Box::new(stream));
+    }
+
+    /// The last connection to a peer is gone.
+    pub(crate) fn disconnected(&self, peer_id: &PeerId) {
+        self.links.forget(peer_id);
     }
 
     /// What is hosted here, for the node's own record.
     pub(crate) fn applications(&self) -> Vec<ApplicationRecord> {
-        Vec::new()
+        self.registry.records()
     }
 
     /// Calls running here now.
     pub(crate) fn load(&self) -> u32 {
-        0
+        u32::try_from(self.registry.running()).unwrap_or(u32::MAX)
     }
 
     /// Whether calls to or from a peer are in flight: then its connection is not closed to save one.
     pub(crate) fn in_use(&self, peer_id: &PeerId) -> bool {
-        let _ = peer_id;
-        false
+        self.links.in_use(peer_id)
+    }
+
+    /// What is hosted here has changed: the others are told.
+    pub(crate) fn announce(&self) {
+        // A full channel holds commands that come before an announcement anyway; the driver takes what is hosted at
+        // the time it announces, so a later one must not be lost: it waits in a task.
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(Command::Announce) {
+            let commands = self.commands.clone();
+            tokio::spawn(async move { commands.send(command).await });
+        }
+    }
+
+    /// Whether the node's record with these applications is one that others take, whatever addresses it gets.
+    pub(crate) fn announceable(&self, applications: &[ApplicationRecord]) -> Result<(), RecordError> {
+        let longest = serde_bytes::ByteBuf::from(vec![0; TYPICAL_ADDRESS]);
+        let record = Record {
+            name: self.settings.name.clone(),
+            incarnation: u64::MAX,
+            revision: u64::MAX,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: vec![longest; MAX_ADDRESSES],
+            host: None,
+            applications: applications.to_vec(),
+            labels: Default::default(),
+            left: false,
+        };
+        SignedRecord::sign(&self.keypair, &self.settings.swarm, record).map(drop)
+    }
+
+    /// What this node knows of itself and of the others.
+    pub(crate) fn description(&self) -> Description {
+        let snapshot = self.snapshot.load();
+        Description {
+            name: self.settings.name.clone(),
+            peer_id: self.peer_id,
+            swarm: self.settings.swarm.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: self.addresses.borrow().clone(),
+            applications: self.applications().into_iter().map(ApplicationInfo::from).collect(),
+            nodes: snapshot.nodes.iter().filter(|node| !node.local).map(|node| node.name.clone()).collect(),
+        }
+    }
+
+    /// This node as the host of one of its applications, up to date even before the directory is.
+    pub(crate) fn local_host(&self, hosted: &Hosted) -> Host {
+        Host::new(&self.local_info(), &hosted.record().into())
+    }
+
+    /// This node as others see it, up to date even before the directory is.
+    pub(crate) fn local_info(&self) -> Arc<NodeInfo> {
+        let known = self.snapshot.load().by_peer.get(&self.peer_id).cloned();
+        Arc::new(NodeInfo {
+            name: self.settings.name.clone(),
+            peer_id: self.peer_id,
+            incarnation: known.as_ref().map_or(0, |known| known.incarnation),
+            revision: known.as_ref().map_or(0, |known| known.revision),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: known.as_ref().map_or_else(Vec::new, |known| known.addresses.clone()),
+            applications: self.applications().into_iter().map(ApplicationInfo::from).collect(),
+            labels: Default::default(),
+            load: self.load(),
+            local: true,
+            conflict: known.is_some_and(|known| known.conflict),
+        })
     }
 }
 
@@ -94,7 +215,7 @@ pub(crate) enum Command {
         /// To whom.
         peer_id: PeerId,
         /// Gets the negotiated stream within [`OPEN_LIMIT`].
-        respond_to: oneshot::Sender<Result<Stream, OpenFailure>>,
+        respond_to: oneshot::Sender<Result<LaneStream, OpenFailure>>,
     },
     /// What is hosted here has changed: the record is made anew and told to all.
     Announce,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
+use multinodes_behaviour::wire::ApplicationRecord;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -54,6 +55,13 @@ pub struct ApplicationInfo {
     pub actions: Vec<String>,
     /// How many calls it works on at once, if it says so.
     pub slots: Option<u32>,
+}
+
+impl From<ApplicationRecord> for ApplicationInfo {
+    fn from(record: ApplicationRecord) -> Self {
+        let ApplicationRecord { name, version, description, actions, slots } = record;
+        Self { name, version, description, actions, slots }
+    }
 }
 
 /// One node that hosts a given application.
@@ -219,4 +227,49 @@ impl Snapshot {
 
 pub(crate) fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(peer_id)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A node of some name that hosts `test`.
+    pub(crate) fn node(name: &str, description: Value) -> Arc<NodeInfo> {
+        let application = ApplicationInfo {
+            name: "test".into(),
+            version: None,
+            description,
+            actions: Vec::new(),
+            slots: None,
+        };
+        Arc::new(NodeInfo {
+            name: name.into(),
+            peer_id: PeerId::random(),
+            incarnation: 1,
+            revision: 1,
+            software: String::new(),
+            addresses: Vec::new(),
+            applications: vec![application],
+            labels: BTreeMap::new(),
+            load: 0,
+            local: false,
+            conflict: false,
+        })
+    }
+
+    /// The host of `test` on a node of some name.
+    pub(crate) fn host(name: &str, description: Value) -> Host {
+        let node = node(name, description);
+        Host::new(&node, &node.applications[0])
+    }
+
+    #[test]
+    fn a_snapshot_finds_nodes_by_name_and_hosts_by_application() {
+        let snapshot =
+            Snapshot::new(vec![node("beta", Value::Null), node("alpha", Value::Null), node("alpha", Value::Null)]);
+        assert_eq!(snapshot.nodes.iter().map(|node| &node.name[..]).collect::<Vec<_>>(), ["alpha", "alpha", "beta"]);
+        assert_eq!(snapshot.by_name["alpha"].len(), 2);
+        assert_eq!(snapshot.by_application["test"].len(), 3);
+        assert_eq!(snapshot.by_peer.len(), 3);
+    }
 }

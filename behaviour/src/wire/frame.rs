@@ -224,13 +224,26 @@ impl<'a> Frame<'a> {
     ///
     /// When the frame is longer than a length prefix can say; `buffer` is then as it was.
     pub fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
+        self.encode_apart(buffer, 0)
+    }
+
+    /// Like [`encode`](Self::encode), but for a frame whose payload is empty: appends everything up to a payload of
+    /// `payload_size` bytes, which has to be written right after. So a large payload is never copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_apart(&self, buffer: &mut Vec<u8>, payload_size: usize) -> Result<(), FrameError> {
         self.check()?;
         let start = buffer.len();
         buffer.extend_from_slice(&[0; 4]);
         let written = serde_cbor::to_writer(&mut *buffer, self).map_err(FrameError::from);
         let length = written.and_then(|()| {
-            u32::try_from(buffer.len() - start - 4)
-                .map_err(|_| FrameError::TooLong { what: "frame", limit: u32::MAX as usize })
+            if payload_size > 0 {
+                replace_empty_bytes(buffer, payload_size)?;
+            }
+            let size = (buffer.len() - start - 4).saturating_add(payload_size);
+            u32::try_from(size).map_err(|_| FrameError::TooLong { what: "frame", limit: u32::MAX as usize })
         });
         match length {
             Ok(length) => {
@@ -262,6 +275,29 @@ impl<'a> Frame<'a> {
             Self::Reply { .. } | Self::Accepted { .. } | Self::Cancel { .. } | Self::Goodbye => Ok(()),
         }
     }
+}
+
+/// Replaces the empty byte string at the end of `buffer` by the head of one with `size` bytes.
+fn replace_empty_bytes(buffer: &mut Vec<u8>, size: usize) -> Result<(), FrameError> {
+    const BYTES: u8 = 0x40;
+    debug_assert_eq!(buffer.last(), Some(&BYTES), "a frame ends with its payload");
+    buffer.pop();
+    if let Ok(size) = u8::try_from(size) {
+        if size < 24 {
+            buffer.push(BYTES | size);
+        } else {
+            buffer.extend_from_slice(&[BYTES | 24, size]);
+        }
+    } else if let Ok(size) = u16::try_from(size) {
+        buffer.push(BYTES | 25);
+        buffer.extend_from_slice(&size.to_be_bytes());
+    } else {
+        let size =
+            u32::try_from(size).map_err(|_| FrameError::TooLong { what: "payload", limit: u32::MAX as usize })?;
+        buffer.push(BYTES | 26);
+        buffer.extend_from_slice(&size.to_be_bytes());
+    }
+    Ok(())
 }
 
 /// Gives the part of `frame` that `payload` borrows from it, without copying.

@@ -1,0 +1,404 @@
+//! All that goes on between two peers.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
+use tokio::sync::Semaphore;
+
+use super::{
+    LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP,
+    incoming::Service,
+    outbox::Rejected,
+    reader::PERMIT,
+    requests::{Asked, Served},
+    run::Lane,
+};
+use crate::wire::{Call, Frame, Options, Tell};
+
+/// What a frame may have beside its payload: names, trace context, numbers.
+const HEADER: usize = 8 * 1024;
+
+/// A stream that a lane can run on.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Opens streams to the other side.
+pub trait Opener: Send + Sync + 'static {
+    /// Opens one more stream. The error says for people why there is none.
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>>;
+}
+
+/// Bounds of an exchange.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest message or result, in bytes.
+    pub max_message: usize,
+    /// What all large messages that are being received may take together, in KiB: shared by all exchanges of a node.
+    pub budget: Arc<Semaphore>,
+}
+
+impl Limits {
+    /// Limits for messages of at most `max_message` bytes, with a budget for sixteen of the largest at once.
+    #[must_use]
+    pub fn new(max_message: usize) -> Self {
+        let permits = (max_message + HEADER).div_ceil(PERMIT).saturating_mul(16).min(Semaphore::MAX_PERMITS);
+        Self { max_message, budget: Arc::new(Semaphore::new(permits)) }
+    }
+}
+
+/// The head of a call or a tell that is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The application's name.
+    pub application: &'a str,
+    /// The action's name; unused in a tell.
+    pub action: &'a str,
+    /// When the sender stops waiting.
+    pub deadline: Instant,
+    /// The sender's options.
+    pub options: Options,
+    /// The sender's trace context.
+    pub trace: Option<&'a str>,
+}
+
+/// All that goes on between this node and one peer.
+pub struct Exchange {
+    asked: Asked,
+    served: Served,
+    service: Arc<dyn Service>,
+    opener: Arc<dyn Opener>,
+    limits: Limits,
+    lanes: Mutex<Lanes>,
+    opening: tokio::sync::Mutex<()>,
+    next_lane: AtomicU64,
+    unasked: AtomicU64,
+    malformed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Lanes {
+    ordinary: Option<Lane>,
+    large: Vec<Lane>,
+    inbound: Vec<Lane>,
+    closed: bool,
+}
+
+impl Exchange {
+    /// An exchange without any lane yet.
+    #[must_use]
+    pub fn new(service: Arc<dyn Service>, opener: Arc<dyn Opener>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            asked: Asked::default(),
+            served: Served::default(),
+            service,
+            opener,
+            limits,
+            lanes: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            next_lane: AtomicU64::new(0),
+            unasked: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+        })
+    }
+
+    /// Calls an action and waits for its result. Dropping the future cancels the work on the other side.
+    ///
+    /// # Errors
+    ///
+    /// See [`LaneError`]; [`LaneError::may_have_run`] says whether it is safe to call again.
+    pub async fn call(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Reply {
+        loop {
+            match self.call_once(head, payload.clone()).await {
+                Err(LaneError::Closing) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Reply {
+        let lane = self.lane_for(payload.len()).await?;
+        let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
+        let mut interest = Interest { exchange: self, lane: &lane, id, sent: false };
+        let frame = Frame::Call(Call {
+            id,
+            application: head.application,
+            action: head.action,
+            deadline_ms: left(head.deadline),
+            options: head.options,
+            trace: head.trace,
+            payload: &[],
+        });
+        self.send(&lane, &frame, &payload, head.deadline).await?;
+        interest.sent = true;
+        wait(answer, head.deadline).await
+    }
+
+    /// Hands a message over and waits until the other side has it in the application's queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn tell(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
+        loop {
+            match self.tell_once(head, payload.clone()).await {
+                Err(LaneError::Closing) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
+        let lane = self.lane_for(payload.len()).await?;
+        let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
+        let _interest = Interest { exchange: self, lane: &lane, id, sent: false };
+        self.send(&lane, &tell_frame(id, head), &payload, head.deadline).await?;
+        wait(answer, head.deadline).await.map(drop)
+    }
+
+    /// Puts a message into the lane's queue and forgets it. A large one is sent as [`tell`](Self::tell), so that it
+    /// keeps its place among the sender's other messages.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be queued within the deadline; then it surely does not arrive.
+    pub async fn cast(self: &Arc<Self>, mut head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
+        if payload.len() > LARGE_FROM {
+            return self.tell(head, payload).await;
+        }
+        head.options = head.options | Options::CAST;
+        loop {
+            let lane = self.lane_for(payload.len()).await?;
+            match self.send(&lane, &tell_frame(0, head), &payload, head.deadline).await {
+                Err(LaneError::Closing) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Runs a lane on a stream that the other side has opened. `false` if it has too many already.
+    pub fn accept(self: &Arc<Self>, io: Box<dyn Io>) -> bool {
+        let mut lanes = self.lanes();
+        lanes.inbound.retain(|lane| !lane.is_closed());
+        if lanes.closed || lanes.inbound.len() >= MAX_INBOUND_LANES {
+            return false;
+        }
+        let lane = Lane::spawn(self, io, self.next_lane(), false);
+        lanes.inbound.push(lane);
+        true
+    }
+
+    /// Whether anything is open, in either direction.
+    #[must_use]
+    pub fn in_use(&self) -> bool {
+        self.asked.len() + self.served.len() > 0
+    }
+
+    /// Calls of the other side that run here.
+    #[must_use]
+    pub fn serving(&self) -> usize {
+        self.served.len()
+    }
+
+    /// Tells the other side on every lane that nothing new is taken here.
+    pub fn say_goodbye(&self) {
+        for lane in self.lanes().all() {
+            // A lane that is closed needs no goodbye.
+            let _ = lane.push(&Frame::Goodbye);
+        }
+    }
+
+    /// Closes all lanes once what is queued on them is written; whoever waits for an answer is told. Final.
+    pub fn close(&self) {
+        let mut lanes = self.lanes();
+        lanes.closed = true;
+        for lane in lanes.all() {
+            lane.close();
+        }
+    }
+
+    /// Answers to requests that nobody had made, and frames that could not be read.
+    #[must_use]
+    pub fn oddities(&self) -> (u64, u64) {
+        (self.unasked.load(Relaxed), self.malformed.load(Relaxed))
+    }
+
+    pub(super) fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    pub(super) fn served(&self) -> &Served {
+        &self.served
+    }
+
+    pub(super) fn service(&self) -> &dyn Service {
+        &*self.service
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The longest frame that is read.
+    pub(super) fn max_frame(&self) -> usize {
+        self.limits.max_message + HEADER
+    }
+
+    pub(super) fn on_unasked(&self) {
+        self.unasked.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn on_malformed(&self) {
+        self.malformed.fetch_add(1, Relaxed);
+    }
+
+    /// Sends a result back, a large one on a lane of its own.
+    pub(super) async fn send_reply(self: &Arc<Self>, lane: &Lane, id: u64, payload: Bytes) {
+        let frame = Frame::Reply { id, payload: &[] };
+        if payload.len() > LARGE_FROM
+            && let Ok(large) = self.lane_for(payload.len()).await
+            && large.send(&frame, &payload).await.is_ok()
+        {
+            return;
+        }
+        // Without a lane of its own it delays others, but it arrives. A lane that is gone has no caller any more.
+        let _ = lane.send(&frame, &payload).await;
+    }
+
+    async fn send(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes, deadline: Instant) -> Result<(), LaneError> {
+        let sent = match lane.try_send(frame, payload) {
+            Some(sent) => sent,
+            None => match tokio::time::timeout_at(deadline.into(), lane.send(frame, payload)).await {
+                Ok(sent) => sent,
+                Err(_) => return Err(LaneError::NotOpened("the peer did not read within the deadline".into())),
+            },
+        };
+        sent.map_err(|rejected| match rejected {
+            Rejected::Closed => LaneError::Closing,
+            Rejected::Frame(error) => LaneError::Unsendable(error.to_string()),
+        })
+    }
+
+    async fn lane_for(self: &Arc<Self>, size: usize) -> Result<Lane, LaneError> {
+        let limit = self.limits.max_message;
+        if size > limit {
+            return Err(LaneError::TooLarge { size, limit });
+        }
+        let large = size > LARGE_FROM;
+        if let Some(lane) = self.lanes().find(large) {
+            return Ok(lane);
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(lane) = self.lanes().find(large) {
+            return Ok(lane);
+        }
+        let io = self.opener.open().await.map_err(LaneError::NotOpened)?;
+        let mut lanes = self.lanes();
+        if lanes.closed {
+            return Err(LaneError::NotOpened("the peer is being left".into()));
+        }
+        let lane = Lane::spawn(self, io, self.next_lane(), true);
+        if large {
+            lanes.large.push(lane.clone());
+        } else {
+            lanes.ordinary = Some(lane.clone());
+        }
+        Ok(lane)
+    }
+
+    fn next_lane(&self) -> u64 {
+        self.next_lane.fetch_add(1, Relaxed)
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Exchange")
+            .field("asked", &self.asked.len())
+            .field("served", &self.served.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lanes {
+    /// A lane that is open and, if it is for large messages, has nothing waiting or cannot get company.
+    fn find(&mut self, large: bool) -> Option<Lane> {
+        if !large {
+            return self.ordinary.as_ref().filter(|lane| lane.takes_requests()).cloned();
+        }
+        self.large.retain(Lane::takes_requests);
+        if let Some(idle) = self.large.iter().position(Lane::is_idle) {
+            return Some(self.large[idle].clone());
+        }
+        if self.large.len() < LARGE_LANES {
+            return None;
+        }
+        // In turn: all of them have something waiting.
+        self.large.rotate_left(1);
+        self.large.last().cloned()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Lane> {
+        self.ordinary.iter().chain(&self.large).chain(&self.inbound)
+    }
+}
+
+/// As long as it lives somebody waits for the answer; dropped before, the other side is told.
+struct Interest<'a> {
+    exchange: &'a Exchange,
+    lane: &'a Lane,
+    id: u64,
+    sent: bool,
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        if self.exchange.asked.forget(self.id) && self.sent {
+            // A lane that is gone has cancelled everything by itself.
+            let _ = self.lane.push(&Frame::Cancel { id: self.id });
+        }
+    }
+}
+
+async fn wait(answer: tokio::sync::oneshot::Receiver<Reply>, deadline: Instant) -> Reply {
+    /// Deadlines nearer than this are kept to the millisecond, the others by the lane's sweep.
+    const EXACT_BELOW: Duration = Duration::from_secs(2);
+    let answered = if deadline.saturating_duration_since(Instant::now()) > EXACT_BELOW {
+        answer.await
+    } else {
+        // The sweep is a little slower than the clock, so whoever comes first gives the same error.
+        match tokio::time::timeout_at((deadline + SWEEP / 50).into(), answer).await {
+            Ok(answered) => answered,
+            Err(_) => return Err(LaneError::TimedOut),
+        }
+    };
+    answered.unwrap_or(Err(LaneError::Lost))
+}
+
+fn tell_frame(id: u64, head: Outgoing<'_>) -> Frame<'_> {
+    Frame::Tell(Tell {
+        id,
+        application: head.application,
+        deadline_ms: left(head.deadline),
+        options: head.options,
+        trace: head.trace,
+        payload: &[],
+    })
+}
+
+fn left(deadline: Instant) -> u64 {
+    u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,167 @@
+//! What a lane hands over to the node: requests of the other side, and the means to answer them.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
+
+use super::{exchange::Exchange, run::Lane};
+use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
+
+/// The node's side of an exchange. Called on the lane's task: it must neither block nor run user code.
+pub trait Service: Send + Sync + 'static {
+    /// Begins work on a call. The answer goes through `responder`, from whatever task works on it.
+    fn on_call(&self, call: Incoming<'_>, responder: Responder);
+
+    /// Takes a message into an application's queue, or says why not.
+    fn on_tell(&self, tell: Incoming<'_>) -> Delivery;
+}
+
+/// A call or a tell that has arrived.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// The application's name.
+    pub application: &'a str,
+    /// The action's name; empty in a tell.
+    pub action: &'a str,
+    /// When the sender stops waiting.
+    pub deadline: Instant,
+    /// The sender's options.
+    pub options: Options,
+    /// The sender's trace context.
+    pub trace: Option<&'a str>,
+    /// The arguments or the message, CBOR.
+    pub payload: Bytes,
+    /// What the message holds of the node's budget for large messages: keep it as long as the payload.
+    pub charge: Option<OwnedSemaphorePermit>,
+}
+
+/// What came of a tell.
+pub enum Delivery {
+    /// It is in the application's queue.
+    Accepted,
+    /// It is not, and will not be.
+    Refused(Refusal),
+    /// The queue is full. The lane waits for this before it reads on, so it must be short.
+    Later(BoxFuture<'static, Result<(), Refusal>>),
+}
+
+/// Why a request was refused, or how it failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of failure.
+    pub code: ErrorCode,
+    /// The application's own code, for [`ErrorCode::Failed`].
+    pub name: String,
+    /// What happened, for people.
+    pub message: String,
+    /// The application's own data about it, CBOR; empty if there is none.
+    pub data: Bytes,
+}
+
+impl Refusal {
+    /// A refusal without data of the application.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, name: String::new(), message: message.into(), data: Bytes::new() }
+    }
+
+    pub(super) fn frame(&self, id: u64) -> ErrorFrame<'_> {
+        ErrorFrame { id, code: self.code, name: &self.name, message: &self.message, data: &self.data }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+/// Answers one call, once. Dropped without an answer it says so to the caller.
+#[must_use = "the caller waits for the answer"]
+pub struct Responder {
+    exchange: Arc<Exchange>,
+    lane: Lane,
+    id: u64,
+    answered: bool,
+}
+
+impl Responder {
+    pub(super) fn new(exchange: Arc<Exchange>, lane: Lane, id: u64) -> Self {
+        Self { exchange, lane, id, answered: false }
+    }
+
+    /// Gives the means to name the task that works on the call.
+    pub fn assignment(&self) -> Assignment {
+        Assignment { exchange: self.exchange.clone(), id: self.id }
+    }
+
+    /// Sends the encoded result. It is queued when this returns, unless the caller is gone or has lost interest.
+    pub async fn reply(mut self, payload: Bytes) {
+        let limit = self.exchange.limits().max_message;
+        if payload.len() > limit {
+            let text = format!("the result has {} bytes, the limit is {limit}", payload.len());
+            return self.refuse(Refusal::new(ErrorCode::TooLarge, text));
+        }
+        self.answered = true;
+        if self.exchange.served().end(self.id) {
+            self.exchange.send_reply(&self.lane, self.id, payload).await;
+        }
+    }
+
+    /// Says why there is no result.
+    pub fn refuse(mut self, refusal: Refusal) {
+        self.answered = true;
+        self.send_refusal(refusal);
+    }
+
+    fn send_refusal(&self, mut refusal: Refusal) {
+        if !self.exchange.served().end(self.id) {
+            return;
+        }
+        refusal.shorten();
+        // A lane that is gone has no caller any more.
+        let _ = self.lane.push(&Frame::Error(refusal.frame(self.id)));
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.send_refusal(Refusal::new(ErrorCode::Panicked, "the application ended without an answer"));
+        }
+    }
+}
+
+/// Names the task that works on a call, so that it is stopped when the caller loses interest.
+pub struct Assignment {
+    exchange: Arc<Exchange>,
+    id: u64,
+}
+
+impl Assignment {
+    /// The task that works on the call.
+    pub fn task(self, task: AbortHandle) {
+        self.exchange.served().assign(self.id, task);
+    }
+}
+
+impl Refusal {
+    /// Cuts texts to what a frame takes.
+    fn shorten(&mut self) {
+        const TEXT: usize = 32 * 1024;
+        const DATA: usize = 128 * 1024;
+        cut(&mut self.message, TEXT);
+        cut(&mut self.name, crate::wire::MAX_NAME);
+        if self.data.len() > DATA {
+            self.data = Bytes::new();
+        }
+    }
+}
+
+fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+    }
+}

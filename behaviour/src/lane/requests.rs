@@ -1,0 +1,207 @@
+//! What is open between two peers: the calls and tells this side has sent, and those it works on for the other.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::{sync::oneshot, task::AbortHandle};
+
+use super::{LaneError, MAX_ASKED, MAX_SERVED};
+
+/// Bits of an id that say the place in the table; the others count its uses, so that a late answer meets nobody else.
+const PLACE_BITS: u32 = 16;
+
+/// What came of something that was asked.
+pub(super) type Answer = Result<Bytes, LaneError>;
+
+/// Calls and tells that this side has sent and that are not answered yet.
+#[derive(Default)]
+pub(super) struct Asked {
+    table: Mutex<AskedTable>,
+}
+
+#[derive(Default)]
+struct AskedTable {
+    open: Slab<Open>,
+    uses: u64,
+}
+
+struct Open {
+    id: u64,
+    lane: u64,
+    deadline: Instant,
+    respond_to: oneshot::Sender<Answer>,
+}
+
+impl Asked {
+    /// Opens a place for one answer, and gives its id.
+    pub(super) fn open(&self, lane: u64, deadline: Instant) -> Result<(u64, oneshot::Receiver<Answer>), LaneError> {
+        let (respond_to, answer) = oneshot::channel();
+        let mut table = self.lock();
+        if table.open.len() >= MAX_ASKED {
+            return Err(LaneError::TooManyOpen { limit: MAX_ASKED });
+        }
+        table.uses = table.uses.wrapping_add(1) & (u64::MAX >> PLACE_BITS);
+        let uses = table.uses;
+        let place = table.open.vacant_entry();
+        let id = (uses << PLACE_BITS) | place.key() as u64;
+        place.insert(Open { id, lane, deadline, respond_to });
+        Ok((id, answer))
+    }
+
+    /// Ends `id` with an answer. `false` if nobody waits for it.
+    pub(super) fn answer(&self, id: u64, answer: Answer) -> bool {
+        match self.remove(id) {
+            Some(open) => open.respond_to.send(answer).is_ok(),
+            None => false,
+        }
+    }
+
+    /// Forgets `id`. `false` if it was not open.
+    pub(super) fn forget(&self, id: u64) -> bool {
+        self.remove(id).is_some()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Ends everything that was sent over a lane which is gone.
+    pub(super) fn fail_lane(&self, lane: u64) {
+        self.fail(|open| open.lane == lane, || LaneError::Lost);
+    }
+
+    /// Ends everything sent over `lane` whose deadline has passed, and gives the ids so that the other side can be told.
+    pub(super) fn expire(&self, lane: u64, now: Instant) -> Vec<u64> {
+        self.fail(|open| open.lane == lane && open.deadline <= now, || LaneError::TimedOut)
+    }
+
+    fn fail(&self, which: impl Fn(&Open) -> bool, why: impl Fn() -> LaneError) -> Vec<u64> {
+        let mut table = self.lock();
+        let places: Vec<usize> = table.open.iter().filter(|(_, open)| which(open)).map(|(place, _)| place).collect();
+        let failed: Vec<Open> = places.into_iter().map(|place| table.open.remove(place)).collect();
+        drop(table);
+        failed
+            .into_iter()
+            .map(|open| {
+                // Nobody waiting any more is as good as told.
+                let _ = open.respond_to.send(Err(why()));
+                open.id
+            })
+            .collect()
+    }
+
+    fn remove(&self, id: u64) -> Option<Open> {
+        let place = usize::try_from(id & ((1 << PLACE_BITS) - 1)).ok()?;
+        let mut table = self.lock();
+        if table.open.get(place)?.id != id {
+            return None;
+        }
+        table.open.try_remove(place)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, AskedTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Calls that this side works on for the other one. Ids are the other side's, so they are not trusted.
+#[derive(Default)]
+pub(super) struct Served {
+    open: Mutex<HashMap<u64, Work>>,
+}
+
+struct Work {
+    lane: u64,
+    deadline: Instant,
+    task: Option<AbortHandle>,
+    /// Cancelled before its task was known.
+    cancelled: bool,
+}
+
+/// Why a call is not begun.
+pub(super) enum NotBegun {
+    /// The other side uses an id that it has not given free.
+    Duplicate,
+    /// It has more calls running here than one peer may.
+    TooMany,
+}
+
+impl Served {
+    pub(super) fn begin(&self, id: u64, lane: u64, deadline: Instant) -> Result<(), NotBegun> {
+        let mut open = self.lock();
+        if open.len() >= MAX_SERVED {
+            return Err(NotBegun::TooMany);
+        }
+        if open.contains_key(&id) {
+            return Err(NotBegun::Duplicate);
+        }
+        open.insert(id, Work { lane, deadline, task: None, cancelled: false });
+        Ok(())
+    }
+
+    /// Names the task that works on `id`. If `id` has been cancelled meanwhile, the task is stopped.
+    pub(super) fn assign(&self, id: u64, task: AbortHandle) {
+        let mut open = self.lock();
+        match open.get_mut(&id) {
+            Some(work) if work.cancelled => {
+                open.remove(&id);
+                task.abort();
+            }
+            Some(work) => work.task = Some(task),
+            // It has answered already.
+            None => {}
+        }
+    }
+
+    /// Takes `id` off the list; `false` if it was cancelled or has expired, so that its answer is not wanted.
+    pub(super) fn end(&self, id: u64) -> bool {
+        self.lock().remove(&id).is_some_and(|work| !work.cancelled)
+    }
+
+    /// Stops the work on `id`.
+    pub(super) fn cancel(&self, id: u64) {
+        let mut open = self.lock();
+        if let Some(work) = open.get_mut(&id) {
+            match work.task.take() {
+                Some(task) => {
+                    open.remove(&id);
+                    task.abort();
+                }
+                None => work.cancelled = true,
+            }
+        }
+    }
+
+    /// Stops everything that came over a lane which is gone.
+    pub(super) fn cancel_lane(&self, lane: u64) {
+        for id in self.ids(|work| work.lane == lane) {
+            self.cancel(id);
+        }
+    }
+
+    /// Stops everything whose deadline has passed, and gives the ids of what came over `lane`.
+    pub(super) fn expire(&self, lane: u64, now: Instant) -> Vec<u64> {
+        let expired = self.ids(|work| work.lane == lane && !work.cancelled && work.deadline <= now);
+        for id in &expired {
+            self.cancel(*id);
+        }
+        expired
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn ids(&self, which: impl Fn(&Work) -> bool) -> Vec<u64> {
+        self.lock().iter().filter(|(_, work)| which(work)).map(|(id, _)| *id).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Work>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,333 @@
+//! One lane: the task that reads and writes its stream.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{
+    AsyncReadExt, AsyncWriteExt,
+    future::{Either, select},
+    io::{ReadHalf, WriteHalf},
+};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::{
+    IDLE, LaneEnd, LaneError, SWEEP, WRITE_STALL, duplicate_id,
+    exchange::{Exchange, Io},
+    incoming::{Delivery, Incoming, Refusal, Responder},
+    outbox::{self, Outbox, Rejected},
+    reader::{FrameReader, RawFrame},
+    requests::NotBegun,
+};
+use crate::wire::{ErrorCode, Frame, FrameError, Options, share};
+
+/// With more than so many requests open, the writer lets other tasks queue theirs before it flushes.
+const GATHER_FROM: usize = 8;
+
+/// The longest deadline that is taken from a peer: later than any sensible call.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A handle on one lane. The lane's task ends when it is closed, or when the stream ends.
+#[derive(Clone)]
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: u64,
+    outbox: Outbox,
+    /// The other side has said goodbye on it.
+    retired: AtomicBool,
+}
+
+impl Lane {
+    /// Runs a lane on `io`. `ours` says that this side has opened it, and so closes it when it is idle.
+    pub(super) fn spawn(exchange: &Arc<Exchange>, io: Box<dyn Io>, id: u64, ours: bool) -> Self {
+        let lane = Self { shared: Arc::new(Shared { id, outbox: Outbox::default(), retired: AtomicBool::new(false) }) };
+        let run = Run { lane: lane.clone(), exchange: exchange.clone(), ours };
+        // Owned by its outbox: `Exchange::close` closes it, which ends the task.
+        tokio::spawn(run.run(io));
+        lane
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// Queues a frame if there is room at once.
+    pub(super) fn try_send(&self, frame: &Frame<'_>, payload: &Bytes) -> Option<Result<(), Rejected>> {
+        self.shared.outbox.try_send(frame, payload)
+    }
+
+    /// Queues a frame, waiting for room.
+    pub(super) async fn send(&self, frame: &Frame<'_>, payload: &Bytes) -> Result<(), Rejected> {
+        self.shared.outbox.send(frame, payload).await
+    }
+
+    /// Queues a small frame whether there is room or not.
+    pub(super) fn push(&self, frame: &Frame<'_>) -> Result<(), Rejected> {
+        self.shared.outbox.push(frame)
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.outbox.close();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.outbox.is_closed()
+    }
+
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.is_closed() && !self.shared.retired.load(SeqCst)
+    }
+
+    /// Nothing waits to be written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.shared.outbox.is_empty()
+    }
+}
+
+struct Run {
+    lane: Lane,
+    exchange: Arc<Exchange>,
+    ours: bool,
+}
+
+/// What the writer does next.
+enum Turn {
+    Write,
+    Look,
+    Close,
+}
+
+impl Run {
+    async fn run(self, io: Box<dyn Io>) {
+        let (reader, writer) = io.split();
+        let end = {
+            let read = std::pin::pin!(self.read(reader));
+            let write = std::pin::pin!(self.write(writer));
+            match select(read, write).await {
+                Either::Left((end, _)) | Either::Right((end, _)) => end,
+            }
+        };
+        match &end {
+            Err(LaneEnd::Malformed(_) | LaneEnd::FrameTooLong { .. }) => {
+                self.exchange.on_malformed();
+                tracing::warn!(reason = %EndText(&end), "lane closed");
+            }
+            _ => tracing::debug!(reason = %EndText(&end), "lane closed"),
+        }
+    }
+
+    async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
+        let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.limits().budget.clone());
+        while let Some(frame) = frames.next(&mut io).await? {
+            // Answers that nobody reads are not piled up: no more work is taken until there is room for them.
+            if self.lane.shared.outbox.is_full() {
+                self.lane.shared.outbox.has_room().await;
+            }
+            self.on_frame(frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn on_frame(&self, raw: RawFrame) -> Result<(), FrameError> {
+        let RawFrame { bytes, charge } = raw;
+        match Frame::decode(&bytes)? {
+            Frame::Call(call) => {
+                let deadline = deadline(call.deadline_ms);
+                let incoming = Incoming {
+                    application: call.application,
+                    action: call.action,
+                    deadline,
+                    options: call.options,
+                    trace: call.trace,
+                    payload: share(&bytes, call.payload),
+                    charge,
+                };
+                self.on_call(call.id, incoming);
+            }
+            Frame::Tell(tell) => {
+                let incoming = Incoming {
+                    application: tell.application,
+                    action: "",
+                    deadline: deadline(tell.deadline_ms),
+                    options: tell.options,
+                    trace: tell.trace,
+                    payload: share(&bytes, tell.payload),
+                    charge,
+                };
+                self.on_tell(tell.id, tell.options, incoming).await;
+            }
+            Frame::Reply { id, payload } => self.on_answer(id, Ok(share(&bytes, payload))),
+            Frame::Accepted { id } => self.on_answer(id, Ok(Bytes::new())),
+            Frame::Error(error) => {
+                let refusal = Refusal {
+                    code: error.code,
+                    name: error.name.to_owned(),
+                    message: error.message.to_owned(),
+                    data: share(&bytes, error.data),
+                };
+                self.on_answer(error.id, Err(LaneError::Refused(refusal)));
+            }
+            Frame::Cancel { id } => self.exchange.served().cancel(id),
+            Frame::Goodbye => self.lane.shared.retired.store(true, SeqCst),
+        }
+        Ok(())
+    }
+
+    fn on_call(&self, id: u64, call: Incoming<'_>) {
+        match self.exchange.served().begin(id, self.lane.id(), call.deadline) {
+            Ok(()) => {
+                let responder = Responder::new(self.exchange.clone(), self.lane.clone(), id);
+                self.exchange.service().on_call(call, responder);
+            }
+            Err(NotBegun::Duplicate) => self.refuse(id, &duplicate_id()),
+            Err(NotBegun::TooMany) => {
+                self.refuse(id, &Refusal::new(ErrorCode::Busy, "too many calls of this peer are running"));
+            }
+        }
+    }
+
+    async fn on_tell(&self, id: u64, options: Options, tell: Incoming<'_>) {
+        let delivery = self.exchange.service().on_tell(tell);
+        let outcome = match delivery {
+            Delivery::Accepted => Ok(()),
+            Delivery::Refused(refusal) => Err(refusal),
+            Delivery::Later(later) => later.await,
+        };
+        if options.contains(Options::CAST) {
+            return;
+        }
+        match outcome {
+            // A lane that is gone has nobody who waits.
+            Ok(()) => drop(self.lane.push(&Frame::Accepted { id })),
+            Err(refusal) => self.refuse(id, &refusal),
+        }
+    }
+
+    fn on_answer(&self, id: u64, answer: Result<Bytes, LaneError>) {
+        if !self.exchange.asked().answer(id, answer) {
+            // Usually the caller has just given up.
+            self.exchange.on_unasked();
+        }
+    }
+
+    fn refuse(&self, id: u64, refusal: &Refusal) {
+        // A lane that is gone has nobody who waits.
+        let _ = self.lane.push(&Frame::Error(refusal.frame(id)));
+    }
+
+    async fn write(&self, mut io: WriteHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
+        let outbox = &self.lane.shared.outbox;
+        let mut spare = Vec::new();
+        let mut timer = std::pin::pin!(sleep(IDLE / 2));
+        let mut used = Instant::now();
+        loop {
+            match self.turn(timer.as_mut()).await {
+                Turn::Write => {
+                    if self.is_busy() {
+                        tokio::task::yield_now().await;
+                    }
+                    spare = write_all(&mut io, outbox, spare).await?;
+                    used = Instant::now();
+                }
+                Turn::Look => {
+                    let now = Instant::now();
+                    self.sweep(now);
+                    if self.ours && !self.exchange.in_use() && now.duration_since(used) >= IDLE {
+                        outbox.close();
+                    }
+                    let next = if self.exchange.in_use() { SWEEP } else { IDLE / 2 };
+                    timer.as_mut().reset((now + next).into());
+                }
+                Turn::Close => {
+                    write_all(&mut io, outbox, spare).await?;
+                    timeout(WRITE_STALL, io.close()).await.map_err(|_| LaneEnd::Stalled)??;
+                    return Err(LaneEnd::Closed);
+                }
+            }
+        }
+    }
+
+    async fn turn(&self, mut timer: std::pin::Pin<&mut Sleep>) -> Turn {
+        let outbox = &self.lane.shared.outbox;
+        poll_fn(|cx| {
+            outbox.register(cx.waker());
+            if outbox.is_closed() {
+                return Poll::Ready(Turn::Close);
+            }
+            if !outbox.is_empty() {
+                return Poll::Ready(Turn::Write);
+            }
+            // Something was opened while the timer was set for an idle lane.
+            let soon = tokio::time::Instant::now() + 2 * SWEEP;
+            if timer.deadline() > soon && self.exchange.in_use() {
+                timer.as_mut().reset(soon);
+            }
+            timer.as_mut().poll(cx).map(|()| Turn::Look)
+        })
+        .await
+    }
+
+    /// Ends what is past its deadline, on both sides of the lane.
+    fn sweep(&self, now: Instant) {
+        for id in self.exchange.asked().expire(self.lane.id(), now) {
+            // A lane that is gone has cancelled everything by itself.
+            let _ = self.lane.push(&Frame::Cancel { id });
+        }
+        for id in self.exchange.served().expire(self.lane.id(), now) {
+            self.refuse(id, &Refusal::new(ErrorCode::TimedOut, "stopped at the caller's deadline"));
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.exchange.asked().len() + self.exchange.served().len() > GATHER_FROM
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.lane.close();
+        self.exchange.asked().fail_lane(self.lane.id());
+        self.exchange.served().cancel_lane(self.lane.id());
+    }
+}
+
+async fn write_all(io: &mut WriteHalf<Box<dyn Io>>, outbox: &Outbox, spare: Vec<u8>) -> Result<Vec<u8>, LaneEnd> {
+    let (chunks, buffer) = outbox.take(spare);
+    for chunk in chunks.iter().map(|chunk| &chunk[..]).chain([&buffer[..]]) {
+        if !chunk.is_empty() {
+            timed(io.write_all(chunk)).await?;
+        }
+    }
+    timed(io.flush()).await?;
+    Ok(outbox::recycle(buffer))
+}
+
+async fn timed(write: impl Future<Output = io::Result<()>>) -> Result<(), LaneEnd> {
+    timeout(WRITE_STALL, write).await.map_err(|_| LaneEnd::Stalled)?.map_err(LaneEnd::from)
+}
+
+fn deadline(left_ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(left_ms).min(LONGEST)
+}
+
+struct EndText<'a>(&'a Result<(), LaneEnd>);
+
+impl std::fmt::Display for EndText<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Ok(()) => formatter.write_str("the peer closed it"),
+            Err(end) => end.fmt(formatter),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{AsyncReadExt, AsyncWriteExt, future::BoxFuture};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+use super::*;
+use crate::wire::{Frame, Options};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// What the test's service has seen.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Called(String),
+    Told(Bytes),
+    /// A call's task was stopped before it had answered.
+    Dropped,
+}
+
+struct Echo {
+    seen: mpsc::UnboundedSender<Seen>,
+}
+
+struct OnDrop(mpsc::UnboundedSender<Seen>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(Seen::Dropped);
+    }
+}
+
+impl Service for Echo {
+    fn on_call(&self, call: Incoming<'_>, responder: Responder) {
+        let _ = self.seen.send(Seen::Called(call.action.to_owned()));
+        let assignment = responder.assignment();
+        let task = match call.action {
+            "echo" => tokio::spawn(responder.reply(call.payload)),
+            "panic" => tokio::spawn(async move {
+                let _responder = responder;
+                panic!("on purpose");
+            }),
+            "forever" => {
+                let dropped = OnDrop(self.seen.clone());
+                tokio::spawn(async move {
+                    let _kept = (dropped, responder);
+                    std::future::pending::<()>().await;
+                })
+            }
+            _ => return responder.refuse(Refusal::new(ErrorCode::NoSuchAction, "no such action")),
+        };
+        assignment.task(task.abort_handle());
+    }
+
+    fn on_tell(&self, tell: Incoming<'_>) -> Delivery {
+        let _ = self.seen.send(Seen::Told(tell.payload));
+        Delivery::Accepted
+    }
+}
+
+/// Opens streams to the other exchange of a pair.
+#[derive(Default)]
+struct Loopback {
+    other: OnceLock<Arc<Exchange>>,
+    opened: Mutex<usize>,
+}
+
+impl Opener for Loopback {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+        Box::pin(async {
+            let (near, far) = tokio::io::duplex(32 * 1024);
+            *self.opened.lock().unwrap() += 1;
+            let other = self.other.get().ok_or("nobody there")?;
+            if !other.accept(Box::new(far.compat())) {
+                return Err("refused".into());
+            }
+            Ok(Box::new(near.compat()) as Box<dyn Io>)
+        })
+    }
+}
+
+struct Side {
+    exchange: Arc<Exchange>,
+    opener: Arc<Loopback>,
+    seen: mpsc::UnboundedReceiver<Seen>,
+}
+
+fn side() -> Side {
+    let (sender, seen) = mpsc::unbounded_channel();
+    let opener = Arc::new(Loopback::default());
+    let exchange = Exchange::new(Arc::new(Echo { seen: sender }), opener.clone(), Limits::new(MAX_MESSAGE));
+    Side { exchange, opener, seen }
+}
+
+fn pair() -> (Side, Side) {
+    let (one, other) = (side(), side());
+    one.opener.other.set(other.exchange.clone()).unwrap();
+    other.opener.other.set(one.exchange.clone()).unwrap();
+    (one, other)
+}
+
+fn head(action: &str) -> Outgoing<'_> {
+    Outgoing {
+        application: "test",
+        action,
+        deadline: Instant::now() + Duration::from_secs(10),
+        options: Options::default(),
+        trace: None,
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.expect("in time")
+}
+
+#[tokio::test]
+async fn a_call_is_answered_by_the_other_side() {
+    let (one, _other) = pair();
+    let answer = within(one.exchange.call(head("echo"), Bytes::from_static(b"hello"))).await.unwrap();
+    assert_eq!(answer, "hello");
+    assert!(!one.exchange.in_use());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_of_many_sizes_in_flight_get_each_its_own_answer() {
+    let (one, other) = pair();
+    let sizes = [0, 1, 23, 24, 255, 256, 65_535, 65_536, 70_000, LARGE_FROM, LARGE_FROM + 1, MAX_MESSAGE];
+    let mut calls = tokio::task::JoinSet::new();
+    for round in 0..60_usize {
+        for exchange in [one.exchange.clone(), other.exchange.clone()] {
+            let size = if round < sizes.len() * 2 { sizes[round % sizes.len()] } else { round };
+            calls.spawn(async move {
+                let payload = Bytes::from(vec![u8::try_from(round).unwrap(); size]);
+                let answer = exchange.call(head("echo"), payload.clone()).await.unwrap();
+                assert!(answer == payload, "answer of {} bytes for {size}", answer.len());
+            });
+        }
+    }
+    within(async {
+        while let Some(call) = calls.join_next().await {
+            call.unwrap();
+        }
+    })
+    .await;
+    assert!(!one.exchange.in_use() && !other.exchange.in_use());
+    assert!(*one.opener.opened.lock().unwrap() <= 1 + LARGE_LANES);
+}
+
+#[tokio::test]
+async fn tells_and_casts_of_one_sender_arrive_in_order() {
+    let (one, mut other) = pair();
+    for number in 0..50_u8 {
+        // One of them is large, and must not be overtaken.
+        let size = if number == 20 { LARGE_FROM + 1 } else { 1 };
+        let message = Bytes::from(vec![number; size]);
+        if number % 3 == 0 {
+            within(one.exchange.tell(head(""), message)).await.unwrap();
+        } else {
+            within(one.exchange.cast(head(""), message)).await.unwrap();
+        }
+    }
+    for number in 0..50_u8 {
+        match within(other.seen.recv()).await.unwrap() {
+            Seen::Told(message) => assert_eq!(message[0], number),
+            seen => panic!("{seen:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_future_stops_the_work_on_the_other_side() {
+    let (one, mut other) = pair();
+    {
+        let call = one.exchange.call(head("forever"), Bytes::new());
+        tokio::pin!(call);
+        tokio::select! {
+            _ = &mut call => panic!("it never answers"),
+            seen = within(other.seen.recv()) => assert_eq!(seen, Some(Seen::Called("forever".into()))),
+        }
+    }
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Dropped));
+    assert!(!one.exchange.in_use());
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_call_here_and_the_work_there() {
+    let (one, mut other) = pair();
+    let mut head = head("forever");
+    head.deadline = Instant::now() + Duration::from_millis(30);
+    let error = within(one.exchange.call(head, Bytes::new())).await.unwrap_err();
+    assert!(matches!(error, LaneError::TimedOut), "{error:?}");
+    assert!(error.may_have_run());
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Called("forever".into())));
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Dropped));
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_before_anything_is_sent() {
+    let (one, _other) = pair();
+    let error = within(one.exchange.call(head("echo"), vec![0; MAX_MESSAGE + 1].into())).await.unwrap_err();
+    assert_eq!(error.to_string(), "the message has 4194305 bytes, the limit is 4194304");
+    assert!(!error.may_have_run());
+    assert_eq!(*one.opener.opened.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_task_that_panics_is_answered_for() {
+    let (one, _other) = pair();
+    let error = within(one.exchange.call(head("panic"), Bytes::new())).await.unwrap_err();
+    assert!(matches!(&error, LaneError::Refused(refusal) if refusal.code == ErrorCode::Panicked), "{error:?}");
+    assert!(error.may_have_run());
+}
+
+#[tokio::test]
+async fn a_refusal_says_that_nothing_ran() {
+    let (one, _other) = pair();
+    let error = within(one.exchange.call(head("unknown"), Bytes::new())).await.unwrap_err();
+    assert_eq!(error.to_string(), "no such action");
+    assert!(!error.may_have_run());
+}
+
+#[tokio::test]
+async fn when_the_peer_goes_whoever_waits_is_told() {
+    let (one, mut other) = pair();
+    let call = one.exchange.call(head("forever"), Bytes::new());
+    tokio::pin!(call);
+    tokio::select! {
+        _ = &mut call => panic!("it never answers"),
+        _ = within(other.seen.recv()) => {}
+    }
+    other.exchange.close();
+    let error = within(call).await.unwrap_err();
+    assert!(matches!(error, LaneError::Lost), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_closed_lane_is_replaced_by_a_new_one() {
+    let (one, other) = pair();
+    within(one.exchange.call(head("echo"), Bytes::new())).await.unwrap();
+    other.exchange.say_goodbye();
+    // The goodbye travels on the same lane as the answer behind it, so the next call sees it.
+    within(one.exchange.call(head("echo"), Bytes::new())).await.unwrap();
+    within(one.exchange.call(head("echo"), Bytes::new())).await.unwrap();
+    assert_eq!(*one.opener.opened.lock().unwrap(), 2);
+}
+
+/// Writes `bytes` as a peer would, and gives what the lane does with the stream.
+async fn attack(bytes: &[u8]) -> (Side, Vec<u8>) {
+    let victim = side();
+    let (mut near, far) = {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        (near.compat(), far)
+    };
+    assert!(victim.exchange.accept(Box::new(far.compat())));
+    near.write_all(bytes).await.unwrap();
+    near.close().await.unwrap();
+    let mut answer = Vec::new();
+    within(near.read_to_end(&mut answer)).await.unwrap();
+    (victim, answer)
+}
+
+#[tokio::test]
+async fn a_frame_of_huge_length_closes_the_lane_and_is_counted() {
+    let (victim, answer) = attack(&[0xff, 0xff, 0xff, 0xff, 1, 2, 3]).await;
+    assert_eq!((answer, victim.exchange.oddities()), (vec![], (0, 1)));
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_frame_close_the_lane_and_are_counted() {
+    for garbage in [&b"\0\0\0\x04abcd"[..], b"\0\0\0\0", b"\0\0\0\x01\xff", b"\0\0\0\x02\x81\x18"] {
+        let (victim, answer) = attack(garbage).await;
+        assert_eq!((answer, victim.exchange.oddities()), (vec![], (0, 1)), "{garbage:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_asked_for_are_counted_and_harm_nothing() {
+    let mut bytes = Vec::new();
+    Frame::Reply { id: 7, payload: b"surprise" }.encode(&mut bytes).unwrap();
+    Frame::Accepted { id: u64::MAX }.encode(&mut bytes).unwrap();
+    Frame::Cancel { id: 9 }.encode(&mut bytes).unwrap();
+    let (victim, answer) = attack(&bytes).await;
+    assert_eq!((answer, victim.exchange.oddities()), (vec![], (2, 0)));
+}
+
+#[tokio::test]
+async fn a_peer_cannot_open_lanes_without_end() {
+    let victim = side();
+    let mut kept = Vec::new();
+    for number in 0..2 * MAX_INBOUND_LANES {
+        let (near, far) = tokio::io::duplex(64);
+        kept.push(near);
+        assert_eq!(victim.exchange.accept(Box::new(far.compat())), number < MAX_INBOUND_LANES);
+    }
+}

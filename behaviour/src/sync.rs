@@ -1,0 +1,190 @@
+//! Levels the directories of two neighbours: gossip alone never reaches who was not there.
+//!
+//! One exchange: `Offer` with the digest of all that is held; if the answer needs them, `Offer` again with the versions;
+//! the answer carries what the asker lacks, and names what the answerer lacks, which follows in a `Push`.
+//! When to speak is the driver's business; here are the protocol and the arithmetic.
+
+use std::{collections::HashMap, io, time::Duration};
+
+use bytes::Bytes;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::{
+    PeerId, StreamProtocol,
+    request_response::{self, ProtocolSupport},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    SwarmName, codec,
+    wire::{SyncRequest, SyncResponse, Version},
+};
+
+/// The request-response behaviour of this protocol.
+pub type Behaviour = request_response::Behaviour<Codec>;
+
+/// What the behaviour reports.
+pub type Event = request_response::Event<SyncRequest, SyncResponse>;
+
+/// Where an answer goes.
+pub type ResponseChannel = request_response::ResponseChannel<SyncResponse>;
+
+/// The largest request, in bytes: the versions of about 60,000 nodes.
+pub const MAX_REQUEST: usize = 4 * 1024 * 1024;
+
+/// The largest response, in bytes.
+pub const MAX_RESPONSE: usize = 4 * 1024 * 1024;
+
+/// How many bytes of records go into one message: what is left of it is for versions and wishes.
+pub const RECORDS_BUDGET: usize = 2 * 1024 * 1024;
+
+/// The most peers whose records one answer asks for: 64 of the largest fit the next request.
+pub const MAX_WANTED: usize = 1024;
+
+/// How long an exchange may take. A node that is asked answers from memory, at once.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More would be a flood: a neighbour has one exchange with us at a time, some more at a start.
+const MAX_STREAMS: usize = 16;
+
+/// Bytes of a digest. It guards against differences, not against attackers: each record has its own signature.
+const DIGEST: usize = 16;
+
+/// About what CBOR adds to each record.
+const RECORD_OVERHEAD: usize = 8;
+
+/// Creates the behaviour of a swarm's sync protocol.
+#[must_use]
+pub fn new(swarm: &SwarmName) -> Behaviour {
+    let config =
+        request_response::Config::default().with_request_timeout(TIMEOUT).with_max_concurrent_streams(MAX_STREAMS);
+    Behaviour::with_codec(Codec, [(swarm.sync_protocol(), ProtocolSupport::Full)], config)
+}
+
+/// The digest of all that is held: equal on two sides if and only if the versions are.
+#[must_use]
+pub fn digest(held: impl IntoIterator<Item = (PeerId, Version)>) -> ByteBuf {
+    let mut held: Vec<_> = held.into_iter().map(|(peer_id, version)| (peer_id.to_bytes(), version)).collect();
+    held.sort_unstable();
+    let mut hash = Sha256::new();
+    for (peer_id, version) in held {
+        hash.update((peer_id.len() as u64).to_be_bytes());
+        hash.update(peer_id);
+        hash.update(version.incarnation.to_be_bytes());
+        hash.update(version.revision.to_be_bytes());
+    }
+    ByteBuf::from(&hash.finalize()[..DIGEST])
+}
+
+/// What is held, as it is written in an offer.
+#[must_use]
+pub fn versions(held: impl IntoIterator<Item = (PeerId, Version)>) -> Vec<(ByteBuf, Version)> {
+    held.into_iter().map(|(peer_id, version)| (ByteBuf::from(peer_id.to_bytes()), version)).collect()
+}
+
+/// Compares what is held here with what an offer says is held there. Peer ids that are none are left out.
+#[must_use]
+pub fn compare(here: impl IntoIterator<Item = (PeerId, Version)>, there: &[(ByteBuf, Version)]) -> Difference {
+    let mut there: HashMap<PeerId, Version> =
+        there.iter().filter_map(|(bytes, version)| Some((PeerId::from_bytes(bytes).ok()?, *version))).collect();
+    let mut difference = Difference::default();
+    for (peer_id, version) in here {
+        match there.remove(&peer_id) {
+            Some(theirs) if theirs > version => difference.newer_there.push(peer_id),
+            Some(theirs) if theirs == version => {}
+            _ => difference.newer_here.push(peer_id),
+        }
+    }
+    difference.newer_there.extend(there.into_keys());
+    difference
+}
+
+/// How two directories differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Whose record is newer here, or only here.
+    pub newer_here: Vec<PeerId>,
+    /// Whose record is newer there, or only there.
+    pub newer_there: Vec<PeerId>,
+}
+
+/// Takes envelopes as long as they fit [`RECORDS_BUDGET`]; true if some were left. One record always fits.
+#[must_use]
+pub fn fill<'a>(envelopes: impl IntoIterator<Item = &'a Bytes>) -> (Vec<ByteBuf>, bool) {
+    let mut left = RECORDS_BUDGET;
+    let mut taken = Vec::new();
+    for envelope in envelopes {
+        let size = envelope.len() + RECORD_OVERHEAD;
+        if size > left {
+            return (taken, true);
+        }
+        left -= size;
+        taken.push(ByteBuf::from(envelope.to_vec()));
+    }
+    (taken, false)
+}
+
+/// The peer ids to ask for, at most [`MAX_WANTED`]; true if some were left.
+#[must_use]
+pub fn wanted(peer_ids: &[PeerId]) -> (Vec<ByteBuf>, bool) {
+    let taken = peer_ids.iter().take(MAX_WANTED).map(|peer_id| ByteBuf::from(peer_id.to_bytes())).collect();
+    (taken, peer_ids.len() > MAX_WANTED)
+}
+
+/// Reads and writes one CBOR value a stream, within the limits.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Codec;
+
+impl request_response::Codec for Codec {
+    type Protocol = StreamProtocol;
+    type Request = SyncRequest;
+    type Response = SyncResponse;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<SyncRequest>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io, MAX_REQUEST).await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<SyncResponse>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read(io, MAX_RESPONSE).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: SyncRequest) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &request, MAX_REQUEST).await
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, response: SyncResponse) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write(io, &response, MAX_RESPONSE).await
+    }
+}
+
+async fn read<T: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send), limit: usize) -> io::Result<T> {
+    let mut bytes = Vec::new();
+    // One byte more than the limit, so that what is too long is told from what is broken.
+    io.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
+    codec::decode(&bytes, limit).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+async fn write<T: Serialize>(io: &mut (impl AsyncWrite + Unpin + Send), value: &T, limit: usize) -> io::Result<()> {
+    let bytes = codec::encode(value).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    if bytes.len() > limit {
+        let text = format!("a sync message of {} bytes is over the limit of {limit}", bytes.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    io.write_all(&bytes).await
+}
+
+#[cfg(test)]
+mod tests;

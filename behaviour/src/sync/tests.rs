@@ -1,0 +1,77 @@
+use futures::io::Cursor;
+use libp2p::request_response::Codec as _;
+use proptest::prelude::*;
+
+use super::*;
+
+fn version(revision: u64) -> Version {
+    Version { incarnation: 1, revision }
+}
+
+fn protocol() -> StreamProtocol {
+    SwarmName::default().sync_protocol()
+}
+
+#[test]
+fn the_digest_does_not_depend_on_the_order_but_on_every_version() {
+    let (one, two) = (PeerId::random(), PeerId::random());
+    let held = digest([(one, version(1)), (two, version(2))]);
+    assert_eq!(held.len(), 16);
+    assert_eq!(held, digest([(two, version(2)), (one, version(1))]));
+    assert_ne!(held, digest([(one, version(2)), (two, version(1))]));
+    assert_ne!(held, digest([(one, version(1))]));
+}
+
+#[test]
+fn the_difference_says_what_each_side_lacks() {
+    let [same, older, newer, only_here, only_there] = std::array::from_fn(|_| PeerId::random());
+    let here = [(same, version(1)), (older, version(1)), (newer, version(2)), (only_here, version(1))];
+    let mut there = versions([(same, version(1)), (older, version(2)), (newer, version(1)), (only_there, version(1))]);
+    there.push((ByteBuf::from(b"no peer id".to_vec()), version(9)));
+    let difference = compare(here, &there);
+    assert_eq!(difference.newer_here, [newer, only_here]);
+    assert_eq!(difference.newer_there, [older, only_there]);
+}
+
+#[test]
+fn records_are_taken_as_long_as_they_fit() {
+    let large = Bytes::from(vec![0; 48 * 1024]);
+    let (taken, more) = fill(std::iter::repeat_n(&large, 1000));
+    assert!(more);
+    let size: usize = taken.iter().map(|record| record.len()).sum();
+    assert!(size <= RECORDS_BUDGET && size > RECORDS_BUDGET - 2 * large.len());
+    assert!(!fill([&large]).1);
+    let response = SyncResponse { records: taken, ..SyncResponse::default() };
+    assert!(codec::encode(&response).unwrap().len() <= MAX_RESPONSE);
+}
+
+#[tokio::test]
+async fn a_request_that_is_written_is_read_as_the_same() {
+    let request = SyncRequest::Offer {
+        digest: digest([]),
+        versions: Some(versions([(PeerId::random(), version(7))])),
+        records: vec![ByteBuf::from(vec![1, 2, 3])],
+    };
+    let mut written = Cursor::new(Vec::new());
+    Codec.write_request(&protocol(), &mut written, request.clone()).await.unwrap();
+    let mut bytes = Cursor::new(written.into_inner());
+    assert_eq!(Codec.read_request(&protocol(), &mut bytes).await.unwrap(), request);
+}
+
+#[tokio::test]
+async fn what_is_over_the_limit_is_neither_written_nor_read() {
+    let request = SyncRequest::Push { records: vec![ByteBuf::from(vec![0; MAX_REQUEST])] };
+    let error = Codec.write_request(&protocol(), &mut Cursor::new(Vec::new()), request.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("over the limit of 4194304"), "{error}");
+    let bytes = codec::encode(&request).unwrap();
+    let error = Codec.read_request(&protocol(), &mut bytes.as_slice()).await.unwrap_err();
+    assert!(error.to_string().contains("limit of 4194304"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let outcome = futures::executor::block_on(Codec.read_request(&protocol(), &mut bytes.as_slice()));
+        prop_assert!(outcome.is_err() || matches!(outcome, Ok(SyncRequest::Release)));
+    }
+}

@@ -1,0 +1,113 @@
+//! How bytes travel: TCP (and memory, for nodes of one process) under noise and yamux; with feature `wan` also QUIC,
+//! DNS names and WebSocket.
+
+use std::time::Duration;
+
+use libp2p::{
+    PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, MemoryTransport, timeout::TransportTimeout},
+        upgrade::Version,
+    },
+    identity::Keypair,
+    noise, tcp, yamux,
+};
+
+use crate::{corked, read_ahead::ReadAhead};
+
+/// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
+/// than two seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Streams that may be open on one connection. A peer needs about ten, and one for each big message under way.
+const MAX_STREAMS: usize = 512;
+
+/// Saves the dialler a round trip per layer. Nothing is lost: of encryption and of multiplexing there is one choice each.
+const NEGOTIATION: Version = Version::V1Lazy;
+
+/// Builds the transport.
+///
+/// # Errors
+///
+/// The key cannot be used for noise.
+pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
+    let noise = noise::Config::new(keypair)?;
+    let tcp = tcp_transport().map(|stream, _| ReadAhead::new(stream));
+    let transport = MemoryTransport::default()
+        .or_transport(tcp)
+        .upgrade(NEGOTIATION)
+        .authenticate(noise)
+        .multiplex(multiplexing())
+        .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
+    #[cfg(feature = "wan")]
+    let transport = wan::extend(transport, keypair)?;
+    Ok(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed())
+}
+
+fn tcp_transport() -> tcp::tokio::Transport {
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+}
+
+fn multiplexing() -> corked::Config {
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS);
+    yamux.into()
+}
+
+/// A transport that cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The key cannot be used for noise.
+    #[error("the key cannot be used for encryption: {0}")]
+    Noise(#[from] noise::Error),
+    /// The system's way of resolving names cannot be read.
+    #[cfg(feature = "wan")]
+    #[error("the system's name servers cannot be read: {0}")]
+    Names(#[from] std::io::Error),
+}
+
+#[cfg(feature = "wan")]
+mod wan {
+    //! What a LAN does not need.
+
+    use libp2p::{dns, quic, websocket};
+
+    use super::{
+        Boxed, Keypair, NEGOTIATION, PeerId, StreamMuxerBox, Transport, TransportError, multiplexing, noise,
+        tcp_transport,
+    };
+
+    type Output = (PeerId, StreamMuxerBox);
+
+    pub(super) fn extend<T>(transport: T, keypair: &Keypair) -> Result<Boxed<Output>, TransportError>
+    where
+        T: Transport<Output = Output> + Send + Unpin + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send,
+        T::ListenerUpgrade: Send,
+    {
+        let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
+            .map(|(peer_id, connection), _| (peer_id, StreamMuxerBox::new(connection)));
+        let direct = transport.or_transport(quic).map(|either, _| either.into_inner());
+        // WebSocket comes first: TCP would take its addresses for its own, and then speak the wrong protocol.
+        let websocket = websocket::Config::new(named(tcp_transport())?)
+            .upgrade(NEGOTIATION)
+            .authenticate(noise::Config::new(keypair)?)
+            .multiplex(multiplexing())
+            .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
+        Ok(websocket.or_transport(named(direct)?).map(|either, _| either.into_inner()).boxed())
+    }
+
+    /// Resolves names as the system does. Where the system does not say how, only addresses without names work: asking
+    /// public servers instead would tell them whom this node seeks.
+    fn named<T>(transport: T) -> Result<dns::tokio::Transport<T>, TransportError> {
+        if let Err(error) = dns::tokio::Transport::system(()) {
+            tracing::warn!(%error, "names in addresses cannot be resolved, the system names no server");
+            let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
+            return Ok(dns::tokio::Transport::custom(transport, config, options));
+        }
+        Ok(dns::tokio::Transport::system(transport)?)
+    }
+}

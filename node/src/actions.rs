@@ -1,0 +1,201 @@
+//! An application made of closures.
+
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
+
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    application::{AppError, Application, Context, Profile},
+    payload::Payload,
+};
+
+type Outcome<T> = BoxFuture<'static, Result<T, AppError>>;
+type Handler<T> = Arc<dyn Fn(Context, Payload) -> Outcome<T> + Send + Sync>;
+
+/// An application made of closures, one for each action.
+///
+/// A closure takes its arguments as one value: a tuple for several, `()` for none. Arguments of another number or type
+/// are refused before it runs.
+///
+/// ```
+/// use multinodes::Actions;
+///
+/// let calculator = Actions::new()
+///     .action("add", |(a, b): (i64, i64)| async move { a + b })
+///     .try_action("div", |(a, b): (i64, i64)| async move { a.checked_div(b).ok_or("division by zero") })
+///     .on_tell(|note: String| async move { drop(note) });
+/// ```
+#[derive(Clone)]
+#[must_use = "an application does nothing until it is registered"]
+pub struct Actions {
+    profile: Profile,
+    actions: BTreeMap<String, Handler<Payload>>,
+    on_tell: Option<Handler<()>>,
+}
+
+impl Actions {
+    /// An application without any action.
+    pub fn new() -> Self {
+        let profile = Profile { takes_tells: false, ..Profile::default() };
+        Self { profile, actions: BTreeMap::new(), on_tell: None }
+    }
+
+    /// What others should know of it: anything that JSON can say.
+    pub fn description(mut self, description: Value) -> Self {
+        self.profile.description = description;
+        self
+    }
+
+    /// Its version.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.profile.version = Some(version.into());
+        self
+    }
+
+    /// How many calls it advertises to work on at once, for those who spread work.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.profile.slots = Some(slots);
+        self
+    }
+
+    /// How many calls it works on at once (1024 by default); at least 1.
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.profile.concurrency = calls.max(1);
+        self
+    }
+
+    /// How many calls may wait behind those, and how many tells in its queue (4096 by default). Beyond that it answers
+    /// `Busy`.
+    pub fn queue(mut self, length: usize) -> Self {
+        self.profile.queue = length;
+        self
+    }
+
+    /// Adds an action that always has a result.
+    pub fn action<A, R, F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        self.action_with(name, move |_, arguments| run(arguments))
+    }
+
+    /// Adds an action that always has a result and wants to know who calls.
+    pub fn action_with<A, R, F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        self.add(name, move |context, arguments: Payload| {
+            let running = arguments.decode_arguments().map(|arguments| run(context, arguments));
+            async move { result(&running.map_err(AppError::bad_arguments)?.await) }.boxed()
+        })
+    }
+
+    /// Adds an action that may fail.
+    pub fn try_action<A, R, E, F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        E: Into<AppError>,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.try_action_with(name, move |_, arguments| run(arguments))
+    }
+
+    /// Adds an action that may fail and wants to know who calls.
+    pub fn try_action_with<A, R, E, F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        E: Into<AppError>,
+        F: Fn(Context, A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.add(name, move |context, arguments: Payload| {
+            let running = arguments.decode_arguments().map(|arguments| run(context, arguments));
+            async move { result(&running.map_err(AppError::bad_arguments)?.await.map_err(Into::into)?) }.boxed()
+        })
+    }
+
+    /// Takes tells. They are processed one after the other, in the order in which they came.
+    pub fn on_tell<M, F, Fut>(self, process: F) -> Self
+    where
+        M: DeserializeOwned,
+        F: Fn(M) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.on_tell_with(move |_, message| process(message))
+    }
+
+    /// Takes tells, and wants to know who sends them.
+    pub fn on_tell_with<M, F, Fut>(mut self, process: F) -> Self
+    where
+        M: DeserializeOwned,
+        F: Fn(Context, M) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.profile.takes_tells = true;
+        self.on_tell = Some(Arc::new(move |context, message| {
+            let running = message.decode().map(|message| process(context, message));
+            async move {
+                running.map_err(AppError::bad_arguments)?.await;
+                Ok(())
+            }
+            .boxed()
+        }));
+        self
+    }
+
+    fn add(
+        mut self,
+        name: impl Into<String>,
+        handler: impl Fn(Context, Payload) -> Outcome<Payload> + Send + Sync + 'static,
+    ) -> Self {
+        self.actions.insert(name.into(), Arc::new(handler));
+        self
+    }
+}
+
+fn result<R: Serialize>(value: &R) -> Result<Payload, AppError> {
+    Payload::encode(value).map_err(|error| AppError::new("unencodable_result", error.to_string()))
+}
+
+impl Application for Actions {
+    fn profile(&self) -> Profile {
+        Profile { actions: self.actions.keys().cloned().collect(), ..self.profile.clone() }
+    }
+
+    async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
+        match self.actions.get(action) {
+            Some(run) => run(context, arguments).await,
+            None => Err(AppError::no_such_action(action)),
+        }
+    }
+
+    async fn process(&self, context: Context, message: Payload) -> Result<(), AppError> {
+        match &self.on_tell {
+            Some(process) => process(context, message).await,
+            None => Err(AppError::unsupported("it takes no tells")),
+        }
+    }
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Actions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Actions").field("profile", &Application::profile(self)).finish_non_exhaustive()
+    }
+}

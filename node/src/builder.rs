@@ -1,0 +1,282 @@
+//! Describes a node and starts it: the builder collects, `resolve` checks, `start` runs.
+
+use std::path::{Path, PathBuf};
+
+use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
+use multinodes_behaviour::{NameError, SwarmName};
+
+use crate::{
+    addresses::{self, JoinError},
+    built_in,
+    core::{Core, Settings},
+    driver::{self, DriverError},
+    identity::{Identity, IdentityError},
+    node::{Guard, Node},
+    random_name::random_name,
+    rendezvous,
+};
+
+/// The largest message unless it is said otherwise: 16 MiB.
+pub const DEFAULT_MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// A largest message above this would not fit a frame.
+const LARGEST_MAX_MESSAGE: usize = 1024 * 1024 * 1024;
+
+/// Below so many connections a node looks for more of them.
+pub const DEFAULT_LOW_MARK: usize = 32;
+
+/// Above so many it lets the idlest go.
+pub const DEFAULT_HIGH_MARK: usize = 96;
+
+/// The longest name of a node, in bytes.
+pub const MAX_NODE_NAME: usize = 128;
+
+/// Everything that can be said about a node before it starts. All of it has a sensible default.
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `start`"]
+pub struct Builder {
+    name: Option<String>,
+    swarm: String,
+    listen: Vec<String>,
+    join: Vec<String>,
+    identity: Option<PathBuf>,
+    keypair: Option<Keypair>,
+    mdns: bool,
+    kademlia: bool,
+    rendezvous: bool,
+    rendezvous_folder: Option<PathBuf>,
+    passive: bool,
+    marks: (usize, usize),
+    max_message: usize,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            name: None,
+            swarm: SwarmName::default().to_string(),
+            listen: Vec::new(),
+            join: Vec::new(),
+            identity: None,
+            keypair: None,
+            mdns: true,
+            kademlia: true,
+            rendezvous: true,
+            rendezvous_folder: None,
+            passive: false,
+            marks: (DEFAULT_LOW_MARK, DEFAULT_HIGH_MARK),
+            max_message: DEFAULT_MAX_MESSAGE,
+        }
+    }
+}
+
+impl Builder {
+    /// The node's name, 1 to 128 bytes without white space. A random one by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The name of the swarm, `default` by default. Nodes of different swarms never meet.
+    pub fn swarm(mut self, swarm: impl Into<String>) -> Self {
+        self.swarm = swarm.into();
+        self
+    }
+
+    /// An address to listen on, such as `/ip4/0.0.0.0/tcp/4001`. Repeatable. By default any free port on all
+    /// interfaces.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen.push(address.into());
+        self
+    }
+
+    /// The address of a node to join through: a multiaddress, or `host:port`. Repeatable; retried for ever.
+    pub fn join(mut self, address: impl Into<String>) -> Self {
+        self.join.push(address.into());
+        self
+    }
+
+    /// Keeps the node's key in a file, which is made if there is none. By default each run has a new key.
+    pub fn identity(mut self, file: impl AsRef<Path>) -> Self {
+        self.identity = Some(file.as_ref().to_owned());
+        self
+    }
+
+    /// Uses this key.
+    pub fn keypair(mut self, keypair: Keypair) -> Self {
+        self.keypair = Some(keypair);
+        self
+    }
+
+    /// Whether nodes of the LAN are found by mDNS. On by default.
+    pub fn mdns(mut self, on: bool) -> Self {
+        self.mdns = on;
+        self
+    }
+
+    /// Whether addresses of nodes beyond the LAN are found by Kademlia. On by default.
+    pub fn kademlia(mut self, on: bool) -> Self {
+        self.kademlia = on;
+        self
+    }
+
+    /// Whether nodes of the same host and user are found through a folder. On by default.
+    pub fn rendezvous(mut self, on: bool) -> Self {
+        self.rendezvous = on;
+        self
+    }
+
+    /// The folder in which nodes of the same host find each other, instead of one for each user and swarm.
+    pub fn rendezvous_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.rendezvous_folder = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// A passive node sends messages and sees the swarm, but hosts nothing, is not announced and leaves no trace.
+    pub fn passive(mut self, passive: bool) -> Self {
+        self.passive = passive;
+        self
+    }
+
+    /// Below `low` connections the node looks for more, above `high` it lets the idlest go. 32 and 96 by default.
+    pub fn connections(mut self, low: usize, high: usize) -> Self {
+        self.marks = (low, high);
+        self
+    }
+
+    /// The largest message that is sent or taken, in bytes; 16 MiB by default.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// Starts the node. When it returns the node listens, and has begun to look for others.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]. That multicast or another way of finding others does not work is no error: it is told by
+    /// [`Event::Degraded`](crate::Event::Degraded).
+    pub async fn start(self) -> Result<Node, StartError> {
+        let (settings, identity) = self.resolve()?;
+        let passive = settings.passive;
+        let (core, commands) = Core::new(settings, identity.keypair.clone());
+        if !passive {
+            // Only a name that is too long or taken is refused, and a record without anything else is small.
+            let registered = core.registry.register(built_in::NAME, built_in::node(), |_| Ok(()));
+            debug_assert!(registered.is_ok(), "the first application of a node");
+        }
+        let driver = driver::start(core.clone(), commands).await?;
+        let guard = Guard::new(core.clone(), driver, identity);
+        Ok(Node::new(core, Some(guard)))
+    }
+
+    fn resolve(self) -> Result<(Settings, Identity), StartError> {
+        let name = self.name.unwrap_or_else(random_name);
+        let fits = (1..=MAX_NODE_NAME).contains(&name.len())
+            && !name.chars().any(|character| character.is_control() || character.is_whitespace())
+            && name.parse::<libp2p::PeerId>().is_err();
+        if !fits {
+            return Err(StartError::Name { name: name.chars().take(80).collect() });
+        }
+        let swarm: SwarmName = self.swarm.parse()?;
+        let listen = match (&self.listen[..], self.passive) {
+            ([], true) => Vec::new(),
+            ([], false) => vec![any_port(Protocol::Ip4([0; 4].into())), any_port(Protocol::Ip6([0; 16].into()))],
+            (given, _) => given.iter().map(|address| listen_address(address)).collect::<Result<_, _>>()?,
+        };
+        for address in &self.join {
+            addresses::parse_join(address).map_err(StartError::Join)?;
+        }
+        let (low_mark, high_mark) = self.marks;
+        if low_mark == 0 || high_mark <= low_mark {
+            return Err(StartError::Marks { low: low_mark, high: high_mark });
+        }
+        if !(1024..=LARGEST_MAX_MESSAGE).contains(&self.max_message) {
+            return Err(StartError::MaxMessage { size: self.max_message });
+        }
+        let identity = match (self.identity, self.keypair) {
+            (_, Some(keypair)) => Identity::given(keypair),
+            (Some(path), None) => Identity::from_file(&path)?,
+            (None, None) => Identity::ephemeral(),
+        };
+        // Who listens only within the process is found by nobody else.
+        let within = !listen.is_empty() && listen.iter().all(is_memory);
+        let rendezvous =
+            self.rendezvous.then(|| self.rendezvous_folder.unwrap_or_else(|| rendezvous::default_folder(&swarm)));
+        let settings = Settings {
+            name,
+            swarm,
+            listen,
+            join: self.join,
+            mdns: self.mdns && !within,
+            kademlia: self.kademlia,
+            rendezvous: rendezvous.filter(|_| !within),
+            passive: self.passive,
+            low_mark,
+            high_mark,
+            max_message: self.max_message,
+        };
+        Ok((settings, identity))
+    }
+}
+
+fn any_port(host: Protocol<'static>) -> Multiaddr {
+    Multiaddr::from(host).with(Protocol::Tcp(0))
+}
+
+fn listen_address(text: &str) -> Result<Multiaddr, StartError> {
+    text.parse().map_err(|error: libp2p::multiaddr::Error| StartError::Listen {
+        address: text.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn is_memory(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Memory(_)))
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The name cannot be a node's.
+    #[error("`{name}` cannot name a node: 1 to {MAX_NODE_NAME} bytes without white space can, but no peer id")]
+    Name {
+        /// The name, shortened.
+        name: String,
+    },
+    /// The name cannot be a swarm's.
+    #[error(transparent)]
+    Swarm(#[from] NameError),
+    /// An address to listen on is malformed.
+    #[error("`{address}` is no multiaddress to listen on, such as /ip4/0.0.0.0/tcp/4001: {reason}")]
+    Listen {
+        /// As it was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An address to join through is malformed.
+    #[error(transparent)]
+    Join(JoinError),
+    /// The marks make no sense.
+    #[error("{low} and {high} cannot be the low and the high mark of connections: 1 <= low < high is needed")]
+    Marks {
+        /// The low mark.
+        low: usize,
+        /// The high mark.
+        high: usize,
+    },
+    /// The largest message is too small or too large.
+    #[error("{size} bytes cannot be the largest message: 1 KiB to 1 GiB can")]
+    MaxMessage {
+        /// In bytes.
+        size: usize,
+    },
+    /// The identity file cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The network cannot be started, for example because a port is taken.
+    #[error(transparent)]
+    Network(#[from] DriverError),
+}

@@ -1,0 +1,298 @@
+//! Why a message was not answered, not accepted, or not queued.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+use multinodes_behaviour::{
+    lane::{LaneError, Refusal},
+    wire::ErrorCode,
+};
+use serde::de::DeserializeOwned;
+
+use crate::payload::Payload;
+
+/// Why a call has no result, why a tell was not accepted, or why a cast was not queued.
+///
+/// Two questions decide what to do next: [`may_have_run`](Self::may_have_run) and
+/// [`is_retryable`](Self::is_retryable).
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No other node has been found yet, so nobody knows whether the application is hosted anywhere.
+    #[error("no node has been found yet that could host `{application}`: is one running, and can it be reached?")]
+    NotReady {
+        /// The application.
+        application: String,
+    },
+    /// The directory is in sync, and nobody hosts it; or the node that was named does not.
+    #[error("no application `{application}` is hosted{}", on(.node))]
+    NoSuchApplication {
+        /// The application.
+        application: String,
+        /// The node that was asked, if one was named.
+        node: Option<String>,
+    },
+    /// No node of that name or peer id is known.
+    #[error("no node `{node}` is known")]
+    NoSuchNode {
+        /// As it was named.
+        node: String,
+    },
+    /// Several nodes claim the name. Address one of them by its peer id.
+    #[error("`{name}` is the name of several nodes, use a peer id: {}", list(.peer_ids))]
+    AmbiguousName {
+        /// The name.
+        name: String,
+        /// Who claims it.
+        peer_ids: Vec<PeerId>,
+    },
+    /// It is hosted, but the filter takes none of the hosts.
+    #[error("none of the {hosts} hosts of `{application}` matches")]
+    NoMatch {
+        /// The application.
+        application: String,
+        /// How many hosts there are.
+        hosts: usize,
+    },
+    /// The node could not be reached; nothing was delivered.
+    #[error("node `{node}` cannot be reached: {reason}")]
+    Unreachable {
+        /// The node.
+        node: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The connection broke after the message was sent: it may or may not have been acted on.
+    #[error("the connection to node `{node}` was lost before the answer came")]
+    ConnectionLost {
+        /// The node.
+        node: String,
+    },
+    /// It takes no more work now; nothing was done.
+    #[error("`{application}` on node `{node}` is busy: {reason}")]
+    Busy {
+        /// The application.
+        application: String,
+        /// The node.
+        node: String,
+        /// What is full.
+        reason: String,
+    },
+    /// No answer within the time: it may or may not have run.
+    #[error("no answer from `{application}` on node `{node}` within {after:?}")]
+    TimedOut {
+        /// The application.
+        application: String,
+        /// The node.
+        node: String,
+        /// The time that it had.
+        after: Duration,
+    },
+    /// The message is over the limit; nothing was sent.
+    #[error("the message has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its size, in bytes.
+        size: usize,
+        /// The largest message, in bytes.
+        limit: usize,
+    },
+    /// The action ran, but its result is over the limit.
+    #[error("the result of `{application}` is too large: {reason}")]
+    ResultTooLarge {
+        /// The application.
+        application: String,
+        /// Size and limit.
+        reason: String,
+    },
+    /// The application has no such action, or takes no tells.
+    #[error("`{application}` on node `{node}`: {reason}")]
+    NoSuchAction {
+        /// The application.
+        application: String,
+        /// The node.
+        node: String,
+        /// What it has not.
+        reason: String,
+    },
+    /// The application does not take these arguments.
+    #[error("`{application}` on node `{node}` does not take these arguments: {reason}")]
+    BadArguments {
+        /// The application.
+        application: String,
+        /// The node.
+        node: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The caller is not allowed to.
+    #[error("forbidden")]
+    Forbidden,
+    /// The application ran and says that it failed.
+    #[error("`{application}` on node `{node}` failed: {message}")]
+    Failed {
+        /// The application.
+        application: String,
+        /// The node.
+        node: String,
+        /// The application's own code.
+        code: String,
+        /// What happened, for people.
+        message: String,
+        /// The application's own data, if it sent any.
+        data: Option<Payload>,
+    },
+    /// The application panicked.
+    #[error("`{application}` on node `{node}` {reason}")]
+    Panicked {
+        /// The application.
+        application: String,
+        /// The node.
+        node: String,
+        /// The panic's message.
+        reason: String,
+    },
+    /// The arguments or the message cannot be encoded, or a name is too long; nothing was sent.
+    #[error("the message cannot be sent: {reason}")]
+    Unsendable {
+        /// Why not.
+        reason: String,
+    },
+    /// There is a result, but it is not of the type that was asked for.
+    #[error("the result of `{application}` is of another type: {reason}")]
+    UnexpectedResult {
+        /// The application.
+        application: String,
+        /// How it differs.
+        reason: String,
+    },
+    /// This node has been stopped.
+    #[error("this node has been stopped")]
+    Stopped,
+}
+
+impl CallError {
+    /// Whether the message may have been acted on. `false` is a promise.
+    #[must_use]
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            Self::ConnectionLost { .. }
+            | Self::TimedOut { .. }
+            | Self::ResultTooLarge { .. }
+            | Self::Failed { .. }
+            | Self::Panicked { .. }
+            | Self::UnexpectedResult { .. } => true,
+            Self::NotReady { .. }
+            | Self::NoSuchApplication { .. }
+            | Self::NoSuchNode { .. }
+            | Self::AmbiguousName { .. }
+            | Self::NoMatch { .. }
+            | Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::TooLarge { .. }
+            | Self::NoSuchAction { .. }
+            | Self::BadArguments { .. }
+            | Self::Forbidden
+            | Self::Unsendable { .. }
+            | Self::Stopped => false,
+        }
+    }
+
+    /// Whether the same message may succeed later. If it [may have run](Self::may_have_run), sending it again is safe
+    /// only when running it twice does no harm.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::NotReady { .. }
+                | Self::Unreachable { .. }
+                | Self::ConnectionLost { .. }
+                | Self::Busy { .. }
+                | Self::TimedOut { .. }
+        )
+    }
+
+    /// A short name of the kind of error, for programs and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotReady { .. } => "not_ready",
+            Self::NoSuchApplication { .. } => "no_such_application",
+            Self::NoSuchNode { .. } => "no_such_node",
+            Self::AmbiguousName { .. } => "ambiguous_name",
+            Self::NoMatch { .. } => "no_match",
+            Self::Unreachable { .. } => "unreachable",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::Busy { .. } => "busy",
+            Self::TimedOut { .. } => "timed_out",
+            Self::TooLarge { .. } => "too_large",
+            Self::ResultTooLarge { .. } => "result_too_large",
+            Self::NoSuchAction { .. } => "no_such_action",
+            Self::BadArguments { .. } => "bad_arguments",
+            Self::Forbidden => "forbidden",
+            Self::Failed { .. } => "failed",
+            Self::Panicked { .. } => "panicked",
+            Self::Unsendable { .. } => "unsendable",
+            Self::UnexpectedResult { .. } => "unexpected_result",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The data that the application sent with its failure, if there is any of this type.
+    #[must_use]
+    pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
+        match self {
+            Self::Failed { data: Some(data), .. } => data.decode().ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether another host may be tried at once: nothing was delivered, and the reason lies with this host.
+    pub(crate) fn concerns_host_only(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+            || matches!(self, Self::NoSuchApplication { node: Some(_), .. })
+    }
+
+    /// What went wrong on the way to `application` on `node`.
+    pub(crate) fn of_lane(error: LaneError, application: &str, node: &str, after: Duration) -> Self {
+        let (application, node) = (application.to_owned(), node.to_owned());
+        match error {
+            LaneError::TooLarge { size, limit } => Self::TooLarge { size, limit },
+            LaneError::TooManyOpen { .. } => Self::Busy { application, node, reason: error.to_string() },
+            LaneError::Unsendable(reason) => Self::Unsendable { reason },
+            LaneError::Lost => Self::ConnectionLost { node },
+            LaneError::TimedOut => Self::TimedOut { application, node, after },
+            LaneError::Refused(refusal) => Self::of_refusal(refusal, &application, &node, after),
+            // NotOpened, Closing and what may come: nothing was sent.
+            error => Self::Unreachable { node, reason: error.to_string() },
+        }
+    }
+
+    /// What the node that hosts `application` says.
+    pub(crate) fn of_refusal(refusal: Refusal, application: &str, node: &str, after: Duration) -> Self {
+        let (application, node, reason) = (application.to_owned(), node.to_owned(), refusal.message);
+        match refusal.code {
+            ErrorCode::NoSuchApplication => Self::NoSuchApplication { application, node: Some(node) },
+            ErrorCode::NoSuchAction => Self::NoSuchAction { application, node, reason },
+            ErrorCode::BadArguments => Self::BadArguments { application, node, reason },
+            ErrorCode::Busy => Self::Busy { application, node, reason },
+            ErrorCode::Draining => Self::Unreachable { node, reason },
+            ErrorCode::Expired | ErrorCode::TimedOut => Self::TimedOut { application, node, after },
+            ErrorCode::Panicked => Self::Panicked { application, node, reason },
+            ErrorCode::TooLarge => Self::ResultTooLarge { application, reason },
+            ErrorCode::Forbidden => Self::Forbidden,
+            // Failed, and codes of later versions.
+            _ => {
+                let data = Some(refusal.data).filter(|data| !data.is_empty()).map(Payload::from_bytes);
+                Self::Failed { application, node, code: refusal.name, message: reason, data }
+            }
+        }
+    }
+}
+
+fn on(node: &Option<String>) -> String {
+    node.as_ref().map(|node| format!(" on node `{node}`")).unwrap_or_default()
+}
+
+fn list(peer_ids: &[PeerId]) -> String {
+    peer_ids.iter().map(PeerId::to_base58).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,147 @@
+//! The node's key: made anew for each run, or kept in a file that one process at a time may use.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use libp2p::identity::Keypair;
+
+/// No identity file is anywhere near so long.
+const MAX_FILE: u64 = 4096;
+
+/// A key, and the lock on the file that it came from.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) keypair: Keypair,
+    /// Locked as long as it is open.
+    _file: Option<File>,
+}
+
+/// Why an identity file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// Another process uses it now.
+    #[error("the identity file `{}` is in use by another node: stop that one, or use another file", .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be read or written.
+    #[error("the identity file `{}` cannot be used: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("`{}` is not an identity file of this program", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others than its owner may read it.
+    #[error("the identity file `{0}` may be read by others than its owner: chmod 600 {0}", .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Identity {
+    /// A key that nobody has seen before and nobody will see again.
+    pub(crate) fn ephemeral() -> Self {
+        Self { keypair: Keypair::generate_ed25519(), _file: None }
+    }
+
+    /// A key that the user keeps.
+    pub(crate) fn given(keypair: Keypair) -> Self {
+        Self { keypair, _file: None }
+    }
+
+    /// Reads the key from a file, which is made if there is none, and locks the file.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, IdentityError> {
+        let failed = |source| IdentityError::Io { path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(IdentityError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let size = file.metadata().map_err(failed)?.len();
+        if size == 0 {
+            let keypair = Keypair::generate_ed25519();
+            let bytes = keypair.to_protobuf_encoding().map_err(|error| failed(io::Error::other(error)))?;
+            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+            return Ok(Self { keypair, _file: Some(file) });
+        }
+        if is_exposed(&file).map_err(failed)? {
+            return Err(IdentityError::Exposed { path: path.to_owned() });
+        }
+        let foreign = || IdentityError::Foreign { path: path.to_owned() };
+        if size > MAX_FILE {
+            return Err(foreign());
+        }
+        let mut bytes = Vec::new();
+        (&mut file).take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
+        let keypair = Keypair::from_protobuf_encoding(&bytes).map_err(|_| foreign())?;
+        Ok(Self { keypair, _file: Some(file) })
+    }
+}
+
+#[cfg(unix)]
+fn is_exposed(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_exposed(_: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_the_same_key_again_and_belongs_to_one_user_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity");
+        let first = Identity::from_file(&path).unwrap();
+        let error = Identity::from_file(&path).unwrap_err();
+        assert!(matches!(error, IdentityError::InUse { .. }) && error.to_string().contains("identity"), "{error}");
+        let public = first.keypair.public();
+        drop(first);
+        assert_eq!(Identity::from_file(&path).unwrap().keypair.public(), public);
+    }
+
+    #[test]
+    fn a_foreign_or_missing_or_unreadable_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "not a key").unwrap();
+        assert!(Identity::from_file(&path).is_err());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let error = Identity::from_file(&path).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("chmod 600 {}", path.display())), "{error}");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let made = folder.path().join("made");
+            drop(Identity::from_file(&made).unwrap());
+            assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let error = Identity::from_file(&path).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{}` is not an identity file of this program", path.display()));
+        let error = Identity::from_file(folder.path()).unwrap_err();
+        assert!(matches!(error, IdentityError::Io { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,376 @@
+//! The handle of a node.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+
+use crate::{
+    app_ref::AppRef,
+    application::Application,
+    builder::{Builder, StartError},
+    built_in,
+    call_error::CallError,
+    core::{Command, Core},
+    description::{Description, Host, NodeInfo, Status},
+    events::Events,
+    identity::Identity,
+    registry::RegisterError,
+};
+
+/// How long `stop` waits for calls that are running here.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often `stop` looks whether they are done.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// How long the last goodbyes may take.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// How long `wait_for` waits.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A node of the swarm: hosts applications, knows the other nodes, and sends messages to applications wherever they
+/// are.
+///
+/// A handle: cheap to clone, every clone is the same node. Dropping the last one stops the node;
+/// [`stop`](Self::stop) does it in good order.
+#[derive(Clone)]
+pub struct Node {
+    core: Arc<Core>,
+    /// Absent in the handle of an application whose node the user has let go.
+    guard: Option<Arc<Guard>>,
+}
+
+/// Lives as long as a handle of the user does.
+pub(crate) struct Guard {
+    core: Arc<Core>,
+    driver: Mutex<Option<JoinHandle<()>>>,
+    /// Locked as long as the node lives.
+    _identity: Identity,
+}
+
+impl Guard {
+    pub(crate) fn new(core: Arc<Core>, driver: JoinHandle<()>, identity: Identity) -> Arc<Self> {
+        let guard = Arc::new(Self { core, driver: Mutex::new(Some(driver)), _identity: identity });
+        // Nothing else sets it.
+        let _ = guard.core.guard.set(Arc::downgrade(&guard));
+        guard
+    }
+
+    fn take_driver(&self) -> Option<JoinHandle<()>> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.take_driver().is_some() {
+            self.core.registry.drain();
+            self.core.links.close();
+            // The driver says goodbye and ends by itself; with a full channel it ends with the runtime.
+            let _ = self.core.commands.try_send(Command::Stop { respond_to: oneshot::channel().0 });
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(core: Arc<Core>, guard: Option<Arc<Guard>>) -> Self {
+        Self { core, guard }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Begins to describe a node that is to be started.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Starts a node with a random name in the swarm `default`, found by all others on this LAN without configuration.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub async fn start() -> Result<Self, StartError> {
+        Self::builder().start().await
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.core.settings.name
+    }
+
+    /// The node's peer id: the proof of who it is.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.core.peer_id
+    }
+
+    /// Where the node listens, loopback included, without its peer id.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.core.addresses.borrow().clone()
+    }
+
+    /// What this node knows of itself and of the others: name, applications, known nodes.
+    #[must_use]
+    pub fn description(&self) -> Description {
+        self.core.description()
+    }
+
+    /// All nodes of the swarm that are known, in order of their names; this one included, unless it is passive.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Arc<NodeInfo>> {
+        let mut nodes = self.core.snapshot.load().nodes.clone();
+        if let Some(local) = nodes.iter_mut().find(|node| node.local) {
+            // What was registered a moment ago is in it, even before the directory has it.
+            *local = self.core.local_info();
+        }
+        nodes
+    }
+
+    /// All known hosts of an application, in order of their names; this node included if it hosts it.
+    #[must_use]
+    pub fn hosts(&self, application: &str) -> Vec<Arc<Host>> {
+        let snapshot = self.core.snapshot.load();
+        let remote = snapshot.by_application.get(application).map(|hosts| &hosts[..]).unwrap_or_default();
+        let mut hosts: Vec<_> = remote.iter().filter(|host| !host.local).cloned().collect();
+        if let Some(hosted) = self.core.registry.find(application) {
+            hosts.push(Arc::new(self.core.local_host(&hosted)));
+            hosts.sort_by(|one, other| (&one.node, one.peer_id).cmp(&(&other.node, other.peer_id)));
+        }
+        hosts
+    }
+
+    /// How far this node has come in finding others.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        *self.core.status.borrow()
+    }
+
+    /// What was dropped or refused since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (unasked_answers, malformed_frames) = self.core.links.oddities();
+        Counters {
+            bad_records: self.core.counters.bad_records.load(Relaxed),
+            strangers: self.core.counters.strangers.load(Relaxed),
+            failed_tells: self.core.registry.failed_tells.load(Relaxed),
+            dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
+            unasked_answers,
+            malformed_frames,
+        }
+    }
+
+    /// Hosts an application under a name. All other nodes are told, those that join later as well.
+    ///
+    /// # Errors
+    ///
+    /// The name is of no use or taken, or the node's record would become too large, see [`RegisterError`].
+    pub fn register(&self, name: &str, application: impl Application) -> Result<(), RegisterError> {
+        if self.core.settings.passive {
+            return Err(RegisterError::Passive);
+        }
+        self.core.registry.register(name, application, |records| self.core.announceable(records))?;
+        self.core.announce();
+        Ok(())
+    }
+
+    /// Hosts an application no longer. Calls that run are finished, and so is what is in its queue.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is registered under that name, or it belongs to the node itself.
+    pub fn unregister(&self, name: &str) -> Result<(), RegisterError> {
+        if name == built_in::NAME {
+            return Err(RegisterError::BuiltIn { name: name.to_owned() });
+        }
+        self.core.registry.unregister(name)?;
+        self.core.announce();
+        Ok(())
+    }
+
+    /// Changes what others know of an application that is registered here.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is registered under that name, or the description is too large.
+    pub fn describe(&self, name: &str, description: Value) -> Result<(), RegisterError> {
+        self.core.registry.describe(name, description, |records| self.core.announceable(records))?;
+        self.core.announce();
+        Ok(())
+    }
+
+    /// Names an application, wherever it is: to say more about which host is meant and how long it may take.
+    pub fn app(&self, application: impl Into<String>) -> AppRef {
+        AppRef::new(self.clone(), application.into())
+    }
+
+    /// Runs an action of an application, here if it is hosted here, else on a random host, and gives its result.
+    ///
+    /// `Ok` means that the application ran the action and this is its answer. Dropping the future cancels the action.
+    /// Takes at most 10 s; see [`app`](Self::app) for other limits.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        application: &str,
+        action: &str,
+        arguments: impl Serialize + Send,
+    ) -> Result<R, CallError> {
+        self.app(application).call(action, arguments).await
+    }
+
+    /// Hands a message to an application, here if it is hosted here, else on a random host.
+    ///
+    /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn tell(&self, application: &str, message: impl Serialize + Send) -> Result<(), CallError> {
+        self.app(application).tell(message).await
+    }
+
+    /// Like [`tell`](Self::tell), without waiting for a confirmation: `Ok` means that it is in the write queue.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn cast(&self, application: &str, message: impl Serialize + Send) -> Result<(), CallError> {
+        self.app(application).cast(message).await
+    }
+
+    /// What changes in the swarm from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.core.events.subscribe())
+    }
+
+    /// Waits until an application is hosted somewhere, and gives its hosts. Waits 10 s at the most.
+    ///
+    /// # Errors
+    ///
+    /// Nobody hosts it by then.
+    pub async fn wait_for(&self, application: &str) -> Result<Vec<Arc<Host>>, WaitError> {
+        self.wait_until(application, || Some(self.hosts(application)).filter(|hosts| !hosts.is_empty())).await
+    }
+
+    /// Waits until a node of some name or peer id is known. Waits 10 s at the most.
+    ///
+    /// # Errors
+    ///
+    /// There is none by then.
+    pub async fn wait_for_node(&self, node: &str) -> Result<Arc<NodeInfo>, WaitError> {
+        let named = |info: &Arc<NodeInfo>| info.name == node || info.peer_id.to_base58() == node;
+        self.wait_until(node, || self.nodes().into_iter().find(named)).await
+    }
+
+    /// Waits until every way of finding others was asked and had its time: see [`Status::settled`]. Usually takes well
+    /// under a second; what is not known then is probably not there.
+    pub async fn settled(&self) {
+        let mut status = self.core.status.subscribe();
+        // An error means that the node has stopped: it is as settled as it will be.
+        let _ = status.wait_for(|status| status.settled).await;
+    }
+
+    /// Tries to join the swarm through another address: a multiaddress, or `host:port`. Retried for ever.
+    ///
+    /// # Errors
+    ///
+    /// The text is no address.
+    pub async fn join(&self, address: &str) -> Result<(), StartError> {
+        crate::addresses::parse_join(address).map_err(StartError::Join)?;
+        // A node that has stopped joins nothing; it is known by then.
+        let _ = self.core.commands.send(Command::Join { address: address.to_owned() }).await;
+        Ok(())
+    }
+
+    /// Stops the node in good order: takes nothing new, finishes the calls that run here (10 s at the most), says
+    /// goodbye to all, so that every node knows at once.
+    pub async fn stop(&self) {
+        let core = &self.core;
+        core.registry.drain();
+        core.links.say_goodbye();
+        let _ = timeout(DRAIN, async {
+            while core.links.serving() > 0 || core.registry.running() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            core.registry.clear().await;
+        })
+        .await;
+        let (respond_to, done) = oneshot::channel();
+        if core.commands.send(Command::Stop { respond_to }).await.is_ok() {
+            let _ = timeout(GOODBYE, done).await;
+        }
+        core.links.close();
+        let driver = self.guard.as_ref().and_then(|guard| guard.take_driver());
+        if let Some(mut driver) = driver
+            && timeout(GOODBYE, &mut driver).await.is_err()
+        {
+            driver.abort();
+        }
+    }
+
+    async fn wait_until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> Result<T, WaitError> {
+        let mut changed = self.core.changed.subscribe();
+        timeout(WAIT, async {
+            loop {
+                if let Some(found) = look() {
+                    return Some(found);
+                }
+                changed.changed().await.ok()?;
+            }
+        })
+        .await
+        .ok()
+        .flatten()
+        .ok_or_else(|| WaitError { what: what.to_owned() })
+    }
+}
+
+/// What was dropped or refused since the node started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Records and signs of life whose signature, size or shape was wrong.
+    pub bad_records: u64,
+    /// Connections of programs that do not belong to this swarm.
+    pub strangers: u64,
+    /// Tells that applications here could not process.
+    pub failed_tells: u64,
+    /// Casts to applications here whose queue was full.
+    pub dropped_casts: u64,
+    /// Answers that came too late, or that nobody had asked for, from peers that are connected.
+    pub unasked_answers: u64,
+    /// Frames that could not be read, from peers that are connected.
+    pub malformed_frames: u64,
+}
+
+/// What was waited for is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{what}` was not found within {WAIT:?}")]
+pub struct WaitError {
+    what: String,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Node")
+            .field("name", &self.core.settings.name)
+            .field("peer_id", &self.core.peer_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! The one place that turns the user's values into bytes and back.
+//!
+//! Arguments of a call travel as a CBOR array: a tuple is a list of arguments, `()` is an empty list, and any other
+//! value is a list of one. The same rule holds when they are read.
+
+mod arguments;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use multinodes_behaviour::codec;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+pub use codec::{DecodeError, EncodeError};
+
+/// An encoded value: the arguments of a call, its result, or a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Payload(Bytes);
+
+impl Payload {
+    /// Encodes one value: a result or a message.
+    ///
+    /// # Errors
+    ///
+    /// When the value's own `Serialize` fails.
+    pub fn encode<T: Serialize>(value: &T) -> Result<Self, EncodeError> {
+        Ok(Self(codec::encode(value)?.into()))
+    }
+
+    /// Encodes the arguments of a call: a tuple is a list of arguments, anything else a list of one.
+    ///
+    /// # Errors
+    ///
+    /// When the value's own `Serialize` fails.
+    pub fn arguments<T: Serialize>(arguments: &T) -> Result<Self, EncodeError> {
+        arguments::encode(arguments).map(|bytes| Self(bytes.into()))
+    }
+
+    /// Reads one value.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not CBOR, or the value is of another type.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        codec::decode(&self.0, usize::MAX)
+    }
+
+    /// Reads the arguments of a call: into a tuple as they are, into anything else if there is exactly one.
+    ///
+    /// # Errors
+    ///
+    /// When the number or a type of the arguments is another one.
+    pub fn decode_arguments<T: DeserializeOwned>(&self) -> Result<T, ArgumentsError> {
+        arguments::decode(&self.0)
+    }
+
+    /// Takes bytes that are CBOR already.
+    #[must_use]
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The encoded bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
+    /// The encoded bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Reads whatever value it is as JSON. Byte strings become arrays of numbers.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not CBOR, or have no counterpart in JSON.
+    pub fn to_json(&self) -> Result<Value, DecodeError> {
+        self.decode()
+    }
+}
+
+/// Arguments that an action does not take.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentsError {
+    /// There are more or fewer than the action takes.
+    #[error("takes {expected} argument{}, {given} given", if *.expected == 1 { "" } else { "s" })]
+    Count {
+        /// How many the action takes.
+        expected: usize,
+        /// How many there are.
+        given: usize,
+    },
+    /// One of them is of another type.
+    #[error("arguments of another type: {0}")]
+    Type(#[from] serde_cbor::Error),
+}
+
+/// A readable form of bytes that may be no CBOR at all, for logs and errors.
+pub(crate) fn preview(bytes: &[u8]) -> Cow<'static, str> {
+    const LONGEST: usize = 120;
+    match codec::decode::<Value>(bytes, 4096) {
+        Ok(value) => {
+            let mut text = value.to_string();
+            if text.len() > LONGEST {
+                text.truncate(text.floor_char_boundary(LONGEST));
+                text.push('…');
+            }
+            text.into()
+        }
+        Err(_) => format!("{} bytes", bytes.len()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn there_and_back<T: Serialize, R: DeserializeOwned>(arguments: &T) -> Result<R, String> {
+        Payload::arguments(arguments).unwrap().decode_arguments().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tuples_are_argument_lists_and_single_values_lists_of_one() {
+        assert_eq!(Payload::arguments(&(1, 2)).unwrap().to_json().unwrap(), json!([1, 2]));
+        assert_eq!(Payload::arguments(&"one").unwrap().to_json().unwrap(), json!(["one"]));
+        assert_eq!(Payload::arguments(&vec![1, 2]).unwrap().to_json().unwrap(), json!([[1, 2]]));
+        assert_eq!(Payload::arguments(&json!([1, 2])).unwrap().to_json().unwrap(), json!([[1, 2]]));
+        assert_eq!(Payload::arguments(&json!({"a": 1})).unwrap().to_json().unwrap(), json!([{"a": 1}]));
+        assert_eq!(Payload::arguments(&()).unwrap().to_json().unwrap(), json!([]));
+        assert_eq!(Payload::arguments(&Some(1)).unwrap().to_json().unwrap(), json!([1]));
+    }
+
+    #[test]
+    fn arguments_are_read_by_the_same_rule() {
+        assert_eq!(there_and_back::<_, (i64, i64)>(&(1, 2)), Ok((1, 2)));
+        assert_eq!(there_and_back::<_, i64>(&(7,)), Ok(7));
+        assert_eq!(there_and_back::<_, (i64,)>(&7), Ok((7,)));
+        assert_eq!(there_and_back::<_, Vec<i64>>(&vec![1, 2]), Ok(vec![1, 2]));
+        assert_eq!(there_and_back::<_, ()>(&()), Ok(()));
+        assert_eq!(there_and_back::<_, Value>(&"x"), Ok(json!("x")));
+        assert_eq!(there_and_back::<_, Option<i64>>(&Some(1)), Ok(Some(1)));
+        assert_eq!(there_and_back::<_, f64>(&1), Ok(1.0));
+        assert_eq!(there_and_back::<_, (String, Vec<u8>)>(&("a", vec![1_u8])), Ok(("a".into(), vec![1])));
+    }
+
+    #[test]
+    fn a_wrong_number_of_arguments_is_named() {
+        assert_eq!(there_and_back::<_, (i64, i64)>(&(1, 2, 3)), Err("takes 2 arguments, 3 given".into()));
+        assert_eq!(there_and_back::<_, i64>(&(1, 2)), Err("takes 1 argument, 2 given".into()));
+        assert_eq!(there_and_back::<_, ()>(&1), Err("takes 0 arguments, 1 given".into()));
+        assert!(there_and_back::<_, (i64, i64)>(&("a", 1)).unwrap_err().starts_with("arguments of another type"));
+    }
+
+    #[test]
+    fn lists_of_unknown_length_from_other_languages_are_understood() {
+        let payload = Payload::from_bytes(vec![0x9f, 0x01, 0x02, 0xff]);
+        assert_eq!(payload.decode_arguments::<(i64, i64)>().unwrap(), (1, 2));
+        assert!(Payload::from_bytes(vec![0x01]).decode_arguments::<i64>().is_err());
+        assert!(Payload::from_bytes(vec![]).decode_arguments::<i64>().is_err());
+    }
+}

@@ -1,0 +1,387 @@
+//! What is hosted here, with its limits: admits calls, keeps a queue of tells for each application.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use futures::{FutureExt, future::BoxFuture};
+use multinodes_behaviour::{
+    RecordError,
+    lane::{Delivery, Refusal},
+    wire::{ApplicationRecord, ErrorCode, MAX_NAME},
+};
+use serde_json::Value;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError},
+    task::JoinSet,
+};
+
+use crate::{
+    application::{AppError, AppErrorKind, Application, Context, Hostable, Profile},
+    payload::Payload,
+};
+
+/// A cast to a full queue holds up its lane for so long at the most; then it is dropped and counted.
+const CAST_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Tells that are taken from a queue at once.
+const BATCH: usize = 64;
+
+/// The applications that a node hosts.
+#[derive(Default)]
+pub(crate) struct Registry {
+    hosted: ArcSwap<HashMap<Arc<str>, Arc<Hosted>>>,
+    /// Serialises changes; readers never wait.
+    changing: Mutex<()>,
+    draining: AtomicBool,
+    running: Arc<AtomicUsize>,
+    queues: Mutex<JoinSet<()>>,
+    pub(crate) failed_tells: Arc<AtomicU64>,
+    pub(crate) dropped_casts: Arc<AtomicU64>,
+}
+
+/// One hosted application.
+pub(crate) struct Hosted {
+    pub(crate) name: Arc<str>,
+    pub(crate) profile: Profile,
+    description: ArcSwap<Value>,
+    application: Arc<dyn Hostable>,
+    slots: Arc<Semaphore>,
+    admitted: Arc<AtomicUsize>,
+    running: Arc<AtomicUsize>,
+    tells: mpsc::Sender<Told>,
+    /// A cast has waited in vain: until there is room again, others are dropped without waiting.
+    clogged: Arc<AtomicBool>,
+    dropped_casts: Arc<AtomicU64>,
+}
+
+/// A tell in an application's queue.
+pub(crate) struct Told {
+    pub(crate) context: Context,
+    pub(crate) message: Payload,
+    /// What it holds of the node's budget for large messages.
+    pub(crate) charge: Option<OwnedSemaphorePermit>,
+}
+
+/// Why an application is not registered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The name is empty, too long, or has control characters.
+    #[error("`{name}` cannot name an application: 1 to {MAX_NAME} bytes without control characters can")]
+    Name {
+        /// The name, shortened.
+        name: String,
+    },
+    /// Something is registered under that name already.
+    #[error("an application `{name}` is registered already")]
+    Taken {
+        /// The name.
+        name: String,
+    },
+    /// What it says of itself cannot be told to others: usually it is too long.
+    #[error("`{name}` cannot be announced to others: {reason}")]
+    Unannounceable {
+        /// The application's name.
+        name: String,
+        /// Which part is over which limit.
+        reason: String,
+    },
+    /// Nothing is registered under that name.
+    #[error("no application `{name}` is registered")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The node hosts it by itself and keeps it.
+    #[error("`{name}` belongs to the node itself")]
+    BuiltIn {
+        /// The name.
+        name: String,
+    },
+    /// Passive nodes host nothing.
+    #[error("a passive node hosts nothing")]
+    Passive,
+}
+
+impl Registry {
+    /// Hosts `application`. `check` says whether what is hosted then can be told to others.
+    pub(crate) fn register(
+        &self,
+        name: &str,
+        application: impl Application,
+        check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
+    ) -> Result<(), RegisterError> {
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(RegisterError::Name { name: name.chars().take(80).collect() });
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosted = HashMap::clone(&self.hosted.load());
+        if hosted.contains_key(name) {
+            return Err(RegisterError::Taken { name: name.to_owned() });
+        }
+        let new = self.host(name.into(), application);
+        hosted.insert(new.name.clone(), Arc::new(new));
+        check(&records(&hosted)).map_err(|error| unannounceable(name, &error))?;
+        self.hosted.store(Arc::new(hosted));
+        Ok(())
+    }
+
+    /// Hosts it no longer. What runs is finished, and what is in its queue is processed.
+    pub(crate) fn unregister(&self, name: &str) -> Result<(), RegisterError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosted = HashMap::clone(&self.hosted.load());
+        hosted.remove(name).ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;
+        self.hosted.store(Arc::new(hosted));
+        Ok(())
+    }
+
+    /// Changes what others know of it.
+    pub(crate) fn describe(
+        &self,
+        name: &str,
+        description: Value,
+        check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
+    ) -> Result<(), RegisterError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosted = self.hosted.load();
+        let described = hosted.get(name).ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;
+        let before = described.description.swap(Arc::new(description));
+        check(&records(&hosted)).map_err(|error| {
+            described.description.store(before);
+            unannounceable(name, &error)
+        })
+    }
+
+    /// Finds what is hosted under a name.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<Hosted>> {
+        self.hosted.load().get(name).cloned()
+    }
+
+    /// What is hosted, in order of the names, as others are told.
+    pub(crate) fn records(&self) -> Vec<ApplicationRecord> {
+        records(&self.hosted.load())
+    }
+
+    /// Calls that run now.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(SeqCst)
+    }
+
+    /// From now on nothing new is taken.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    /// Forgets everything and waits until what is in the queues is processed.
+    pub(crate) async fn clear(&self) {
+        self.hosted.store(Arc::default());
+        let mut queues = std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
+        while queues.join_next().await.is_some() {}
+    }
+
+    fn host(&self, name: Arc<str>, application: impl Application) -> Hosted {
+        let profile = application.profile();
+        let application: Arc<dyn Hostable> = Arc::new(application);
+        let (tells, queue) = mpsc::channel(profile.queue.max(1));
+        let clogged = Arc::new(AtomicBool::new(false));
+        let work = process_all(application.clone(), queue, clogged.clone(), self.failed_tells.clone());
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        while queues.try_join_next().is_some() {}
+        queues.spawn(work);
+        Hosted {
+            name,
+            description: ArcSwap::from_pointee(profile.description.clone()),
+            slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
+            profile,
+            application,
+            admitted: Arc::default(),
+            running: self.running.clone(),
+            tells,
+            clogged,
+            dropped_casts: self.dropped_casts.clone(),
+        }
+    }
+}
+
+fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>>) -> Vec<ApplicationRecord> {
+    let mut records: Vec<_> = hosted.values().map(|hosted| hosted.record()).collect();
+    records.sort_by(|one, other| one.name.cmp(&other.name));
+    records
+}
+
+impl Hosted {
+    /// What others are told of it.
+    pub(crate) fn record(&self) -> ApplicationRecord {
+        ApplicationRecord {
+            name: self.name.to_string(),
+            version: self.profile.version.clone(),
+            description: Value::clone(&self.description.load()),
+            actions: self.profile.actions.clone(),
+            slots: self.profile.slots,
+        }
+    }
+
+    /// Takes a call in, or says that there is too much to do.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, Refusal> {
+        let admission = Admission::new(self.admitted.clone(), self.running.clone());
+        if admission.place > self.profile.concurrency.saturating_add(self.profile.queue) {
+            let text = format!("`{}` has all the calls it takes", self.name);
+            return Err(Refusal::new(ErrorCode::Busy, text));
+        }
+        Ok(admission)
+    }
+
+    /// Runs an action that was admitted. A panic in it is an error of this call alone.
+    pub(crate) async fn run(
+        &self,
+        admission: Admission,
+        context: Context,
+        action: String,
+        arguments: Payload,
+    ) -> Result<Payload, Refusal> {
+        let _admission = admission;
+        let _slot = match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => Some(slot),
+            Err(_) => self.slots.clone().acquire_owned().await.ok(),
+        };
+        let application = self.application.clone();
+        // A panic may leave the application's own state broken, never ours.
+        let call = AssertUnwindSafe(async move { application.call(context, action, arguments).await });
+        match call.catch_unwind().await {
+            Ok(outcome) => outcome.map_err(refusal),
+            Err(panic) => {
+                tracing::error!(application = %self.name, panic = panic_text(&*panic), "an action panicked");
+                Err(Refusal::new(ErrorCode::Panicked, format!("panicked: {}", panic_text(&*panic))))
+            }
+        }
+    }
+
+    /// Puts a tell into the queue. A cast to a full queue may wait a moment, anything else is refused as busy.
+    pub(crate) fn tell(self: &Arc<Self>, told: Told, is_cast: bool) -> Delivery {
+        if !self.profile.takes_tells {
+            let text = format!("`{}` takes no tells", self.name);
+            return Delivery::Refused(Refusal::new(ErrorCode::NoSuchAction, text));
+        }
+        match self.tells.try_send(told) {
+            Ok(()) => Delivery::Accepted,
+            Err(TrySendError::Full(told)) if is_cast && !self.clogged.load(SeqCst) => {
+                Delivery::Later(self.clone().tell_soon(told))
+            }
+            Err(TrySendError::Full(_)) => Delivery::Refused(self.full(is_cast)),
+            Err(TrySendError::Closed(_)) => Delivery::Refused(unknown(&self.name)),
+        }
+    }
+
+    fn tell_soon(self: Arc<Self>, told: Told) -> BoxFuture<'static, Result<(), Refusal>> {
+        async move {
+            match self.tells.send_timeout(told, CAST_PATIENCE).await {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    self.clogged.store(true, SeqCst);
+                    Err(self.full(true))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn full(&self, is_cast: bool) -> Refusal {
+        if is_cast && self.dropped_casts.fetch_add(1, SeqCst).is_power_of_two() {
+            tracing::warn!(application = %self.name, "casts are dropped: the queue is full");
+        }
+        Refusal::new(ErrorCode::Busy, format!("the queue of `{}` is full", self.name))
+    }
+}
+
+/// A call that was taken in; counts as long as it lives.
+pub(crate) struct Admission {
+    admitted: Arc<AtomicUsize>,
+    running: Arc<AtomicUsize>,
+    place: usize,
+}
+
+impl Admission {
+    fn new(admitted: Arc<AtomicUsize>, running: Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, SeqCst);
+        let place = admitted.fetch_add(1, SeqCst) + 1;
+        Self { admitted, running, place }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.admitted.fetch_sub(1, SeqCst);
+        self.running.fetch_sub(1, SeqCst);
+    }
+}
+
+fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
+    RegisterError::Unannounceable { name: name.to_owned(), reason: error.to_string() }
+}
+
+/// Nothing of that name is hosted here.
+pub(crate) fn unknown(name: &str) -> Refusal {
+    Refusal::new(ErrorCode::NoSuchApplication, format!("no application `{name}` is hosted here"))
+}
+
+/// Processes an application's tells one after the other, until it is unregistered and its queue is empty.
+async fn process_all(
+    application: Arc<dyn Hostable>,
+    mut queue: mpsc::Receiver<Told>,
+    clogged: Arc<AtomicBool>,
+    failed: Arc<AtomicU64>,
+) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        clogged.store(false, SeqCst);
+        for Told { context, message, charge } in batch.drain(..) {
+            let name = context.application.clone();
+            let processing = application.clone().process(context, message);
+            let failure = match AssertUnwindSafe(processing).catch_unwind().await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(panic) => Some(format!("panicked: {}", panic_text(&*panic))),
+            };
+            drop(charge);
+            if let Some(reason) = failure {
+                failed.fetch_add(1, SeqCst);
+                tracing::warn!(application = %name, %reason, "a tell could not be processed");
+            }
+        }
+    }
+}
+
+fn refusal(error: AppError) -> Refusal {
+    Refusal {
+        code: match error.kind {
+            AppErrorKind::Failed => ErrorCode::Failed,
+            AppErrorKind::NoSuchAction => ErrorCode::NoSuchAction,
+            AppErrorKind::BadArguments => ErrorCode::BadArguments,
+            AppErrorKind::Forbidden => ErrorCode::Forbidden,
+        },
+        name: error.code,
+        message: error.message,
+        data: error.data.map(Payload::into_bytes).unwrap_or_default(),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
