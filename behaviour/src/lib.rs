@@ -78,13 +78,13 @@ pub mod sync;
 pub mod transport;
 pub mod wire;
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use libp2p::{Swarm, identity::Keypair, swarm};
 
 pub use behaviour::{Behaviour, BehaviourEvent};
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
-pub use record::{RecordError, SignedBeat, SignedRecord};
+pub use record::{MAX_RECORD, RecordError, SignedBeat, SignedRecord};
 
 /// What the protocols of a node depend on.
 #[derive(Debug, Clone)]
@@ -109,19 +109,35 @@ pub struct Config {
 ///
 /// The key cannot be used for encryption.
 pub fn build(config: &Config) -> Result<Swarm<Behaviour>, BuildError> {
+    build_with_executor(config, tokio_executor)
+}
+
+/// The same with an executor of one's own for the tasks of connections, for example one that notices panics.
+///
+/// # Errors
+///
+/// As those of [`build`].
+pub fn build_with_executor(
+    config: &Config,
+    executor: impl swarm::Executor + Send + 'static,
+) -> Result<Swarm<Behaviour>, BuildError> {
     let transport = transport::new(&config.keypair)?;
     let behaviour = Behaviour::new(config)?;
     let peer_id = config.keypair.public().to_peer_id();
-    Ok(Swarm::new(transport, behaviour, peer_id, swarm_config()))
+    Ok(Swarm::new(transport, behaviour, peer_id, swarm_config(executor)))
 }
 
 /// The owner of the swarm decides which idle connections are closed, not a timer in each of them.
 const IDLE: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
+fn tokio_executor(task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    tokio::spawn(task);
+}
+
 /// Streams are not negotiated lazily: with a round trip at its opening, a lane to a peer that does not speak our
 /// protocol fails as just that, not as a broken stream, and lanes are opened once and kept.
-fn swarm_config() -> swarm::Config {
-    swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE)
+fn swarm_config(executor: impl swarm::Executor + Send + 'static) -> swarm::Config {
+    swarm::Config::with_executor(executor).with_idle_connection_timeout(IDLE)
 }
 
 /// A swarm that cannot be built.

@@ -297,8 +297,7 @@ impl AppRef {
             Kind::Call(action) => (action, payload.into_bytes()),
             Kind::Tell | Kind::Cast => ("", payload.into_bytes()),
         };
-        let head =
-            Outgoing { application: &self.application, action, deadline, options: self.options, trace: None };
+        let head = Outgoing { application: &self.application, action, deadline, options: self.options, trace: None };
         let outcome = match kind {
             Kind::Call(_) => exchange.call(head, payload).await.map(Payload::from_bytes),
             Kind::Tell => exchange.tell(head, payload).await.map(|()| Payload::default()),

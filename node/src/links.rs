@@ -85,9 +85,10 @@ impl Links {
 
     /// Answers that nobody had asked for, and frames that could not be read, of the peers that are connected.
     pub(crate) fn oddities(&self) -> (u64, u64) {
-        self.exchanges().values().map(|exchange| exchange.oddities()).fold((0, 0), |(unasked, malformed), (one, other)| {
-            (unasked + one, malformed + other)
-        })
+        self.exchanges()
+            .values()
+            .map(|exchange| exchange.oddities())
+            .fold((0, 0), |(unasked, malformed), (one, other)| (unasked + one, malformed + other))
     }
 
     fn exchanges(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Exchange>>> {

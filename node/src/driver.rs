@@ -1,0 +1,364 @@
+//! The one task that owns the libp2p swarm: it finds peers, keeps connections, and levels the directory with others.
+//!
+//! Only [`Driver::run`] and [`Driver::step`] wait. Every `on_*` is a plain function, so that nothing can stall the loop.
+//! Calls and messages do not pass here: a lane's stream is handed over once and is then the lane's own.
+
+mod book;
+mod connections;
+mod finding;
+mod joining;
+mod knowing;
+mod lanes;
+mod listening;
+mod status;
+mod supervising;
+mod syncing;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm, TransportError, gossipsub::TopicHash, request_response::OutboundRequestId,
+    swarm::SwarmEvent,
+};
+use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+};
+
+use self::{
+    book::Book,
+    connections::{Dial, Peer, Redial},
+    finding::Sources,
+    joining::Joining,
+    knowing::Own,
+    lanes::Waiting,
+    listening::Listening,
+    syncing::Exchange,
+    timers::{Due, Timers},
+};
+use crate::{
+    addresses,
+    core::{Command, Core, OpenFailure},
+    description::Event,
+    directory::Directory,
+    rendezvous::Note,
+};
+
+/// Housekeeping that nothing else wakes the driver for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Starts the driver of a node: when it returns, the node listens wherever it was told to, and is looking for others.
+///
+/// # Errors
+///
+/// The key is of no use for encryption, or an address to listen on, or to join through, is not.
+pub(crate) async fn start(core: Arc<Core>, commands: mpsc::Receiver<Command>) -> Result<JoinHandle<()>, DriverError> {
+    let mut driver = Driver::new(core)?;
+    driver.listen(false).await?;
+    driver.begin();
+    Ok(tokio::spawn(supervising::supervise(driver, commands)))
+}
+
+struct Driver {
+    core: Arc<Core>,
+    swarm: Swarm<Behaviour>,
+    /// Says that a connection's task has panicked.
+    panics: mpsc::Receiver<String>,
+    topic: TopicHash,
+    host: Option<Vec<u8>>,
+    directory: Directory,
+    own: Own,
+    listening: Listening,
+    book: Book,
+    sources: Sources,
+    joins: Vec<Joining>,
+    timers: Timers,
+    tasks: JoinSet<Done>,
+    peers: HashMap<PeerId, Peer>,
+    dials: HashMap<PeerId, Dial>,
+    redials: HashMap<PeerId, Redial>,
+    /// Discovered, and to be dialled as soon as there is room.
+    found: VecDeque<PeerId>,
+    waiting: HashMap<PeerId, Waiting>,
+    exchanges: HashMap<OutboundRequestId, Exchange>,
+    started: Instant,
+    ticked: Instant,
+    stopping: Option<Vec<oneshot::Sender<()>>>,
+    ended: bool,
+}
+
+/// What a task beside the loop has brought.
+enum Done {
+    /// The notes in the rendezvous folder.
+    Notes(io::Result<Vec<Note>>),
+    /// The addresses of a name to join through.
+    Resolved { join: usize, result: io::Result<Vec<Multiaddr>> },
+    /// A lane was opened or not; whoever asked knows.
+    Lane,
+}
+
+/// How a run of the driver ended.
+enum Ended {
+    Stopped,
+    Panicked(String),
+}
+
+impl Driver {
+    fn new(core: Arc<Core>) -> Result<Self, DriverError> {
+        let (swarm, panics) = supervising::build(&core)?;
+        let settings = &core.settings;
+        let host = addresses::host_token(settings.rendezvous.as_deref());
+        let joins = settings.join.iter().map(|text| addresses::parse_join(text).map(Joining::new));
+        let now = Instant::now();
+        Ok(Self {
+            topic: settings.swarm.gossip_topic().hash(),
+            directory: Directory::new(core.peer_id, host.clone()),
+            own: Own::new(),
+            listening: Listening::new(settings.listen.len()),
+            book: Book::default(),
+            sources: Sources::default(),
+            joins: joins.collect::<Result<_, _>>()?,
+            timers: Timers::default(),
+            tasks: JoinSet::new(),
+            peers: HashMap::new(),
+            dials: HashMap::new(),
+            redials: HashMap::new(),
+            found: VecDeque::new(),
+            waiting: HashMap::new(),
+            exchanges: HashMap::new(),
+            started: now,
+            ticked: now,
+            stopping: None,
+            ended: false,
+            core,
+            swarm,
+            panics,
+            host,
+        })
+    }
+
+    /// Everything that a node does at first, once it listens.
+    fn begin(&mut self) {
+        self.listening.complete = true;
+        self.refresh_addresses();
+        self.announce();
+        self.find();
+        self.timers.after(TICK, Due::Tick);
+        self.begin_beats();
+        self.publish_changes(true);
+    }
+
+    async fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Ended {
+        loop {
+            if let Some(ended) = self.step(commands).await {
+                return ended;
+            }
+        }
+    }
+
+    async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Ended> {
+        let due = self.timers.next();
+        tokio::select! {
+            event = self.swarm.select_next_some() => self.on_swarm_event(event),
+            Some(command) = commands.recv() => self.on_command(command),
+            Some(done) = self.tasks.join_next() => self.on_done(done.ok()),
+            () = tokio::time::sleep_until(due.into()) => self.on_due(Instant::now()),
+            Some(reason) = self.panics.recv() => return Some(Ended::Panicked(reason)),
+        }
+        self.publish_changes(false);
+        self.refresh_status();
+        self.ended.then_some(Ended::Stopped)
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.on_closed(peer_id, connection_id, num_established, cause.as_ref());
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.on_dial_error(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
+                tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_new_address(listener_id, address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_expired_address(&address),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                self.on_listener_closed(listener_id, &addresses, reason);
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener has an error"),
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::Ping(event) => self.on_ping(&event),
+            BehaviourEvent::Kademlia(event) => self.on_kademlia(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Sync(event) => self.on_sync(event),
+            BehaviourEvent::Local(event) => self.on_local(event),
+            BehaviourEvent::Lanes(event) => self.on_lane(event),
+            BehaviourEvent::Limits(never) | BehaviourEvent::MemoryLimits(never) => match never {},
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::OpenLane { peer_id, respond_to } => self.open_lane(peer_id, respond_to),
+            Command::Announce => self.announce(),
+            Command::Join { address } => self.add_join(&address),
+            Command::Stop { respond_to } => self.stop(respond_to),
+            #[cfg(test)]
+            Command::Panic => panic!("the driver was asked to panic"),
+        }
+    }
+
+    fn on_done(&mut self, done: Option<Done>) {
+        match done {
+            Some(Done::Notes(notes)) => self.on_notes(notes),
+            Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
+            Some(Done::Lane) | None => {}
+        }
+    }
+
+    fn on_due(&mut self, now: Instant) {
+        while let Some(due) = self.timers.pop(now) {
+            match due {
+                Due::Tick => self.on_tick(now),
+                Due::Announce => self.announce_now(now),
+                Due::Beat => self.beat(),
+                Due::Sync => self.sync_with_somebody(),
+                Due::Offer(peer_id) => self.offer_again(peer_id),
+                Due::Rescan => self.rescan(),
+                Due::Settle => {}
+                Due::Loneliness => self.on_loneliness(),
+                Due::Dial(peer_id) => self.discover(peer_id),
+                Due::Redial(peer_id) => self.redial(peer_id),
+                Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
+                Due::Lose(peer_id) => self.lose(&peer_id, now),
+                Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
+                Due::Join(join) => self.join(join),
+                Due::Release(peer_id) => self.let_go(peer_id),
+                Due::Leave => self.ended = true,
+            }
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        self.timers.at(now + TICK, Due::Tick);
+        self.directory.on_tick(now);
+        self.close_silent(now);
+        self.close_duplicates();
+        self.balance(now);
+        self.repeat_announcement();
+        if !self.core.settings.passive {
+            self.directory.set_own_load(self.core.load());
+        }
+        self.publish_changes(true);
+        self.ticked = now;
+    }
+
+    /// Shows the readers what has changed since the last turn.
+    fn publish_changes(&mut self, slight_too: bool) {
+        let Some(changes) = self.directory.take_changes(slight_too) else { return };
+        if let Some(snapshot) = changes.snapshot {
+            self.core.snapshot.store(Arc::new(snapshot));
+            self.core.changed.send_modify(|count| *count += 1);
+        }
+        for event in changes.events {
+            self.tell(event);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        match &event {
+            Event::Joined(node) => tracing::info!(node = %node.name, peer_id = %node.peer_id, "a node has joined"),
+            Event::Left { node, reason } => {
+                tracing::info!(node = %node.name, peer_id = %node.peer_id, ?reason, "a node has left");
+            }
+            Event::NameConflict { name, peer_ids } => tracing::warn!(%name, ?peer_ids, "several nodes claim one name"),
+            Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
+            _ => {}
+        }
+        // Nobody has to listen.
+        let _ = self.core.events.send(event);
+    }
+
+    fn stop(&mut self, respond_to: oneshot::Sender<()>) {
+        if let Some(waiting) = &mut self.stopping {
+            waiting.push(respond_to);
+            return;
+        }
+        self.stopping = Some(vec![respond_to]);
+        self.fail_lanes(&OpenFailure::Stopping);
+        if let Some(rendezvous) = &self.sources.rendezvous {
+            rendezvous.remove(&self.core.peer_id);
+        }
+        self.say_goodbye();
+    }
+}
+
+/// Why a node's network cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The protocols cannot be set up.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// An address to join through is none.
+    #[error(transparent)]
+    Join(#[from] addresses::JoinError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{address}`: {source}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An address is of a kind that this build does not know.
+    #[error("cannot listen on `{address}`: this kind of address is not supported (some need the feature `wan`)")]
+    Unsupported {
+        /// The address.
+        address: Multiaddr,
+    },
+}
+
+impl DriverError {
+    fn listen(address: Multiaddr, error: TransportError<io::Error>) -> Self {
+        match error {
+            TransportError::MultiaddrNotSupported(_) => Self::Unsupported { address },
+            TransportError::Other(source) => Self::Listen { address, source: innermost(source) },
+        }
+    }
+}
+
+/// The transports wrap an error of the system several times, and hide its kind and its text by that.
+fn innermost(error: io::Error) -> io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(inner) = source {
+        if let Some(inner) = inner.downcast_ref::<io::Error>()
+            && let Some(code) = inner.raw_os_error()
+        {
+            return io::Error::from_raw_os_error(code);
+        }
+        source = inner.source();
+    }
+    error
+}

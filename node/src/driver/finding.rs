@@ -1,0 +1,289 @@
+//! Who could be dialled: the rendezvous folder, the LAN, and Kademlia feed the address book.
+
+use std::{
+    collections::HashMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId, kad};
+use multinodes_behaviour::local;
+
+use super::{Done, Driver, Due, status::LAN_TIME};
+use crate::{
+    addresses,
+    description::Event,
+    rendezvous::{Note, Rendezvous},
+};
+
+/// Nodes that start together may miss each other's note at first, so the folder is read again soon, and then seldom.
+const RESCANS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1)];
+const RESCAN: Duration = Duration::from_secs(5);
+
+/// Of two nodes that discover each other, the one with the larger peer id waits so long for the other's dial.
+const YIELD: Duration = Duration::from_millis(100);
+
+/// If nobody was heard on the LAN for so long, it is said.
+const LONELY: Duration = Duration::from_secs(10);
+
+/// Dials of discovered peers under way at once.
+const MAX_DIALS: usize = 8;
+
+/// So many neighbours are enough to know everything soon; more of them are added at leisure.
+const EAGER: usize = 8;
+
+/// A one-shot command needs one neighbour, and others in case it is slow.
+const EAGER_PASSIVE: usize = 3;
+
+/// More discovered peers than that do not wait for a dial.
+const MAX_FOUND: usize = 1_024;
+
+/// More notes than that are not remembered.
+const MAX_NOTES: usize = 1_024;
+
+/// Kademlia is fed only after a while: its first look-ups dial everybody, while the node has better things to do.
+const FEED_AFTER: Duration = Duration::from_secs(10);
+
+/// What is known of the ways of finding.
+#[derive(Default)]
+pub(super) struct Sources {
+    pub(super) rendezvous: Option<Rendezvous>,
+    notes: HashMap<PeerId, Note>,
+    rescans: usize,
+    reading: bool,
+    /// Whether anybody was heard on the LAN.
+    heard: bool,
+}
+
+impl Driver {
+    /// Asks all sources that are switched on.
+    pub(super) fn find(&mut self) {
+        self.open_rendezvous();
+        self.leave_note();
+        if let Some(rendezvous) = self.sources.rendezvous.clone() {
+            self.on_notes(rendezvous.peers());
+        }
+        self.sources.rescans = 0;
+        self.timers.after(RESCANS[0], Due::Rescan);
+        for index in 0..self.joins.len() {
+            self.join(index);
+        }
+        if self.core.settings.mdns {
+            self.timers.after(LAN_TIME, Due::Settle);
+            self.timers.after(LONELY, Due::Loneliness);
+        }
+    }
+
+    fn open_rendezvous(&mut self) {
+        let settings = &self.core.settings;
+        let Some(folder) = settings.rendezvous.clone() else { return };
+        // A passive node leaves no trace, not even a folder.
+        if self.sources.rendezvous.is_some() || (settings.passive && !folder.exists()) {
+            return;
+        }
+        match Rendezvous::open(&folder) {
+            Ok(rendezvous) => self.sources.rendezvous = Some(rendezvous),
+            Err(error) => self.tell(Event::Degraded { reason: error.to_string() }),
+        }
+    }
+
+    /// Leaves this node's note, unless it has none to leave.
+    pub(super) fn leave_note(&mut self) {
+        if self.core.settings.passive || self.stopping.is_some() {
+            return;
+        }
+        let Some(rendezvous) = &self.sources.rendezvous else { return };
+        let note = self.note();
+        if rendezvous.holds(&note) {
+            return;
+        }
+        if let Err(error) = rendezvous.publish(&note) {
+            let folder = rendezvous.folder().display();
+            let reason = format!("this node cannot be found through the rendezvous folder `{folder}`: {error}");
+            self.sources.rendezvous = None;
+            self.tell(Event::Degraded { reason });
+        }
+    }
+
+    pub(super) fn rescan(&mut self) {
+        self.sources.rescans += 1;
+        let pause = RESCANS.get(self.sources.rescans).copied().unwrap_or(RESCAN);
+        self.timers.after(pause, Due::Rescan);
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.core.settings.passive {
+            self.open_rendezvous();
+        } else {
+            self.leave_note();
+        }
+        if self.sources.reading {
+            return;
+        }
+        if let Some(rendezvous) = self.sources.rendezvous.clone() {
+            self.sources.reading = true;
+            self.tasks.spawn(async move {
+                let notes = tokio::task::spawn_blocking(move || rendezvous.peers()).await;
+                Done::Notes(notes.unwrap_or_else(|error| Err(io::Error::other(error))))
+            });
+        }
+    }
+
+    pub(super) fn on_notes(&mut self, notes: io::Result<Vec<Note>>) {
+        self.sources.reading = false;
+        match notes {
+            Ok(notes) => notes.into_iter().for_each(|note| self.on_note(note)),
+            Err(error) => tracing::debug!(%error, "the rendezvous folder cannot be read"),
+        }
+    }
+
+    fn on_note(&mut self, note: Note) {
+        let peer_id = note.peer_id;
+        if peer_id == self.core.peer_id || self.peers.contains_key(&peer_id) {
+            return;
+        }
+        let same_host = note.host.is_some() && note.host == self.host_text();
+        let usable = note.addresses.iter().filter(|address| addresses::usable(address, same_host)).cloned();
+        self.book.add(peer_id, usable.collect::<Vec<_>>());
+        // The later of two dials at once; the other only if that did not happen.
+        let later = (self.own.incarnation, peer_id) > (note.incarnation, self.core.peer_id);
+        let seen = self.sources.notes.get(&peer_id) == Some(&note);
+        if seen || self.sources.notes.len() < MAX_NOTES {
+            self.sources.notes.insert(peer_id, note);
+        }
+        if later || seen || self.core.settings.passive {
+            self.discover(peer_id);
+        }
+    }
+
+    /// Nobody answers where a note says.
+    pub(super) fn sweep_note(&mut self, peer_id: &PeerId) {
+        let Some(note) = self.sources.notes.remove(peer_id) else { return };
+        if self.core.settings.passive {
+            return;
+        }
+        let host = self.host_text();
+        if let Some(rendezvous) = &self.sources.rendezvous
+            && rendezvous.sweep(&note, host.as_deref())
+        {
+            tracing::debug!(%peer_id, pid = note.pid, "removed the note of a node that is gone");
+        }
+    }
+
+    pub(super) fn on_local(&mut self, event: local::Event) {
+        match event {
+            local::Event::Found(found) => self.on_found(found),
+            local::Event::Degraded { reason } => {
+                self.sources.heard = true;
+                self.tell(Event::Degraded { reason });
+            }
+            _ => {}
+        }
+    }
+
+    fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        self.sources.heard = true;
+        let mut peer_ids: Vec<PeerId> = Vec::new();
+        for (peer_id, address) in found {
+            if peer_id == self.core.peer_id || !addresses::usable(&address, false) {
+                continue;
+            }
+            self.book.add(peer_id, [address]);
+            if !peer_ids.contains(&peer_id) {
+                peer_ids.push(peer_id);
+            }
+        }
+        for peer_id in peer_ids {
+            if self.core.settings.passive || self.core.peer_id < peer_id {
+                self.discover(peer_id);
+            } else {
+                self.timers.after(YIELD, Due::Dial(peer_id));
+            }
+        }
+    }
+
+    pub(super) fn on_loneliness(&mut self) {
+        if !self.sources.heard && self.peers.is_empty() && !self.core.settings.passive {
+            let reason = "nobody was heard by multicast on this network; \
+                          if there should be others, name the address of one of them with --join";
+            self.tell(Event::Degraded { reason: reason.to_owned() });
+        }
+    }
+
+    /// Puts a peer in line for a dial.
+    pub(super) fn discover(&mut self, peer_id: PeerId) {
+        if self.found.len() < MAX_FOUND && self.is_dialable(&peer_id) && !self.found.contains(&peer_id) {
+            self.found.push_back(peer_id);
+        }
+        self.pump();
+    }
+
+    /// Dials those in line, as long as there is room.
+    pub(super) fn pump(&mut self) {
+        let eager = if self.core.settings.passive { EAGER_PASSIVE } else { EAGER.min(self.core.settings.low_mark) };
+        if self.peers.len() >= eager && self.own.synced {
+            // The directory knows by now whom else to dial, and there is no hurry.
+            self.found.clear();
+        }
+        while self.dials.len() < MAX_DIALS && self.peers.len() + self.dials.len() < eager {
+            let Some(peer_id) = self.found.pop_front() else { return };
+            if self.is_dialable(&peer_id) {
+                self.dial(peer_id);
+            }
+        }
+    }
+
+    fn is_dialable(&self, peer_id: &PeerId) -> bool {
+        self.stopping.is_none()
+            && *peer_id != self.core.peer_id
+            && !self.peers.contains_key(peer_id)
+            && !self.dials.contains_key(peer_id)
+            && !self.book.is_stranger(peer_id, Instant::now())
+    }
+
+    /// Tells Kademlia where a node of this swarm listens.
+    pub(super) fn feed_kademlia(&mut self, peer_id: PeerId, listening: &[Multiaddr]) {
+        if self.started.elapsed() < FEED_AFTER {
+            return;
+        }
+        let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut() else { return };
+        for address in listening.iter().filter(|address| addresses::usable(address, false)) {
+            kademlia.add_address(&peer_id, address.clone());
+        }
+    }
+
+    /// Asks the swarm where a peer is that no record tells of. False if that is not possible.
+    pub(super) fn look_up(&mut self, peer_id: PeerId) -> bool {
+        let connected: Vec<PeerId> = self.peers.keys().copied().collect();
+        for neighbour in connected {
+            let known = self.directory.addresses(&neighbour);
+            self.feed_kademlia(neighbour, &known);
+        }
+        match self.swarm.behaviour_mut().kademlia.as_mut() {
+            Some(kademlia) if !self.peers.is_empty() => {
+                kademlia.get_closest_peers(peer_id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn on_kademlia(&mut self, event: kad::Event) {
+        let kad::Event::OutboundQueryProgressed { result: kad::QueryResult::GetClosestPeers(result), step, .. } = event
+        else {
+            return;
+        };
+        let (key, peers) = match result {
+            Ok(found) => (found.key, found.peers),
+            Err(kad::GetClosestPeersError::Timeout { key, peers }) => (key, peers),
+        };
+        let Ok(wanted) = PeerId::from_bytes(&key) else { return };
+        if let Some(found) = peers.into_iter().find(|peer| peer.peer_id == wanted) {
+            let usable = found.addrs.into_iter().filter(|address| addresses::usable(address, false));
+            self.book.add(wanted, usable.collect::<Vec<_>>());
+        }
+        if step.last {
+            self.on_looked_up(wanted);
+        }
+    }
+}

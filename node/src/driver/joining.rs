@@ -1,0 +1,239 @@
+//! Addresses to join through: tried for ever, with growing pauses, whenever nobody is connected there.
+
+use std::{io, time::Duration};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+
+use super::{Done, Driver, Due, timers::jittered};
+use crate::addresses::{self, Join};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// More than that are refused: each costs a dial now and then.
+const MAX_JOINS: usize = 64;
+
+pub(super) struct Joining {
+    join: Join,
+    /// Still to be tried in this round.
+    left: Vec<Multiaddr>,
+    dialling: Option<ConnectionId>,
+    /// A dial by peer id is under way, or a name is being resolved.
+    busy: bool,
+    /// Who answered there.
+    pub(super) peer: Option<PeerId>,
+    pause: Duration,
+    outcome: bool,
+    told: bool,
+}
+
+impl Joining {
+    pub(super) fn new(join: Join) -> Self {
+        Self {
+            peer: join.peer_id(),
+            join,
+            left: Vec::new(),
+            dialling: None,
+            busy: false,
+            pause: FIRST_PAUSE,
+            outcome: false,
+            told: false,
+        }
+    }
+
+    pub(super) fn has_outcome(&self) -> bool {
+        self.outcome
+    }
+
+    /// The network is built anew.
+    pub(super) fn reset(&mut self) {
+        self.left.clear();
+        self.dialling = None;
+        self.busy = false;
+        self.pause = FIRST_PAUSE;
+    }
+
+    fn grow_pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        jittered(pause)
+    }
+}
+
+impl Driver {
+    pub(super) fn add_join(&mut self, address: &str) {
+        let known = self.joins.iter().any(|join| join.join.text() == address.trim());
+        match addresses::parse_join(address) {
+            Ok(_) if known => {}
+            Ok(_) if self.joins.len() >= MAX_JOINS => tracing::warn!(%address, "too many addresses to join through"),
+            Ok(join) => {
+                self.joins.push(Joining::new(join));
+                self.unsettle();
+                self.join(self.joins.len() - 1);
+            }
+            Err(error) => tracing::warn!(%error, "cannot join"),
+        }
+    }
+
+    /// Begins a round over the addresses of one join, unless its peer is connected.
+    pub(super) fn join(&mut self, index: usize) {
+        let Some(joining) = self.joins.get_mut(index) else { return };
+        let connected = joining.peer.is_some_and(|peer_id| self.peers.contains_key(&peer_id));
+        if connected || joining.busy || joining.dialling.is_some() || self.stopping.is_some() {
+            joining.outcome |= connected;
+            return;
+        }
+        joining.busy = true;
+        let join = joining.join.clone();
+        if let Some(address) = join.literal() {
+            self.on_resolved(index, Ok(vec![address]));
+        } else {
+            self.tasks.spawn(async move { Done::Resolved { join: index, result: join.resolve().await } });
+        }
+    }
+
+    pub(super) fn on_resolved(&mut self, index: usize, result: io::Result<Vec<Multiaddr>>) {
+        let Some(joining) = self.joins.get_mut(index) else { return };
+        joining.busy = false;
+        match result {
+            Ok(addresses) => {
+                joining.left = addresses;
+                self.join_next(index);
+            }
+            Err(error) => {
+                tracing::warn!(address = joining.join.text(), %error, "the name cannot be resolved");
+                self.join_later(index);
+            }
+        }
+    }
+
+    /// Dials the next address of a join.
+    fn join_next(&mut self, index: usize) {
+        let Some(joining) = self.joins.get_mut(index) else { return };
+        if let Some(peer_id) = joining.join.peer_id() {
+            let addresses = std::mem::take(&mut joining.left);
+            self.book.add(peer_id, addresses);
+            joining.busy = true;
+            self.dial(peer_id);
+            return;
+        }
+        if joining.left.is_empty() {
+            self.join_later(index);
+            return;
+        }
+        let address = joining.left.remove(0);
+        let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+        joining.dialling = Some(options.connection_id());
+        if let Err(error) = self.swarm.dial(options) {
+            tracing::debug!(%error, "an address to join through cannot be dialled");
+            joining.dialling = None;
+            self.join_next(index);
+        }
+    }
+
+    fn join_later(&mut self, index: usize) {
+        let Some(joining) = self.joins.get_mut(index) else { return };
+        joining.outcome = true;
+        let pause = joining.grow_pause();
+        self.timers.after(pause, Due::Join(index));
+    }
+
+    /// A connection is there: maybe it is that of a join.
+    pub(super) fn on_join_connected(&mut self, connection: ConnectionId, peer_id: PeerId) {
+        for joining in &mut self.joins {
+            if joining.dialling == Some(connection) {
+                joining.dialling = None;
+                joining.peer = Some(peer_id);
+            } else if joining.join.peer_id() != Some(peer_id) {
+                continue;
+            }
+            joining.left.clear();
+            joining.busy = false;
+            joining.outcome = true;
+            joining.pause = FIRST_PAUSE;
+        }
+    }
+
+    /// A dial has failed: maybe it is that of a join. True if so.
+    pub(super) fn on_join_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, reason: &str) -> bool {
+        let concerns = |joining: &Joining| {
+            joining.dialling == Some(connection)
+                || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
+        };
+        let indices: Vec<usize> =
+            self.joins.iter().enumerate().filter(|(_, joining)| concerns(joining)).map(|(index, _)| index).collect();
+        for index in &indices {
+            let joining = &mut self.joins[*index];
+            joining.dialling = None;
+            joining.busy = false;
+            if !std::mem::replace(&mut joining.told, true) {
+                let address = joining.join.text();
+                tracing::warn!(address, %reason, "cannot join through this address yet; trying on");
+            }
+            // With a peer id, one dial tries all addresses.
+            if joining.join.peer_id().is_some() { self.join_later(*index) } else { self.join_next(*index) }
+        }
+        !indices.is_empty()
+    }
+
+    /// This very node answers at the address.
+    pub(super) fn on_join_to_self(&mut self, connection: ConnectionId) {
+        if let Some(joining) = self.joins.iter_mut().find(|joining| joining.dialling == Some(connection)) {
+            if !std::mem::replace(&mut joining.told, true) {
+                tracing::warn!(address = joining.join.text(), "this address to join through is this node's own");
+            }
+            joining.pause = LONGEST_PAUSE;
+        }
+    }
+
+    /// Whoever answers at the address does not belong to this swarm.
+    pub(super) fn on_join_stranger(&mut self, peer_id: &PeerId) {
+        for joining in self.joins.iter_mut().filter(|joining| joining.peer == Some(*peer_id)) {
+            if !std::mem::replace(&mut joining.told, true) {
+                let (address, swarm) = (joining.join.text(), &self.core.settings.swarm);
+                tracing::warn!(address, %peer_id, %swarm, "who answers at this address does not belong to this swarm");
+            }
+            joining.pause = LONGEST_PAUSE;
+        }
+    }
+
+    /// The last connection to a peer is closed: joins that led to it begin again.
+    pub(super) fn rejoin(&mut self, peer_id: &PeerId, released: bool) {
+        for index in 0..self.joins.len() {
+            let joining = &mut self.joins[index];
+            if joining.peer == Some(*peer_id) {
+                // Who lets go of us has too many connections: coming back at once would not help it.
+                joining.pause = if released { LONGEST_PAUSE } else { joining.pause };
+                let pause = joining.grow_pause();
+                self.timers.after(pause, Due::Join(index));
+            }
+        }
+    }
+
+    pub(super) fn is_joined(&self, peer_id: &PeerId) -> bool {
+        self.joins.iter().any(|joining| joining.peer == Some(*peer_id))
+    }
+
+    /// Dials a peer with all its known addresses, unless it is connected or being dialled.
+    pub(super) fn dial(&mut self, peer_id: PeerId) {
+        let mut known = self.book.addresses(&peer_id).to_vec();
+        known.extend(self.directory.addresses(&peer_id));
+        let options = DialOpts::peer_id(peer_id)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses::in_order(known))
+            // With the listening port two nodes that dial each other would open one TCP connection, both as its dialler.
+            .allocate_new_port()
+            .build();
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => self.on_dialling(peer_id),
+            Err(error) => self.on_dial_error(connection, Some(peer_id), &error),
+        }
+    }
+}

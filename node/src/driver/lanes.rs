@@ -1,0 +1,148 @@
+//! Opens streams for lanes, and dials for them; the lanes themselves run elsewhere.
+
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use multinodes_behaviour::lanes;
+use tokio::sync::oneshot;
+
+use super::{Done, Driver, Due};
+use crate::core::{OPEN_LIMIT, OpenFailure};
+
+/// Requests for lanes that wait for a dial, over all peers.
+const MAX_WAITING: usize = 1_024;
+
+type RespondTo = oneshot::Sender<Result<lanes::LaneStream, OpenFailure>>;
+
+/// Requests for lanes to one peer that is not connected yet.
+pub(super) struct Waiting {
+    requests: Vec<(Instant, RespondTo)>,
+    looked_up: bool,
+}
+
+impl Driver {
+    pub(super) fn open_lane(&mut self, peer_id: PeerId, respond_to: RespondTo) {
+        if self.stopping.is_some() {
+            let _ = respond_to.send(Err(OpenFailure::Stopping));
+        } else if self.is_stranger(&peer_id) {
+            let reason = "it does not belong to this swarm".to_owned();
+            let _ = respond_to.send(Err(OpenFailure::Unreachable(reason)));
+        } else if self.peers.contains_key(&peer_id) {
+            self.open_stream(peer_id, respond_to);
+        } else if self.waiting.values().map(|waiting| waiting.requests.len()).sum::<usize>() >= MAX_WAITING {
+            let reason = "too many lanes are being opened".to_owned();
+            let _ = respond_to.send(Err(OpenFailure::Unreachable(reason)));
+        } else {
+            self.wait_for_dial(peer_id, respond_to);
+        }
+    }
+
+    fn wait_for_dial(&mut self, peer_id: PeerId, respond_to: RespondTo) {
+        let deadline = Instant::now() + OPEN_LIMIT;
+        let waiting = self.waiting.entry(peer_id).or_insert_with(|| Waiting { requests: Vec::new(), looked_up: false });
+        waiting.requests.push((deadline, respond_to));
+        self.timers.at(deadline, Due::LaneLimit(peer_id));
+        if self.has_address(&peer_id) {
+            self.dial(peer_id);
+        } else if !self.look_up_once(peer_id) {
+            self.fail_waiting(&peer_id, &OpenFailure::Unknown);
+        }
+    }
+
+    fn open_stream(&mut self, peer_id: PeerId, respond_to: RespondTo) {
+        if let Some(peer) = self.peers.get_mut(&peer_id) {
+            peer.active = Instant::now();
+        }
+        let (opened, stream) = oneshot::channel();
+        self.swarm.behaviour_mut().lanes.open(peer_id, opened);
+        self.tasks.spawn(async move {
+            let result = match tokio::time::timeout(OPEN_LIMIT, stream).await {
+                Ok(Ok(result)) => result.map_err(|error| OpenFailure::Unreachable(error.to_string())),
+                Ok(Err(_)) => Err(OpenFailure::Unreachable("the connection was closed".to_owned())),
+                Err(_) => Err(OpenFailure::Unreachable(format!("no answer within {OPEN_LIMIT:?}"))),
+            };
+            // Whoever asked may have lost interest.
+            let _ = respond_to.send(result);
+            Done::Lane
+        });
+    }
+
+    pub(super) fn open_waiting_lanes(&mut self, peer_id: PeerId) {
+        let Some(waiting) = self.waiting.remove(&peer_id) else { return };
+        for (_, respond_to) in waiting.requests {
+            if !respond_to.is_closed() {
+                self.open_stream(peer_id, respond_to);
+            }
+        }
+    }
+
+    /// The peer cannot be dialled: Kademlia may know other addresses.
+    pub(super) fn on_lane_dial_failed(&mut self, peer_id: PeerId, reason: &str) {
+        if self.waiting.contains_key(&peer_id) && !self.look_up_once(peer_id) {
+            self.fail_lane(&peer_id, reason);
+        }
+    }
+
+    fn look_up_once(&mut self, peer_id: PeerId) -> bool {
+        match self.waiting.get_mut(&peer_id) {
+            Some(waiting) if !waiting.looked_up => waiting.looked_up = true,
+            _ => return false,
+        }
+        self.look_up(peer_id)
+    }
+
+    /// Kademlia has said what it knows of a peer.
+    pub(super) fn on_looked_up(&mut self, peer_id: PeerId) {
+        if !self.waiting.contains_key(&peer_id) {
+            return;
+        }
+        if self.has_address(&peer_id) {
+            self.dial(peer_id);
+        } else {
+            self.fail_waiting(&peer_id, &OpenFailure::Unknown);
+        }
+    }
+
+    pub(super) fn on_lane_limit(&mut self, peer_id: &PeerId, now: Instant) {
+        let Some(waiting) = self.waiting.get_mut(peer_id) else { return };
+        let late = now + Duration::from_millis(1);
+        let (over, left) = waiting.requests.drain(..).partition(|(deadline, _)| *deadline <= late);
+        waiting.requests = left;
+        if waiting.requests.is_empty() {
+            self.waiting.remove(peer_id);
+        }
+        let over: Vec<(Instant, RespondTo)> = over;
+        for (_, respond_to) in over {
+            let _ = respond_to.send(Err(OpenFailure::Unreachable(format!("no connection within {OPEN_LIMIT:?}"))));
+        }
+    }
+
+    pub(super) fn fail_lane(&mut self, peer_id: &PeerId, reason: &str) {
+        self.fail_waiting(peer_id, &OpenFailure::Unreachable(reason.to_owned()));
+    }
+
+    fn fail_waiting(&mut self, peer_id: &PeerId, failure: &OpenFailure) {
+        for (_, respond_to) in self.waiting.remove(peer_id).into_iter().flat_map(|waiting| waiting.requests) {
+            let _ = respond_to.send(Err(failure.clone()));
+        }
+    }
+
+    pub(super) fn fail_lanes(&mut self, failure: &OpenFailure) {
+        let peer_ids: Vec<PeerId> = self.waiting.keys().copied().collect();
+        for peer_id in peer_ids {
+            self.fail_waiting(&peer_id, failure);
+        }
+    }
+
+    pub(super) fn on_lane(&mut self, event: lanes::Event) {
+        let lanes::Event { peer_id, stream, .. } = event;
+        if self.is_stranger(&peer_id) {
+            return;
+        }
+        self.welcome(peer_id);
+        if let Some(peer) = self.peers.get_mut(&peer_id) {
+            peer.active = Instant::now();
+        }
+        self.core.accept(peer_id, stream);
+    }
+}

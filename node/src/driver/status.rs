@@ -1,0 +1,41 @@
+//! How far the node has come, for those who wait for it.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, connections::Standing};
+
+/// Nodes of a LAN answer a multicast question within a few milliseconds.
+pub(super) const LAN_TIME: Duration = Duration::from_millis(300);
+
+/// A first exchange with a neighbour takes a few milliseconds; who does not begin one in this time will not.
+const SYNC_TIME: Duration = Duration::from_secs(2);
+
+impl Driver {
+    pub(super) fn refresh_status(&mut self) {
+        let connected = self.peers.values().filter(|peer| peer.standing == Standing::Ours).count();
+        let synced = self.own.synced;
+        let before = *self.core.status.borrow();
+        let settled = before.settled || self.is_settled(Instant::now());
+        if (before.connected, before.synced, before.settled) != (connected, synced, settled) {
+            self.core.status.send_modify(|status| {
+                status.connected = connected;
+                status.synced = synced;
+                status.settled = settled;
+            });
+        }
+    }
+
+    /// Another source was added: what was settled is so no longer.
+    pub(super) fn unsettle(&mut self) {
+        self.core.status.send_modify(|status| status.settled = false);
+    }
+
+    fn is_settled(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.started);
+        let mdns_asked = !self.core.settings.mdns || age >= LAN_TIME;
+        let joined = self.joins.iter().all(|join| join.has_outcome());
+        let under_way = !self.dials.is_empty() || self.peers.values().any(|peer| peer.awaits_sync(now, SYNC_TIME));
+        // Whoever has levelled with one node of the swarm knows what that node has found.
+        joined && !under_way && (self.own.synced || (mdns_asked && self.found.is_empty()))
+    }
+}

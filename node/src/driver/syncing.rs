@@ -1,0 +1,311 @@
+//! Levels the directory with neighbours: at once on a new connection, now and then with anybody, and whenever a sign of
+//! life shows that something is missing here.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{
+    PeerId,
+    request_response::{Message, OutboundFailure, OutboundRequestId},
+};
+use multinodes_behaviour::{
+    SignedRecord, sync,
+    wire::{SyncRequest, SyncResponse, Version},
+};
+use rand::seq::IteratorRandom;
+use serde_bytes::ByteBuf;
+
+use super::{Driver, Due, timers::jittered};
+use crate::{core::Counters, directory::Merged};
+
+/// How often a node levels with a random neighbour, whatever gossip has brought.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// A first exchange that failed is repeated so soon.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Up to so many versions go with the first offer: cheaper than asking for them.
+const SMALL: usize = 128;
+
+/// One exchange of offers ends after so many rounds, each of which carries megabytes.
+const MAX_ROUNDS: u32 = 32;
+
+/// A neighbour is asked for what its gossip spoke of not more often than this.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A neighbour may ask so often at once, and so often a second in the long run.
+const BURST: f64 = 40.0;
+const PER_SECOND: f64 = 4.0;
+
+/// One exchange that this node has begun.
+pub(super) struct Exchange {
+    peer_id: PeerId,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Offer { round: u32 },
+    Push,
+    Release,
+    Goodbye,
+}
+
+/// Limits how often a neighbour may ask.
+pub(super) struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { tokens: BURST, filled: now }
+    }
+
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let grown = now.saturating_duration_since(self.filled).as_secs_f64() * PER_SECOND;
+        self.tokens = (self.tokens + grown).min(BURST);
+        self.filled = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+impl Driver {
+    /// Begins to level with a connected peer.
+    pub(super) fn offer(&mut self, peer_id: PeerId, with_versions: bool) {
+        self.offer_round(peer_id, with_versions, 0);
+    }
+
+    fn offer_round(&mut self, peer_id: PeerId, with_versions: bool, round: u32) {
+        let held = self.directory.versions();
+        let digest = sync::digest(held.iter().copied());
+        let versions = (with_versions || held.len() <= SMALL).then(|| sync::versions(held));
+        let own = if self.core.settings.passive { None } else { self.directory.record(&self.core.peer_id) };
+        let records = own.map(|own| ByteBuf::from(own.envelope().to_vec())).into_iter().collect();
+        self.request(peer_id, SyncRequest::Offer { digest, versions, records }, Kind::Offer { round });
+    }
+
+    /// Tells a peer that its connection is closed only to save one.
+    pub(super) fn release(&mut self, peer_id: PeerId) {
+        self.request(peer_id, SyncRequest::Release, Kind::Release);
+    }
+
+    /// Hands the own last word to a neighbour.
+    pub(super) fn push_goodbye(&mut self, peer_id: PeerId, envelope: &[u8]) {
+        let records = vec![ByteBuf::from(envelope.to_vec())];
+        self.request(peer_id, SyncRequest::Push { records }, Kind::Goodbye);
+    }
+
+    /// Whether all neighbours have the goodbye.
+    pub(super) fn goodbye_is_heard(&self) -> bool {
+        !self.exchanges.values().any(|exchange| exchange.kind == Kind::Goodbye)
+    }
+
+    fn request(&mut self, peer_id: PeerId, request: SyncRequest, kind: Kind) {
+        // The behaviour would dial a peer that is not connected, on its own terms.
+        if self.swarm.is_connected(&peer_id) {
+            let id = self.swarm.behaviour_mut().sync.send_request(&peer_id, request);
+            self.exchanges.insert(id, Exchange { peer_id, kind });
+        }
+    }
+
+    pub(super) fn begin_syncs(&mut self) {
+        self.timers.after(jittered(PERIOD), Due::Sync);
+    }
+
+    pub(super) fn sync_with_somebody(&mut self) {
+        self.begin_syncs();
+        if let Some(peer_id) = self.peers.keys().copied().choose(&mut rand::rng()) {
+            self.offer(peer_id, false);
+        }
+    }
+
+    /// Asks a neighbour, whose gossip shows that it knows more.
+    pub(super) fn ask(&mut self, peer_id: PeerId) {
+        let now = Instant::now();
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        if peer.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_PAUSE) {
+            peer.asked = Some(now);
+            self.offer(peer_id, false);
+        }
+    }
+
+    pub(super) fn on_sync(&mut self, event: sync::Event) {
+        match event {
+            sync::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                self.on_request(peer, request, channel);
+            }
+            sync::Event::Message { message: Message::Response { request_id, response }, .. } => {
+                self.on_response(request_id, response);
+            }
+            sync::Event::OutboundFailure { request_id, error, .. } => self.on_failure(request_id, &error),
+            sync::Event::InboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, %error, "a neighbour's exchange has failed");
+            }
+            sync::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_request(&mut self, peer_id: PeerId, request: SyncRequest, channel: sync::ResponseChannel) {
+        let now = Instant::now();
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        if !peer.bucket.take(now) {
+            tracing::debug!(%peer_id, "a neighbour asks too often");
+            Counters::add(&self.core.counters.refused_requests);
+            return;
+        }
+        self.welcome(peer_id);
+        let response = match request {
+            SyncRequest::Offer { digest, versions, records } => self.on_offer(peer_id, &digest, versions, &records),
+            SyncRequest::Push { records } => {
+                self.merge(peer_id, &records, true);
+                self.on_levelled(peer_id);
+                SyncResponse::default()
+            }
+            SyncRequest::Release => {
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.released = true;
+                }
+                SyncResponse::default()
+            }
+        };
+        // The asker may be gone by now.
+        let _ = self.swarm.behaviour_mut().sync.send_response(channel, response);
+    }
+
+    fn on_offer(
+        &mut self,
+        peer_id: PeerId,
+        digest: &[u8],
+        versions: Option<Vec<(ByteBuf, Version)>>,
+        records: &[ByteBuf],
+    ) -> SyncResponse {
+        self.merge(peer_id, records, true);
+        if *sync::digest(self.directory.versions()) == *digest {
+            self.on_levelled(peer_id);
+            return SyncResponse { same: true, ..SyncResponse::default() };
+        }
+        let Some(versions) = versions else {
+            return SyncResponse { needs_versions: true, ..SyncResponse::default() };
+        };
+        let theirs = parse(&versions);
+        let missing = self.directory.missing_for(&theirs);
+        let (records, more) = sync::fill(missing.iter().map(SignedRecord::envelope));
+        let (wanted, _) = sync::wanted(&self.directory.wanted(&theirs));
+        if wanted.is_empty() {
+            self.on_levelled(peer_id);
+        }
+        SyncResponse { records, wanted, more, ..SyncResponse::default() }
+    }
+
+    fn on_response(&mut self, request_id: OutboundRequestId, response: SyncResponse) {
+        let Some(Exchange { peer_id, kind }) = self.exchanges.remove(&request_id) else { return };
+        self.welcome(peer_id);
+        match kind {
+            Kind::Offer { round } => self.on_answer(peer_id, round, response),
+            Kind::Release => self.let_go(peer_id),
+            Kind::Goodbye => self.on_goodbye_heard(),
+            Kind::Push => {}
+        }
+    }
+
+    fn on_answer(&mut self, peer_id: PeerId, round: u32, response: SyncResponse) {
+        // News for this node may be news for its other neighbours, but not for the one that has told them.
+        let others = self.peers.iter().any(|(other, peer)| *other != peer_id && peer.synced);
+        self.merge(peer_id, &response.records, others);
+        if !response.wanted.is_empty() {
+            let wanted: Vec<SignedRecord> = response
+                .wanted
+                .iter()
+                .take(sync::MAX_WANTED)
+                .filter_map(|bytes| self.directory.record(&PeerId::from_bytes(bytes).ok()?).cloned())
+                .collect();
+            let (records, _) = sync::fill(wanted.iter().map(SignedRecord::envelope));
+            self.request(peer_id, SyncRequest::Push { records }, Kind::Push);
+        }
+        if (response.needs_versions || response.more) && round < MAX_ROUNDS {
+            self.offer_round(peer_id, true, round + 1);
+        } else {
+            self.on_levelled(peer_id);
+        }
+    }
+
+    fn on_levelled(&mut self, peer_id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer_id) {
+            peer.synced = true;
+            self.own.synced = true;
+        }
+    }
+
+    fn on_failure(&mut self, request_id: OutboundRequestId, error: &OutboundFailure) {
+        let Some(Exchange { peer_id, kind }) = self.exchanges.remove(&request_id) else { return };
+        tracing::debug!(%peer_id, %error, "an exchange with a neighbour has failed");
+        match kind {
+            _ if matches!(error, OutboundFailure::UnsupportedProtocols) => {
+                self.expel(peer_id, "it does not speak this swarm's protocols");
+            }
+            Kind::Release => self.let_go(peer_id),
+            Kind::Offer { .. } if self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) => {
+                self.timers.after(RETRY, Due::Offer(peer_id));
+            }
+            _ => {}
+        }
+        if kind == Kind::Goodbye {
+            self.on_goodbye_heard();
+        }
+    }
+
+    /// Levels with a peer whose first exchange had failed.
+    pub(super) fn offer_again(&mut self, peer_id: PeerId) {
+        if self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) {
+            self.offer(peer_id, false);
+        }
+    }
+
+    pub(super) fn on_exchanges_ended(&mut self, peer_id: &PeerId) {
+        let before = self.exchanges.len();
+        self.exchanges.retain(|_, exchange| exchange.peer_id != *peer_id);
+        if self.stopping.is_some() && self.exchanges.len() < before {
+            self.on_goodbye_heard();
+        }
+    }
+
+    /// Takes records from a neighbour. What is news here is told to the others, if they may not have it.
+    fn merge(&mut self, peer_id: PeerId, records: &[ByteBuf], tell_others: bool) {
+        let now = Instant::now();
+        for bytes in records {
+            match SignedRecord::open(&self.core.settings.swarm, bytes) {
+                Ok(signed) => match self.directory.on_record(signed, now) {
+                    Merged::News if tell_others => self.pass_on(bytes),
+                    Merged::Overtaken(version) => self.step_over(version),
+                    _ => {}
+                },
+                Err(error) => {
+                    tracing::debug!(%peer_id, %error, "a bad record");
+                    Counters::add(&self.core.counters.bad_records);
+                }
+            }
+        }
+    }
+}
+
+fn parse(versions: &[(ByteBuf, Version)]) -> Vec<(PeerId, Version)> {
+    versions.iter().filter_map(|(bytes, version)| Some((PeerId::from_bytes(bytes).ok()?, *version))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_that_asks_too_often_is_refused_for_a_while() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start);
+        assert_eq!((0..100).filter(|_| bucket.take(start)).count(), 40);
+        assert!(bucket.take(start + Duration::from_secs(1)));
+        assert_eq!((0..100).filter(|_| bucket.take(start + Duration::from_secs(60))).count(), 40);
+    }
+}
