@@ -84,7 +84,7 @@ use libp2p::{Swarm, identity::Keypair, swarm};
 
 pub use behaviour::{Behaviour, BehaviourEvent};
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
-pub use record::{RecordError, SignedBeat, SignedRecord};
+pub use record::{MAX_RECORD, RecordError, SignedBeat, SignedRecord};
 
 /// What the protocols of a node depend on.
 #[derive(Debug, Clone)]

@@ -55,7 +55,6 @@ pub(crate) struct Settings {
 
 /// The shared core of one node.
 pub(crate) struct Core {
-    me: Weak<Self>,
     /// Gone when the last handle of the user is.
     pub(crate) guard: OnceLock<Weak<Guard>>,
     pub(crate) settings: Settings,
@@ -79,7 +78,6 @@ impl Core {
     pub(crate) fn new(settings: Settings, keypair: Keypair) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let core = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            me: me.clone(),
             guard: OnceLock::new(),
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),

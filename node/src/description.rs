@@ -27,6 +27,7 @@ pub struct NodeInfo {
     #[serde(rename = "version")]
     pub software: String,
     /// Where it can be dialled, without its peer id.
+    #[serde(serialize_with = "all_as_text")]
     pub addresses: Vec<Multiaddr>,
     /// What it hosts, in order of the names.
     pub applications: Vec<ApplicationInfo>,
@@ -121,6 +122,7 @@ pub struct Description {
     /// The version of the software.
     pub version: String,
     /// Where it listens.
+    #[serde(serialize_with = "all_as_text")]
     pub addresses: Vec<Multiaddr>,
     /// What it hosts.
     pub applications: Vec<ApplicationInfo>,
@@ -225,7 +227,12 @@ impl Snapshot {
     }
 }
 
-pub(crate) fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
+/// Addresses are bytes in CBOR, which JSON does not have: those who read descriptions want text.
+fn all_as_text<S: serde::Serializer>(addresses: &[Multiaddr], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(addresses.iter().map(ToString::to_string))
+}
+
+fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(peer_id)
 }
 

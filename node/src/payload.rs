@@ -5,8 +5,6 @@
 
 mod arguments;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use multinodes_behaviour::codec;
 use serde::{Serialize, de::DeserializeOwned};
@@ -98,22 +96,6 @@ pub enum ArgumentsError {
     /// One of them is of another type.
     #[error("arguments of another type: {0}")]
     Type(#[from] serde_cbor::Error),
-}
-
-/// A readable form of bytes that may be no CBOR at all, for logs and errors.
-pub(crate) fn preview(bytes: &[u8]) -> Cow<'static, str> {
-    const LONGEST: usize = 120;
-    match codec::decode::<Value>(bytes, 4096) {
-        Ok(value) => {
-            let mut text = value.to_string();
-            if text.len() > LONGEST {
-                text.truncate(text.floor_char_boundary(LONGEST));
-                text.push('…');
-            }
-            text.into()
-        }
-        Err(_) => format!("{} bytes", bytes.len()).into(),
-    }
 }
 
 #[cfg(test)]

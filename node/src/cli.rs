@@ -1,0 +1,135 @@
+//! The command line: what can be asked, and which exit code answers.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our
+//! own, 124 out of time.
+
+mod apps;
+mod call;
+mod completion;
+mod config;
+mod demo;
+mod events;
+mod failure;
+mod feed;
+mod info;
+mod json;
+mod log;
+mod nodes;
+mod options;
+mod output;
+mod ping;
+mod session;
+mod shapes;
+mod signals;
+mod start;
+mod style;
+mod table;
+mod tell;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+use options::{Options, Settings};
+use output::Output;
+
+/// Reads the command line, does what it says and tells how it went.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing help into a closed pipe is no failure.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    if let Verb::Completion(verb) = cli.verb {
+        return verb.run();
+    }
+    let settings = cli.options.settle()?;
+    style::choose(settings.color);
+    log::start(settings.verbose);
+    runtime(&cli.verb)?.block_on(cli.verb.run(settings))
+}
+
+/// One-shot verbs are served best by one thread: it starts fastest.
+fn runtime(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = match verb {
+        Verb::Start(_) | Verb::Demo(_) | Verb::Events(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build().map_err(|error| Failure::own(format!("cannot start the runtime: {error}")))
+}
+
+/// Many logical nodes, one swarm: applications that find each other and talk, with no configuration.
+#[derive(Debug, Parser)]
+#[command(name = "multinodes", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_value_name = "VERB", subcommand_help_heading = "Verbs", disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Demo(demo::Demo),
+    Start(start::Start),
+    Nodes(nodes::Nodes),
+    Apps(apps::Apps),
+    Info(info::Info),
+    Call(call::Call),
+    Tell(tell::Tell),
+    Ping(ping::Ping),
+    Events(events::Events),
+    Completion(completion::Completion),
+}
+
+impl Verb {
+    async fn run(self, settings: Settings) -> Result<ExitCode, Failure> {
+        let output = Output::new(settings.json);
+        match self {
+            Self::Demo(verb) => verb.run(output).await,
+            Self::Start(verb) => verb.run(settings, output).await,
+            Self::Nodes(verb) => verb.run(settings, output).await,
+            Self::Apps(verb) => verb.run(settings, output).await,
+            Self::Info(verb) => verb.run(settings, output).await,
+            Self::Call(verb) => verb.run(settings, output).await,
+            Self::Tell(verb) => verb.run(settings).await,
+            Self::Ping(verb) => verb.run(settings, output).await,
+            Self::Events(verb) => verb.run(settings, output).await,
+            Self::Completion(verb) => verb.run(),
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  multinodes demo                                 a whole swarm on this machine, in a few seconds
+  multinodes start --name alpha                   a node; it finds the others by itself
+  multinodes nodes                                who is there
+  multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
+
+Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
+Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,63 @@
+//! `multinodes apps`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{
+    failure::Failure,
+    options::Settings,
+    output::Output,
+    session::Session,
+    shapes::{self, ApplicationRow},
+    style,
+    table::{Column, Table},
+};
+
+/// List the applications of the swarm, their actions and their hosts
+#[derive(Debug, Args)]
+pub(crate) struct Apps {}
+
+impl Apps {
+    pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        Session::open(settings)
+            .await?
+            .with(async |session| {
+                session.settle().await;
+                let nodes = session.node.nodes();
+                let rows = shapes::applications(nodes.iter().filter(|node| !node.local).map(|node| &**node));
+                if session.others() == 0 {
+                    style::note(style::WARN, "nothing found:", &session.nobody());
+                }
+                if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }
+            })
+            .await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The applications as a table.
+pub(crate) fn table(rows: &[ApplicationRow<'_>]) -> Table {
+    let mut table = Table::new([
+        Column::elastic("APPLICATION", 8),
+        Column::text("VERSION"),
+        Column::elastic("ACTIONS", 12),
+        Column::number("HOSTS"),
+        Column::elastic("NODES", 12),
+        Column::elastic("DESCRIPTION", 12),
+    ]);
+    for row in rows {
+        let actions: Vec<&str> = row.actions.iter().copied().collect();
+        let nodes: Vec<&str> = row.hosts.iter().map(|host| host.node).collect();
+        let description = if row.description.is_null() { String::new() } else { row.description.to_string() };
+        table.row([
+            (style::APPLICATION, row.name.to_owned()),
+            (style::PLAIN, row.version.unwrap_or("-").to_owned()),
+            (style::PLAIN, actions.join(", ")),
+            (style::PLAIN, row.hosts.len().to_string()),
+            (style::NODE, nodes.join(", ")),
+            (style::DIM, description),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,49 @@
+//! `multinodes call APP ACTION [JSON...]`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use multinodes::Payload;
+
+use super::{failure::Failure, json, options::Settings, output::Output, session::Session};
+
+/// Call an action of an application and print its result as JSON
+#[derive(Debug, Args)]
+#[command(after_help = "Arguments are JSON, one value each: multinodes call calculator add 1 2")]
+pub(crate) struct Call {
+    /// The application
+    #[arg(value_name = "APP")]
+    application: String,
+
+    /// The action
+    action: String,
+
+    /// The arguments, as JSON; `-` reads one from stdin
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    arguments: Vec<String>,
+
+    /// Call it on this node, by name or peer id, instead of on any host
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+impl Call {
+    pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let arguments = json::read(&self.arguments)?;
+        let payload = Payload::encode(&arguments).map_err(Failure::own)?;
+        Session::open(settings)
+            .await?
+            .with(async |session| {
+                let mut target = session.node.app(&self.application).timeout(session.left());
+                if let Some(node) = &self.node {
+                    target = target.on(node.as_str());
+                }
+                let answer = target.call_raw(&self.action, payload).await;
+                let answer = answer.map_err(|error| Failure::call(&error, &session.hint()))?;
+                let answer = answer.to_json().map_err(Failure::own)?;
+                if output.json { output.line(&answer) } else { output.value(&answer) }
+            })
+            .await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,123 @@
+//! `multinodes.toml`: the same settings as the flags, under the same names. See `multinodes.example.toml`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{failure::Failure, options::Color};
+
+/// The keys of the file. An unknown one is refused: it is a setting that somebody believes in.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    pub(crate) swarm: Option<String>,
+    pub(crate) join: Option<Vec<String>>,
+    pub(crate) no_mdns: Option<bool>,
+    pub(crate) no_kademlia: Option<bool>,
+    pub(crate) no_rendezvous: Option<bool>,
+    pub(crate) runtime_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) json: Option<bool>,
+    pub(crate) verbose: Option<u8>,
+    pub(crate) color: Option<Color>,
+    pub(crate) start: Start,
+}
+
+/// The keys that only `multinodes start` reads.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Start {
+    pub(crate) name: Option<String>,
+    pub(crate) listen: Option<Vec<String>>,
+    pub(crate) identity: Option<PathBuf>,
+}
+
+/// Reads `given`, or `multinodes.toml` of the working directory if it is there.
+pub(crate) fn find(given: Option<&Path>) -> Result<Config, Failure> {
+    let path = given.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if path == Path::new(FILE) && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Config::default());
+        }
+        Err(error) => return Err(Failure::own(format!("cannot read `{}`: {error}", path.display()))),
+    };
+    let config = parse(&text).map_err(|error| Failure::own(format!("`{}`: {error}", path.display())))?;
+    Ok(config.below(path.parent().unwrap_or(Path::new(""))))
+}
+
+/// Reads the text of a file; the error is one line that names line and key.
+pub(crate) fn parse(text: &str) -> Result<Config, String> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let reason = error.message().replace("unknown field", "unknown key").replace('\n', " ");
+        match line {
+            Some(line) => format!("line {line}: {reason}"),
+            None => reason,
+        }
+    })
+}
+
+impl Config {
+    /// Paths in the file are meant from where the file is.
+    fn below(mut self, folder: &Path) -> Self {
+        for path in [&mut self.runtime_dir, &mut self.start.identity].into_iter().flatten() {
+            *path = folder.join(&path);
+        }
+        self
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map(Some)
+        .map_err(|error| de::Error::custom(format!("`{text}` is no length of time: {error}")))
+}
+
+/// The file that is read when none is named.
+const FILE: &str = "multinodes.toml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_line() {
+        let error = parse("swarm = 'a'\nswram = 'b'").unwrap_err();
+        assert!(error.starts_with("line 2: unknown key `swram`"), "{error}");
+        let error = parse("[start]\nnmae = 'b'").unwrap_err();
+        assert!(error.contains("`nmae`"), "{error}");
+    }
+
+    #[test]
+    fn a_time_without_a_unit_is_refused() {
+        let error = parse("timeout = '10'").unwrap_err();
+        assert!(error.contains("`10` is no length of time"), "{error}");
+    }
+
+    #[test]
+    fn the_example_has_every_key_and_is_valid_when_uncommented() {
+        let example = include_str!("multinodes.example.toml");
+        assert_eq!(parse(example).unwrap(), Config::default(), "everything in it is commented");
+        let uncommented: String = example
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .fold(String::new(), |text, line| if line.starts_with(' ') { text } else { text + line + "\n" });
+        let config = parse(&uncommented).unwrap();
+        let text = format!("{config:?}");
+        assert!(!text.contains("None"), "every key has an example: {text}");
+    }
+
+    #[test]
+    fn paths_are_meant_from_where_the_file_is() {
+        let config =
+            parse("runtime-dir = 'run'\nstart.identity = '/keys/alpha'").unwrap().below(Path::new("/etc/swarm"));
+        assert_eq!(config.runtime_dir.as_deref(), Some(Path::new("/etc/swarm/run")));
+        assert_eq!(config.start.identity.as_deref(), Some(Path::new("/keys/alpha")));
+    }
+}

@@ -1,0 +1,117 @@
+//! The live feed of the swarm, for `start` and `events`.
+
+use std::collections::HashSet;
+
+use multinodes::{Event, LeftReason, Node, NodeInfo, PeerId};
+
+use super::{
+    failure::Failure,
+    output::Output,
+    shapes::{Line, NodeRow},
+    style::{self, paint, printable},
+};
+
+/// Prints what happens in the swarm. Every node is shown as joined once before anything else is said of it.
+pub(crate) struct Feed {
+    output: Output,
+    local: PeerId,
+    shown: HashSet<PeerId>,
+}
+
+impl Feed {
+    /// A feed as `node` sees it.
+    pub(crate) fn new(node: &Node, output: Output) -> Self {
+        Self { output, local: node.peer_id(), shown: HashSet::new() }
+    }
+
+    /// Shows the nodes that are known already. To miss none, take `node.events()` before.
+    pub(crate) fn on_known(&mut self, node: &Node) -> Result<(), Failure> {
+        node.nodes().iter().try_for_each(|node| self.on_joined(node))
+    }
+
+    pub(crate) fn on_event(&mut self, event: &Event) -> Result<(), Failure> {
+        match event {
+            Event::Joined(node) => self.on_joined(node),
+            Event::Updated(node) => self.on_updated(node),
+            Event::Left { node, reason } => self.on_left(node, *reason),
+            Event::NameConflict { name, peer_ids } => self.on_name_conflict(name, peer_ids),
+            Event::Degraded { reason } => self.on_trouble(&Line::Degraded { reason }, reason),
+            Event::NetworkRestarted { reason } => {
+                let text = format!("the network part was started again: {reason}");
+                self.on_trouble(&Line::NetworkRestarted { reason }, &text)
+            }
+            Event::Missed(count) => {
+                let text = format!("{count} events were missed, as they are read too slowly");
+                self.on_trouble(&Line::Missed { count: *count }, &text)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_joined(&mut self, node: &NodeInfo) -> Result<(), Failure> {
+        if node.peer_id == self.local || !self.shown.insert(node.peer_id) {
+            return Ok(());
+        }
+        self.show(&Line::Joined(NodeRow::of(node)), || {
+            format!("{} {} joined{}", paint(style::GOOD, "+"), name(node), hosts(node))
+        })
+    }
+
+    fn on_updated(&mut self, node: &NodeInfo) -> Result<(), Failure> {
+        if node.peer_id == self.local {
+            return Ok(());
+        }
+        if !self.shown.contains(&node.peer_id) {
+            return self.on_joined(node);
+        }
+        self.show(&Line::Updated(NodeRow::of(node)), || {
+            format!("{} {} changed{}", paint(style::WARN, "~"), name(node), hosts(node))
+        })
+    }
+
+    fn on_left(&mut self, node: &NodeInfo, reason: LeftReason) -> Result<(), Failure> {
+        if !self.shown.remove(&node.peer_id) {
+            return Ok(());
+        }
+        self.show(&Line::Left { name: &node.name, peer_id: node.peer_id.to_string(), reason }, || {
+            let how = match reason {
+                LeftReason::Stopped => "stopped",
+                _ => "is lost: it cannot be reached any more",
+            };
+            format!("{} {} {how}", paint(style::BAD, "-"), name(node))
+        })
+    }
+
+    fn on_name_conflict(&self, name: &str, peer_ids: &[PeerId]) -> Result<(), Failure> {
+        let peer_ids: Vec<String> = peer_ids.iter().map(PeerId::to_string).collect();
+        let text = format!(
+            "{} nodes are called `{}`: messages to that name are refused until one is left; address them by peer id: {}",
+            peer_ids.len(),
+            printable(name),
+            peer_ids.join(", ")
+        );
+        self.on_trouble(&Line::NameConflict { name, peer_ids }, &text)
+    }
+
+    fn on_trouble(&self, line: &Line<'_>, text: &str) -> Result<(), Failure> {
+        self.show(line, || format!("{} {}", paint(style::WARN, "!"), printable(text)))
+    }
+
+    fn show(&self, line: &Line<'_>, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.output.json { self.output.line(line) } else { self.output.text(&text()) }
+    }
+}
+
+fn name(node: &NodeInfo) -> String {
+    paint(style::NODE, printable(&node.name))
+}
+
+/// What a node hosts beyond what every node does.
+fn hosts(node: &NodeInfo) -> String {
+    let names: Vec<_> = node.applications.iter().map(|application| application.name.as_str()).collect();
+    let names: Vec<_> = names.into_iter().filter(|name| *name != BUILT_IN).map(printable).collect();
+    if names.is_empty() { String::new() } else { format!(", hosts {}", paint(style::APPLICATION, names.join(", "))) }
+}
+
+/// The application that every node hosts.
+pub(crate) const BUILT_IN: &str = "node";

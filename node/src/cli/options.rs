@@ -1,0 +1,201 @@
+//! The flags of every verb, and what they come to: flag, then environment, then `multinodes.toml`, then default.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{ArgAction, Args, ValueEnum};
+use multinodes::{Builder, Node};
+use serde::Deserialize;
+
+use super::{
+    config::{self, Config},
+    failure::Failure,
+};
+
+/// The flags of every verb, as given.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub(crate) struct Options {
+    /// The swarm to be in; swarms of different names never meet [default: default]
+    #[arg(long, global = true, value_name = "NAME", env = "MULTINODES_SWARM", hide_env = true)]
+    swarm: Option<String>,
+
+    /// An address to join through, /ip4/../tcp/.. or host:port; may be repeated
+    #[arg(long, global = true, value_name = "ADDR", env = "MULTINODES_JOIN", hide_env = true, value_delimiter = ',')]
+    join: Vec<String>,
+
+    /// Do not look for nodes on the LAN by mDNS
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_MDNS", hide_env = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    no_mdns: Option<bool>,
+
+    /// Do not use Kademlia
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_KADEMLIA", hide_env = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    no_kademlia: Option<bool>,
+
+    /// Do not look for nodes of this host in the rendezvous folder, nor be found there
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_RENDEZVOUS", hide_env = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    no_rendezvous: Option<bool>,
+
+    /// Where the rendezvous folder is [default: $XDG_RUNTIME_DIR, or the system's folder for temporary files]
+    #[arg(long, global = true, value_name = "DIR", env = "MULTINODES_RUNTIME_DIR", hide_env = true)]
+    runtime_dir: Option<PathBuf>,
+
+    /// The longest that an answer may take, such as 10s or 500ms [default: 10s]
+    #[arg(long, global = true, value_name = "TIME", env = "MULTINODES_TIMEOUT", hide_env = true)]
+    #[arg(value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+
+    /// Print JSON
+    #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_JSON", hide_env = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    json: Option<bool>,
+
+    /// Log to stderr: -v what changes, -vv each step, -vvv each message; RUST_LOG wins
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "MULTINODES_VERBOSE", hide_env = true)]
+    verbose: u8,
+
+    /// When to use colours; NO_COLOR is respected [default: auto]
+    #[arg(long, global = true, value_name = "WHEN", env = "MULTINODES_COLOR", hide_env = true)]
+    color: Option<Color>,
+
+    /// The file with settings [default: multinodes.toml in the working directory, if there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "MULTINODES_CONFIG", hide_env = true)]
+    config: Option<PathBuf>,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Color {
+    // No `///` here: it would become a help text, and spread the whole help over three lines an option.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// What the flags, the environment and the file come to.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) swarm: String,
+    pub(crate) join: Vec<String>,
+    pub(crate) mdns: bool,
+    pub(crate) kademlia: bool,
+    pub(crate) rendezvous: bool,
+    pub(crate) runtime_dir: Option<PathBuf>,
+    pub(crate) timeout: Duration,
+    pub(crate) json: bool,
+    pub(crate) verbose: u8,
+    pub(crate) color: Color,
+    /// Keys that only `start` reads.
+    pub(crate) start: config::Start,
+}
+
+impl Options {
+    /// Reads the file, if there is one, and settles each setting by precedence.
+    pub(crate) fn settle(self) -> Result<Settings, Failure> {
+        let file = config::find(self.config.as_deref())?;
+        Ok(self.over(file))
+    }
+
+    fn over(self, file: Config) -> Settings {
+        Settings {
+            swarm: self.swarm.filter(|name| !name.is_empty()).or(file.swarm).unwrap_or_else(|| "default".to_owned()),
+            join: given(self.join).or(file.join).unwrap_or_default(),
+            mdns: !self.no_mdns.or(file.no_mdns).unwrap_or(false),
+            kademlia: !self.no_kademlia.or(file.no_kademlia).unwrap_or(false),
+            rendezvous: !self.no_rendezvous.or(file.no_rendezvous).unwrap_or(false),
+            runtime_dir: self.runtime_dir.filter(|path| !path.as_os_str().is_empty()).or(file.runtime_dir),
+            timeout: self.timeout.or(file.timeout).unwrap_or(TIMEOUT),
+            json: self.json.or(file.json).unwrap_or(false),
+            verbose: if self.verbose > 0 { self.verbose } else { file.verbose.unwrap_or(0) },
+            color: self.color.or(file.color).unwrap_or_default(),
+            start: file.start,
+        }
+    }
+}
+
+impl Settings {
+    /// A node as these settings want it.
+    pub(crate) fn builder(&self) -> Builder {
+        let mut builder = Node::builder()
+            .swarm(self.swarm.as_str())
+            .mdns(self.mdns)
+            .kademlia(self.kademlia)
+            .rendezvous(self.rendezvous);
+        for address in &self.join {
+            builder = builder.join(address.as_str());
+        }
+        if let Some(folder) = &self.runtime_dir {
+            builder = builder.rendezvous_folder(rendezvous_folder(folder, &self.swarm));
+        }
+        builder
+    }
+}
+
+/// Where the nodes of a swarm find each other, below the runtime folder.
+pub(crate) fn rendezvous_folder(runtime_dir: &Path, swarm: &str) -> PathBuf {
+    runtime_dir.join("multinodes").join(swarm)
+}
+
+/// The list without the empty entries that an empty variable leaves; `None` if nothing is left.
+pub(crate) fn given(mut list: Vec<String>) -> Option<Vec<String>> {
+    list.retain(|entry| !entry.is_empty());
+    (!list.is_empty()).then_some(list)
+}
+
+/// Reads a switch as people write it in environment variables.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "y" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "n" | "off" => Ok(false),
+        _ => Err("neither yes nor no: true, false, 1 and 0 are understood".to_owned()),
+    }
+}
+
+/// How long an answer may take when nobody says otherwise; the library's own default.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn settle(flags: &[&str], file: &str) -> Settings {
+        let flags = Flags::try_parse_from([&["multinodes"], flags].concat()).unwrap();
+        flags.options.over(config::parse(file).unwrap())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = "swarm = 'file'\nno-mdns = true\ntimeout = '3s'";
+        let settings = settle(&["--swarm", "flag", "--no-mdns=false"], file);
+        assert_eq!((settings.swarm.as_str(), settings.mdns), ("flag", true));
+        assert_eq!(settings.timeout, Duration::from_secs(3));
+        assert!(settings.kademlia, "nobody has said otherwise");
+    }
+
+    #[test]
+    fn an_empty_variable_is_no_address() {
+        assert_eq!(given(vec![String::new()]), None);
+        assert_eq!(settle(&["--join", "a:1,b:2"], "").join, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn switches_are_read_as_people_write_them() {
+        assert_eq!((switch("1"), switch("No"), switch("")), (Ok(true), Ok(false), Ok(false)));
+        assert!(switch("maybe").is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! A passive node for the time of one verb: it hosts nothing, is announced to nobody and leaves no trace.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use multinodes::{Node, NodeInfo};
+
+use super::{
+    failure::Failure,
+    options::{Settings, rendezvous_folder},
+};
+
+/// A passive node, and how long its verb may take.
+pub(crate) struct Session {
+    pub(crate) node: Node,
+    settings: Settings,
+    deadline: Instant,
+}
+
+impl Session {
+    /// Starts the node. The verb's time begins here.
+    pub(crate) async fn open(settings: Settings) -> Result<Self, Failure> {
+        let deadline = Instant::now() + settings.timeout;
+        let node = settings.builder().passive(true).start().await.map_err(Failure::own)?;
+        Ok(Self { node, settings, deadline })
+    }
+
+    /// Waits until what is not known by now is probably not there, for a bounded time.
+    pub(crate) async fn settle(&self) {
+        let limit = self.left().min(DISCOVERY);
+        if tokio::time::timeout(limit, self.node.settled()).await.is_err() {
+            tracing::debug!(?limit, "not settled in time, showing what is known");
+        }
+    }
+
+    /// The one node that `name` means: a name or a peer id. Waits for it as long as it may still turn up.
+    pub(crate) async fn find(&self, name: &str) -> Result<Arc<NodeInfo>, Failure> {
+        tokio::select! {
+            biased;
+            _ = self.node.wait_for_node(name) => {}
+            () = self.settle() => {}
+        }
+        let mut found: Vec<_> = self.node.nodes();
+        found.retain(|node| node.name == name || node.peer_id.to_string() == name);
+        match found.as_slice() {
+            [node] => Ok(node.clone()),
+            [] => Err(Failure::negative(self.unknown_node(name))),
+            several => {
+                let peer_ids: Vec<_> = several.iter().map(|node| format!("`{}`", node.peer_id)).collect();
+                let count = several.len();
+                Err(Failure::negative(format!(
+                    "{count} nodes are called `{name}`; say which: {}",
+                    peer_ids.join(" or ")
+                )))
+            }
+        }
+    }
+
+    /// What is left of the verb's time.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Runs `work`, stops the node, and gives what came out.
+    pub(crate) async fn with<T>(self, work: impl AsyncFnOnce(&Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        let result = work(&self).await;
+        brief(self.node.stop()).await;
+        result
+    }
+
+    /// What to do when something is not there.
+    pub(crate) fn hint(&self) -> String {
+        if self.others() == 0 {
+            self.nobody()
+        } else {
+            "`multinodes apps` and `multinodes nodes` list what is there".into()
+        }
+    }
+
+    /// Says that no node was found, where was looked, and what to do.
+    pub(crate) fn nobody(&self) -> String {
+        let mut tried = Vec::new();
+        if self.settings.rendezvous {
+            tried.push(match &self.settings.runtime_dir {
+                Some(folder) => {
+                    let folder = rendezvous_folder(folder, &self.settings.swarm);
+                    format!("on this host (in `{}`)", folder.display())
+                }
+                None => "on this host (rendezvous folder)".to_owned(),
+            });
+        }
+        if self.settings.mdns {
+            tried.push("on the LAN (mDNS)".to_owned());
+        }
+        if !self.settings.join.is_empty() {
+            tried.push(format!("at `{}`", self.settings.join.join("`, `")));
+        }
+        let looked =
+            if tried.is_empty() { "everything is switched off".into() } else { format!("looked {}", tried.join(", ")) };
+        let swarm = &self.settings.swarm;
+        format!(
+            "no node of swarm `{swarm}` was found ({looked}); start one with `multinodes start`, or name one with `--join ADDR`"
+        )
+    }
+
+    /// How many nodes are known, this one aside.
+    pub(crate) fn others(&self) -> usize {
+        self.node.nodes().iter().filter(|node| !node.local).count()
+    }
+
+    fn unknown_node(&self, name: &str) -> String {
+        match self.others() {
+            0 => self.nobody(),
+            _ => format!("no node `{name}` in swarm `{}`; `multinodes nodes` lists them", self.settings.swarm),
+        }
+    }
+}
+
+/// Waits for `work`, but not for long: a verb that has its answer does not keep people waiting.
+async fn brief(work: impl Future) {
+    let _ = tokio::time::timeout(Duration::from_millis(500), work).await;
+}
+
+/// How long to look for nodes at most. Rendezvous takes milliseconds, mDNS well below a second.
+const DISCOVERY: Duration = Duration::from_secs(2);

@@ -1,0 +1,105 @@
+//! The JSON of the command: promised to scripts, so it has types of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multinodes::{LeftReason, Multiaddr, NodeInfo, PeerId};
+use serde::Serialize;
+use serde_json::Value;
+
+/// One line of `start --json` and `events --json`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    Started { name: &'a str, peer_id: String, addresses: Vec<String> },
+    Joined(NodeRow<'a>),
+    Updated(NodeRow<'a>),
+    Left { name: &'a str, peer_id: String, reason: LeftReason },
+    NameConflict { name: &'a str, peer_ids: Vec<String> },
+    Degraded { reason: &'a str },
+    NetworkRestarted { reason: &'a str },
+    Missed { count: u64 },
+    Stopped { name: &'a str, peer_id: String },
+}
+
+/// One entry of `nodes --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeRow<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) peer_id: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) applications: Vec<&'a str>,
+    pub(crate) version: &'a str,
+}
+
+impl<'a> NodeRow<'a> {
+    pub(crate) fn of(node: &'a NodeInfo) -> Self {
+        Self {
+            name: &node.name,
+            peer_id: node.peer_id.to_string(),
+            addresses: dialable(&node.addresses, node.peer_id),
+            applications: node.applications.iter().map(|application| application.name.as_str()).collect(),
+            version: &node.software,
+        }
+    }
+}
+
+/// One entry of `apps --json`: an application and all its hosts.
+#[derive(Debug, Serialize)]
+pub(crate) struct ApplicationRow<'a> {
+    pub(crate) name: &'a str,
+    /// The version that all hosts agree on.
+    pub(crate) version: Option<&'a str>,
+    /// The description that all hosts agree on.
+    pub(crate) description: &'a Value,
+    /// Every action that some host has.
+    pub(crate) actions: BTreeSet<&'a str>,
+    pub(crate) hosts: Vec<HostRow<'a>>,
+}
+
+/// One host of an application.
+#[derive(Debug, Serialize)]
+pub(crate) struct HostRow<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) peer_id: String,
+    pub(crate) version: Option<&'a str>,
+    pub(crate) description: &'a Value,
+}
+
+/// The applications of `nodes`, in order of their names.
+pub(crate) fn applications<'a>(nodes: impl IntoIterator<Item = &'a NodeInfo>) -> Vec<ApplicationRow<'a>> {
+    let mut rows: BTreeMap<&str, ApplicationRow<'a>> = BTreeMap::new();
+    for node in nodes {
+        for application in &node.applications {
+            let row = rows.entry(&application.name).or_insert_with(|| ApplicationRow {
+                name: &application.name,
+                version: application.version.as_deref(),
+                description: &application.description,
+                actions: BTreeSet::new(),
+                hosts: Vec::new(),
+            });
+            row.version = row.version.filter(|version| Some(*version) == application.version.as_deref());
+            if *row.description != application.description {
+                row.description = &Value::Null;
+            }
+            row.actions.extend(application.actions.iter().map(String::as_str));
+            row.hosts.push(HostRow {
+                node: &node.name,
+                peer_id: node.peer_id.to_string(),
+                version: application.version.as_deref(),
+                description: &application.description,
+            });
+        }
+    }
+    rows.into_values().collect()
+}
+
+/// Addresses that can be pasted behind `--join`: they end in the peer id.
+pub(crate) fn dialable(addresses: &[Multiaddr], peer_id: PeerId) -> Vec<String> {
+    addresses
+        .iter()
+        .map(|address| {
+            let text = address.to_string();
+            if text.contains("/p2p/") { text } else { format!("{text}/p2p/{peer_id}") }
+        })
+        .collect()
+}

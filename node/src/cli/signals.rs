@@ -1,0 +1,46 @@
+//! SIGINT and SIGTERM: the first asks, the second insists.
+
+use super::failure::Failure;
+
+/// The signals that end a program, from now on received here.
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Takes the signals over; must be called on the runtime.
+    #[cfg(unix)]
+    pub(crate) fn take() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let take = |kind| signal(kind).map_err(|error| Failure::own(format!("cannot receive signals: {error}")));
+        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
+    }
+
+    /// Takes Ctrl-C over.
+    #[cfg(not(unix))]
+    pub(crate) fn take() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next signal and gives its number. Cancelling loses none.
+    #[cfg(unix)]
+    pub(crate) async fn next(&mut self) -> u8 {
+        tokio::select! {
+            Some(()) = self.interrupt.recv() => 2,
+            Some(()) = self.terminate.recv() => 15,
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the next Ctrl-C.
+    #[cfg(not(unix))]
+    pub(crate) async fn next(&mut self) -> u8 {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        2
+    }
+}

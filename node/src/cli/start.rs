@@ -1,0 +1,165 @@
+//! `multinodes start`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use futures::StreamExt;
+use multinodes::{Event, Node};
+use tokio::sync::oneshot;
+
+use super::{
+    demo::applications,
+    failure::Failure,
+    feed::Feed,
+    options::{Settings, given},
+    output::Output,
+    shapes::{Line, dialable},
+    signals::Signals,
+    style::{self, paint, printable},
+};
+
+/// Run a node until it is interrupted
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It finds the other nodes of its swarm by itself and shows who joins and leaves. SIGINT or SIGTERM stops it; a second one ends it at once."
+)]
+pub(crate) struct Start {
+    /// The node's name [default: a random one]
+    #[arg(long, value_name = "NAME", env = "MULTINODES_NAME", hide_env = true)]
+    name: Option<String>,
+
+    /// Where to listen; may be repeated [default: any free TCP port]
+    #[arg(long, value_name = "MULTIADDR", env = "MULTINODES_LISTEN", hide_env = true, value_delimiter = ',')]
+    listen: Vec<String>,
+
+    /// The file with the node's key, made at first use: the node keeps its peer id
+    #[arg(long, value_name = "FILE", env = "MULTINODES_IDENTITY", hide_env = true)]
+    identity: Option<PathBuf>,
+
+    /// Host applications of the demo
+    #[arg(long, hide = true, value_name = "NAMES", value_delimiter = ',')]
+    demo_applications: Vec<applications::Kind>,
+
+    /// Stop when stdin is closed, so that nobody outlives the parent process
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+impl Start {
+    pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let signals = Signals::take()?;
+        let node = self.start(&settings).await?;
+        let events = node.events();
+        for kind in &self.demo_applications {
+            kind.register(&node).map_err(Failure::own)?;
+        }
+        let (stopped, stopping) = oneshot::channel();
+        tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), stopped));
+        let result = show(&node, events, stopping, output).await;
+        if result.is_err() {
+            // Whoever read us is gone, but the swarm is told all the same.
+            node.stop().await;
+        }
+        result.map(|()| ExitCode::SUCCESS)
+    }
+
+    async fn start(&self, settings: &Settings) -> Result<Node, Failure> {
+        let file = &settings.start;
+        let mut builder = settings.builder();
+        if let Some(name) = self.name.as_ref().filter(|name| !name.is_empty()).or(file.name.as_ref()) {
+            builder = builder.name(name.as_str());
+        }
+        for address in given(self.listen.clone()).or_else(|| file.listen.clone()).unwrap_or_default() {
+            builder = builder.listen(address);
+        }
+        if let Some(path) = self.identity.as_ref().or(file.identity.as_ref()) {
+            builder = builder.identity(path);
+        }
+        builder.start().await.map_err(Failure::own)
+    }
+}
+
+/// Shows what happens until the node is stopped.
+async fn show(
+    node: &Node,
+    mut events: impl futures::Stream<Item = Event> + Unpin,
+    mut stopping: oneshot::Receiver<()>,
+    output: Output,
+) -> Result<(), Failure> {
+    welcome(node, output)?;
+    let mut feed = Feed::new(node, output);
+    feed.on_known(node)?;
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopping => break,
+            event = events.next() => match event {
+                Some(event) => feed.on_event(&event)?,
+                // The node's own end of the events: wait until the goodbye is said.
+                None => {
+                    let _ = (&mut stopping).await;
+                    break;
+                }
+            },
+        }
+    }
+    if output.json {
+        return output.line(&Line::Stopped { name: node.name(), peer_id: node.peer_id().to_string() });
+    }
+    output.text(&format!("{} stopped", paint(style::NODE, printable(node.name()))))
+}
+
+/// What the node is called, how to reach it, what to try next.
+fn welcome(node: &Node, output: Output) -> Result<(), Failure> {
+    let name = node.name();
+    let swarm = node.description().swarm;
+    let addresses = dialable(&node.addresses(), node.peer_id());
+    if output.json {
+        return output.line(&Line::Started { name, peer_id: node.peer_id().to_string(), addresses });
+    }
+    let title = paint(style::NODE, printable(name));
+    output.text(&format!("{title} is up in swarm `{swarm}`, peer id {}", paint(style::DIM, node.peer_id())))?;
+    if let Some(address) = reachable(&addresses) {
+        let swarm = if swarm == "default" { String::new() } else { format!(" --swarm {swarm}") };
+        style::note(style::DIM, "from elsewhere:", &format!("multinodes start{swarm} --join {address}"));
+    }
+    style::note(style::DIM, "try next:", "multinodes nodes    multinodes call node echo '\"hi\"'    Ctrl-C stops");
+    Ok(())
+}
+
+/// The address that most likely means something on another host.
+fn reachable(addresses: &[String]) -> Option<&String> {
+    let loopback = |address: &&String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    let link_local = |address: &&String| address.starts_with("/ip6/fe80:") || address.starts_with("/ip4/169.254.");
+    addresses.iter().find(|address| !loopback(address) && !link_local(address)).or_else(|| addresses.first())
+}
+
+/// Stops the node at the first signal, even while nobody reads our output and the feed is stuck in it.
+async fn stop_on_signal(mut signals: Signals, until_stdin_closes: bool, node: Node, stopped: oneshot::Sender<()>) {
+    tokio::select! {
+        _ = signals.next() => {}
+        () = stdin_closed(), if until_stdin_closes => {}
+    }
+    tokio::select! {
+        () = node.stop() => {}
+        signal = signals.next() => std::process::exit(128 + i32::from(signal)),
+    }
+    let _ = stopped.send(());
+    tokio::select! {
+        () = tokio::time::sleep(LAST_WORDS) => std::process::exit(0),
+        signal = signals.next() => std::process::exit(128 + i32::from(signal)),
+    }
+}
+
+/// Waits for the end of stdin, on a thread of its own: the runtime would wait for a blocked read at its end.
+async fn stdin_closed() {
+    let (respond_to, closed) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = respond_to.send(());
+    });
+    let _ = closed.await;
+}
+
+/// How long a stopped node tries to get its last lines out.
+const LAST_WORDS: Duration = Duration::from_secs(2);

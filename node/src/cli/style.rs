@@ -1,0 +1,64 @@
+//! Colours, and what may be shown of text that came from other nodes.
+
+use std::io::Write;
+
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Style};
+
+use super::options::Color;
+
+pub(crate) const PLAIN: Style = Style::new();
+pub(crate) const HEADER: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const NODE: Style = AnsiColor::Cyan.on_default().bold();
+pub(crate) const APPLICATION: Style = AnsiColor::Magenta.on_default();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+
+/// Settles for the whole process whether colours are used.
+pub(crate) fn choose(color: Color) {
+    match color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// `text` in `style`; whether that means colours is decided by the stream it goes to.
+pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// A line for the person at the terminal: on stderr, and no failure if nobody reads it.
+pub(crate) fn note(style: Style, label: &str, text: &str) {
+    let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {text}");
+}
+
+/// `text` without anything that a terminal would obey: other nodes choose their names and descriptions.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut clean, letter| {
+        match letter {
+            '\n' => clean.push(' '),
+            letter if letter.is_control() || DIRECTION.contains(&letter) => clean.extend(letter.escape_unicode()),
+            letter => clean.push(letter),
+        }
+        clean
+    })
+}
+
+/// Characters that turn the direction of what follows.
+const DIRECTION: [char; 9] =
+    ['\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'];
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn a_name_cannot_move_the_cursor() {
+        assert_eq!(printable("beta\u{1b}[2J\r\nx"), "beta\\u{1b}[2J\\u{d} x");
+        assert_eq!(printable("Grüße"), "Grüße");
+    }
+}

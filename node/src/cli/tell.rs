@@ -1,0 +1,50 @@
+//! `multinodes tell APP JSON`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use multinodes::Payload;
+
+use super::{failure::Failure, json, options::Settings, session::Session};
+
+/// Send a message to an application
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Done means that a host has accepted the message into the application's queue. The message is JSON: multinodes tell journal '\"a line\"'"
+)]
+pub(crate) struct Tell {
+    /// The application
+    #[arg(value_name = "APP")]
+    application: String,
+
+    /// The message, as JSON; `-` reads it from stdin
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    message: String,
+
+    /// Send it to this node, by name or peer id, instead of to any host
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+
+    /// Do not wait until it is accepted
+    #[arg(long)]
+    cast: bool,
+}
+
+impl Tell {
+    pub(crate) async fn run(self, settings: Settings) -> Result<ExitCode, Failure> {
+        let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
+        let payload = Payload::encode(&message).map_err(Failure::own)?;
+        Session::open(settings)
+            .await?
+            .with(async |session| {
+                let mut target = session.node.app(&self.application).timeout(session.left());
+                if let Some(node) = &self.node {
+                    target = target.on(node.as_str());
+                }
+                let sent = if self.cast { target.cast(&message).await } else { target.tell_raw(payload).await };
+                sent.map_err(|error| Failure::call(&error, &session.hint()))
+            })
+            .await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,153 @@
+//! `start` and `events`: what they print, and how they end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and prints what it has measured"
+)]
+
+mod common;
+
+use common::Swarm;
+
+#[test]
+fn the_first_line_says_who_it_is_and_how_to_reach_it() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.launch("alpha", &[]);
+    let started = alpha.started();
+    assert_eq!(started["name"], "alpha");
+    let peer_id = started["peer_id"].as_str().unwrap();
+    let addresses = started["addresses"].as_array().unwrap();
+    assert!(!addresses.is_empty());
+    for address in addresses {
+        let address = address.as_str().unwrap();
+        assert!(
+            address.starts_with("/ip4/127.0.0.1/tcp/") && address.ends_with(&format!("/p2p/{peer_id}")),
+            "{address}"
+        );
+        assert!(!address.contains("/tcp/0/"), "the port is known: {address}");
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_stop_it_gracefully() {
+    let swarm = Swarm::new();
+    for signal in ["TERM", "INT"] {
+        let mut alpha = swarm.start("alpha", &[]);
+        alpha.signal(signal);
+        assert_eq!(alpha.end(), 0, "after SIG{signal}");
+        assert!(alpha.heard.last().unwrap().is("stopped", "alpha"), "the last line: {:?}", alpha.heard.last());
+    }
+}
+
+#[test]
+fn nodes_show_each_other_join_and_leave() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.start("alpha", &[]);
+    let mut beta = swarm.start("beta", &["--demo-applications", "calculator"]);
+    assert_eq!(alpha.sees("beta").value["peer_id"].as_str().unwrap(), beta.peer_id());
+    assert_eq!(beta.sees("alpha").value["peer_id"].as_str().unwrap(), alpha.peer_id());
+    alpha.wait_for("beta's calculator", |line| {
+        let applications = line.value["applications"].as_array();
+        line.value["name"] == "beta" && applications.is_some_and(|all| all.iter().any(|name| name == "calculator"))
+    });
+    beta.signal("TERM");
+    assert_eq!(beta.end(), 0);
+    assert_eq!(alpha.misses("beta").value["reason"], "stopped");
+}
+
+#[test]
+fn an_address_from_the_first_line_is_enough_to_join() {
+    let swarm = Swarm::new();
+    let alone = &["--no-rendezvous"];
+    let mut alpha = swarm.start("alpha", alone);
+    let address = alpha.started()["addresses"][0].as_str().unwrap().to_owned();
+    let mut beta = swarm.start("beta", &["--no-rendezvous", "--join", &address]);
+    alpha.sees("beta");
+    beta.sees("alpha");
+    let outcome = swarm.run(&["nodes", "--json", "--no-rendezvous", "--join", &address]).expect(0);
+    assert_eq!(common::names(&outcome.json()), ["alpha", "beta"]);
+}
+
+#[test]
+fn one_name_held_twice_is_shown_as_a_conflict() {
+    let swarm = Swarm::new();
+    let mut first = swarm.start("twin", &[]);
+    let mut second = swarm.start("twin", &[]);
+    let mut peer_ids = [first.peer_id(), second.peer_id()];
+    peer_ids.sort();
+    let conflict = first.wait_for("a name conflict", |line| line.is("name_conflict", "twin")).value;
+    let mut shown: Vec<_> = conflict["peer_ids"].as_array().unwrap().iter().filter_map(|id| id.as_str()).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, peer_ids);
+    let outcome = swarm.run(&["call", "node", "echo", "1", "--node", "twin"]).expect(1);
+    assert!(peer_ids.iter().all(|peer_id| outcome.stderr.contains(peer_id)), "{outcome:?}");
+    swarm.run(&["call", "node", "echo", "1", "--node", &peer_ids[0]]).expect(0);
+}
+
+#[test]
+fn events_is_a_live_feed_that_ends_when_interrupted() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &[]);
+    let mut events = common::Process::spawn("events", swarm.command(&["events", "--json"]));
+    events.sees("alpha");
+    let mut beta = swarm.start("beta", &[]);
+    events.sees("beta");
+    beta.signal("TERM");
+    assert_eq!(beta.end(), 0);
+    events.misses("beta");
+    events.signal("INT");
+    assert_eq!(events.end(), 0);
+}
+
+#[test]
+fn settings_come_from_the_file_and_unknown_keys_are_refused() {
+    let swarm = Swarm::new();
+    std::fs::write(
+        swarm.path("multinodes.toml"),
+        "[start]\nname = 'from-the-file'\nlisten = ['/ip4/127.0.0.1/tcp/0']\n",
+    )
+    .unwrap();
+    let mut node = common::Process::spawn("node", swarm.command(&["start", "--json"]));
+    assert_eq!(node.started()["name"], "from-the-file");
+    std::fs::write(swarm.path("multinodes.toml"), "swram = 'typo'\n").unwrap();
+    let outcome = swarm.run(&["nodes"]).expect(2);
+    assert!(outcome.stderr.contains("`swram`"), "{outcome:?}");
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let swarm = Swarm::new();
+    let outcome = swarm.run(&["start", "--listen", "not-an-address"]).expect(2);
+    assert!(outcome.stderr.contains("not-an-address"), "{outcome:?}");
+    let outcome = swarm.run(&["start", "--swarm", "no spaces"]).expect(2);
+    assert!(outcome.stderr.contains("no spaces"), "{outcome:?}");
+    std::fs::write(swarm.path("foreign.key"), "this is no key").unwrap();
+    let outcome = swarm.run(&["start", "--identity", "foreign.key"]).expect(2);
+    assert!(outcome.stderr.contains("foreign.key"), "{outcome:?}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let swarm = Swarm::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let outcome = swarm.run(&["start", "--listen", &format!("/ip4/127.0.0.1/tcp/{port}")]).expect(2);
+    assert!(outcome.stderr.contains(&port), "{outcome:?}");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &[]);
+    let mut child = swarm
+        .command(&["start", "--json", "--name", "beta", "--listen", "/ip4/127.0.0.1/tcp/0"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut complaints = String::new();
+    std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut complaints).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!complaints.contains("panicked"), "{complaints}");
+}
