@@ -3,11 +3,7 @@
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-<<<<<<< HEAD
 use multinodes_behaviour::lanes::{self, LaneStream};
-=======
-use multinodes_behaviour::lanes;
->>>>>>> main
 use tokio::sync::oneshot;
 
 use super::{Done, Driver, Due};
@@ -16,14 +12,10 @@ use crate::core::{OPEN_LIMIT, OpenFailure};
 /// Requests for lanes that wait for a dial, over all peers.
 const MAX_WAITING: usize = 1_024;
 
-<<<<<<< HEAD
 /// Streams being negotiated at once.
 const MAX_OPENING: usize = 4_096;
 
 type RespondTo = oneshot::Sender<Result<LaneStream, OpenFailure>>;
-=======
-type RespondTo = oneshot::Sender<Result<lanes::LaneStream, OpenFailure>>;
->>>>>>> main
 
 /// Requests for lanes to one peer that is not connected yet.
 pub(super) struct Waiting {

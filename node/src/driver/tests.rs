@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 use std::path::Path;
 
 use libp2p::identity::Keypair;
@@ -365,6 +364,3 @@ fn the_text_of_an_error_names_what_the_system_says() {
     assert_eq!(innermost(wrapped).raw_os_error(), Some(98));
     assert_eq!(innermost(io::Error::other("other")).to_string(), "other");
 }
-=======
-
->>>>>>> main
