@@ -3,8 +3,8 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use futures::StreamExt;
-use multinodes::{Event, Node};
+
+use multinodes::{Events, Node};
 use tokio::sync::oneshot;
 
 use super::{
@@ -82,7 +82,7 @@ impl Start {
 /// Shows what happens until the node is stopped.
 async fn show(
     node: &Node,
-    mut events: impl futures::Stream<Item = Event> + Unpin,
+    mut events: Events,
     mut stopping: oneshot::Receiver<()>,
     output: Output,
 ) -> Result<(), Failure> {
