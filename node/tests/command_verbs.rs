@@ -82,7 +82,16 @@ fn arguments_come_from_the_command_line_and_from_stdin() {
     assert_eq!(outcome.stdout, "42\n");
     swarm.run(&["tell", "journal", "\"a line\""]).expect(0);
     run(swarm.command(&["tell", "journal", "-"]), "\"another\"").expect(0);
-    swarm.run(&["tell", "journal", "\"and one unconfirmed\"", "--cast", "--node", "alpha"]).expect(0);
+    swarm.until(&["call", "journal", "count"], |count| *count == json!(2));
+}
+
+#[test]
+fn an_unconfirmed_message_is_sent_before_the_command_ends() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &["--demo-applications", "journal"]);
+    for _ in 0..3 {
+        swarm.run(&["tell", "journal", "\"unconfirmed\"", "--cast", "--node", "alpha"]).expect(0);
+    }
     swarm.until(&["call", "journal", "count"], |count| *count == json!(3));
 }
 
@@ -93,7 +102,7 @@ fn a_negative_answer_is_exit_code_1() {
     let cases: [(&[&str], &str); 6] = [
         (&["call", "nonsense", "add"], "nonsense"),
         (&["call", "calculator", "nonsense"], "nonsense"),
-        (&["call", "calculator", "add", "\"no number\""], "add"),
+        (&["call", "calculator", "add", "\"no number\""], "takes 2 arguments, 1 given"),
         (&["call", "calculator", "div", "1", "0"], "cannot be divided"),
         (&["call", "node", "echo", "1", "--node", "nobody"], "nobody"),
         (&["info", "nobody"], "nobody"),
