@@ -21,6 +21,8 @@ use crate::{
     wire::{SyncRequest, SyncResponse, Version},
 };
 
+pub use crate::wire::{MAX_RECORDS, MAX_VERSIONS, MAX_WANTED};
+
 /// The request-response behaviour of this protocol.
 pub type Behaviour = request_response::Behaviour<Codec>;
 
@@ -30,7 +32,7 @@ pub type Event = request_response::Event<SyncRequest, SyncResponse>;
 /// Where an answer goes.
 pub type ResponseChannel = request_response::ResponseChannel<SyncResponse>;
 
-/// The largest request, in bytes: the versions of about 60,000 nodes.
+/// The largest request, in bytes: versions of 24,576 nodes and 2 MiB of records.
 pub const MAX_REQUEST: usize = 4 * 1024 * 1024;
 
 /// The largest response, in bytes.
@@ -39,14 +41,11 @@ pub const MAX_RESPONSE: usize = 4 * 1024 * 1024;
 /// How many bytes of records go into one message: what is left of it is for versions and wishes.
 pub const RECORDS_BUDGET: usize = 2 * 1024 * 1024;
 
-/// The most peers whose records one answer asks for: 64 of the largest fit the next request.
-pub const MAX_WANTED: usize = 1024;
-
 /// How long an exchange may take. A node that is asked answers from memory, at once.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More would be a flood: a neighbour has one exchange with us at a time, some more at a start.
-const MAX_STREAMS: usize = 16;
+/// A neighbour has one or two exchanges with us at a time; each may cost us the memory of a whole message.
+const MAX_STREAMS: usize = 8;
 
 /// Bytes of a digest. It guards against differences, not against attackers: each record has its own signature.
 const DIGEST: usize = 16;
@@ -77,10 +76,12 @@ pub fn digest(held: impl IntoIterator<Item = (PeerId, Version)>) -> ByteBuf {
     ByteBuf::from(&hash.finalize()[..DIGEST])
 }
 
-/// What is held, as it is written in an offer.
+/// What is held, as it is written in an offer. Beyond [`MAX_VERSIONS`] some are left out; what the other side then sends
+/// in vain does no harm.
 #[must_use]
 pub fn versions(held: impl IntoIterator<Item = (PeerId, Version)>) -> Vec<(ByteBuf, Version)> {
-    held.into_iter().map(|(peer_id, version)| (ByteBuf::from(peer_id.to_bytes()), version)).collect()
+    let encoded = held.into_iter().map(|(peer_id, version)| (ByteBuf::from(peer_id.to_bytes()), version));
+    encoded.take(MAX_VERSIONS).collect()
 }
 
 /// Compares what is held here with what an offer says is held there. Peer ids that are none are left out.
@@ -109,14 +110,14 @@ pub struct Difference {
     pub newer_there: Vec<PeerId>,
 }
 
-/// Takes envelopes as long as they fit [`RECORDS_BUDGET`]; true if some were left. One record always fits.
+/// Takes envelopes as long as they fit [`RECORDS_BUDGET`] and [`MAX_RECORDS`]; true if some were left. One record always fits.
 #[must_use]
 pub fn fill<'a>(envelopes: impl IntoIterator<Item = &'a Bytes>) -> (Vec<ByteBuf>, bool) {
     let mut left = RECORDS_BUDGET;
     let mut taken = Vec::new();
     for envelope in envelopes {
         let size = envelope.len() + RECORD_OVERHEAD;
-        if size > left {
+        if size > left || taken.len() == MAX_RECORDS {
             return (taken, true);
         }
         left -= size;

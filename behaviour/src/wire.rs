@@ -10,4 +10,4 @@ mod sync;
 pub(crate) use frame::share;
 pub use frame::{Call, ErrorCode, ErrorFrame, Frame, FrameError, MAX_NAME, Options, Tell};
 pub use record::{ApplicationRecord, Beat, Gossip, Record, Version};
-pub use sync::{SyncRequest, SyncResponse};
+pub use sync::{MAX_RECORDS, MAX_VERSIONS, MAX_WANTED, SyncRequest, SyncResponse};

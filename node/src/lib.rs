@@ -1,4 +1,83 @@
-//! Many logical nodes, one swarm.
+//! Many **logical nodes** on many machines, one **swarm**: applications that find each other and talk.
+//!
+//! A [`Node`] hosts named applications, each with a free-form description. Nodes find each other by themselves, tell
+//! each other what they host, and send messages to an application *wherever it is*: here if it is hosted here, else on
+//! a remote node.
+//!
+//! ```text
+//!   your code                        one node                              other nodes
+//!  ┌─────────────┐        ┌──────────────────────────────────┐
+//!  │ Node, AppRef│ reads  │ directory: who is in the swarm,  │  gossip, sync, heartbeats
+//!  │ (handles)   │───────▶│ and what they host               │◀────────────────────────▶
+//!  │             │ frames ├──────────────────────────────────┤
+//!  │             │───────▶│ lanes: many calls in flight over │  call, tell, cast
+//!  └─────────────┘        │ one stream for each peer         │◀────────────────────────▶
+//!  ┌─────────────┐ spawns ├──────────────────────────────────┤
+//!  │ Application │◀───────│ driver: finds peers, keeps       │  mDNS, same-host folder,
+//!  └─────────────┘        │ connections                      │  known addresses, Kademlia
+//!                         └──────────────────────────────────┘
+//! ```
+//!
+//! # A swarm in one page
+//!
+//! ```
+//! use multinodes::{Actions, Node, json};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let swarm = format!("doc-{}", std::process::id());
+//! // On two machines of a LAN, or in one process: no address, no server, no configuration.
+//! let alpha = Node::builder().name("alpha").swarm(&swarm).start().await?;
+//! let beta = Node::builder().name("beta").swarm(&swarm).start().await?;
+//!
+//! let calculator = Actions::new()
+//!     .description(json!({"precision": 64}))
+//!     .action("add", |(a, b): (i64, i64)| async move { a + b })
+//!     .try_action("div", |(a, b): (i64, i64)| async move { a.checked_div(b).ok_or("division by zero") });
+//! alpha.register("calculator", calculator)?;
+//!
+//! for host in beta.wait_for("calculator").await? {
+//!     println!("{} on {}: {}", "calculator", host.node, host.description);
+//! }
+//! let sum: i64 = beta.call("calculator", "add", (1, 2)).await?;
+//! assert_eq!(sum, 3);
+//! # beta.stop().await;
+//! # alpha.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! | | what `Ok` means | on failure |
+//! |---|---|---|
+//! | [`call`](Node::call) | the application ran the action and this is its answer | an error that says whether it [may have run](CallError::may_have_run) |
+//! | [`tell`](Node::tell) | the remote node has the message in the application's queue | not accepted, or unknown |
+//! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there |
+//!
+//! At most once, unless [`idempotent`](AppRef::idempotent) is declared. What surely was not delivered is tried on
+//! another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
+//! other side. Messages of one task to one application on one node arrive in order.
+//!
+//! # What it stands on
+//!
+//! A tokio runtime: start a node within one. Two nodes in one process are as good as two in two processes. The library
+//! never prints; it logs with `tracing`. A panic in an application is an error of that one message.
+//!
+//! # Reading order
+//!
+//! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
+//! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
+//! `app_ref.rs` and `selection.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
+//! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
+//!
+//! # Cargo features
+//!
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `wan` adds QUIC,
+//! DNS and WebSocket, `full` is everything.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod actions;
 mod addresses;

@@ -68,6 +68,26 @@ async fn what_is_over_the_limit_is_neither_written_nor_read() {
     assert!(error.to_string().contains("limit of 4194304"), "{error}");
 }
 
+#[test]
+fn a_list_without_end_is_refused_before_it_fills_the_memory() {
+    let request = SyncRequest::Push { records: vec![ByteBuf::new(); MAX_RECORDS + 1] };
+    let bytes = codec::encode(&request).unwrap();
+    let error = codec::decode::<SyncRequest>(&bytes, MAX_REQUEST).unwrap_err().to_string();
+    assert!(error.contains("a list of more than 16384"), "{error}");
+    let most = SyncRequest::Push { records: vec![ByteBuf::new(); MAX_RECORDS] };
+    assert_eq!(codec::decode::<SyncRequest>(&codec::encode(&most).unwrap(), MAX_REQUEST).unwrap(), most);
+}
+
+#[test]
+fn the_largest_offer_is_within_the_limit() {
+    let (peer_id, most) = (PeerId::random(), Version { incarnation: u64::MAX, revision: u64::MAX });
+    let versions = versions(std::iter::repeat_n((peer_id, most), 2 * MAX_VERSIONS));
+    let (records, _) = fill(std::iter::repeat_n(&Bytes::from_static(&[0; 1000]), 10_000));
+    let request = SyncRequest::Offer { digest: digest([]), versions: Some(versions), records };
+    let size = codec::encode(&request).unwrap().len();
+    assert!(size <= MAX_REQUEST, "{size}");
+}
+
 proptest! {
     #[test]
     fn random_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {

@@ -1,2 +1,56 @@
-//! x
-fn main() {}
+//! A two-process loopback benchmark: raw TCP, libp2p's own request-response and MultiNodes, in interleaved rounds.
+//!
+//! The same binary is the driver and, as `serve CONTESTANT`, the other process; `first-call SWARM` is the process
+//! whose start-up is timed. Reading order: `options`, `contestant`, `load`, `run`, `report`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints tables")]
+
+mod contestant;
+mod idle;
+mod load;
+mod options;
+#[cfg(feature = "ours")]
+mod ours;
+mod process;
+mod raw;
+mod report;
+mod request_response;
+mod results;
+mod run;
+mod startup;
+
+use std::process::ExitCode;
+
+use options::{Options, Role};
+
+/// Whatever can go wrong: the driver shows it and ends.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let outcome = Options::from_arguments(std::env::args().skip(1)).and_then(|role| match role {
+        Role::Serve { contestant, swarm } => contestant.serve(&swarm),
+        Role::FirstCall { swarm } => startup::first_call(&swarm),
+        Role::Drive(options) => drive(&options),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("multinodes-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn drive(options: &Options) -> Result<(), Error> {
+    let results = run::all(options)?;
+    let json = serde_json::to_string_pretty(&report::json(options, &results))?;
+    if let Some(file) = &options.out {
+        std::fs::write(file, format!("{json}\n")).map_err(|error| format!("`{}`: {error}", file.display()))?;
+    }
+    if options.json {
+        println!("{json}");
+    } else {
+        report::print(options, &results);
+    }
+    Ok(())
+}

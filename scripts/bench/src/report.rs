@@ -1,0 +1,188 @@
+//! The table, the targets and the JSON.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    contestant::Contestant::{self, MultiNodes, Raw, RequestResponse, RequestResponseLazy},
+    options::Options,
+    results::{
+        Metric::{self, Bulk, Calls, Cast, IdleCpu, IdleMemory, SequentialP50, Startup, StartupLan},
+        Results,
+    },
+};
+
+/// One promise about speed or size.
+struct Target {
+    title: &'static str,
+    metric: Metric,
+    against: Against,
+    goal: Goal,
+}
+
+/// What our figure is divided by.
+enum Against {
+    Nothing,
+    RawTcp(Metric),
+    /// As anyone gets it, only with limits raised so that nothing fails.
+    RequestResponse(Metric),
+    /// With whatever setting was faster in this run.
+    BestRequestResponse(Metric),
+}
+
+enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+const TARGETS: [Target; 10] = [
+    target("sequential p50 / raw TCP", SequentialP50, Against::RawTcp(SequentialP50), Goal::AtMost(1.5)),
+    target("sequential p50 / rr", SequentialP50, Against::RequestResponse(SequentialP50), Goal::AtMost(0.35)),
+    target("calls/s, 64 in flight / rr", Calls(64), Against::RequestResponse(Calls(64)), Goal::AtLeast(15.0)),
+    target(
+        "calls/s, 1024 in flight / best rr",
+        Calls(1024),
+        Against::BestRequestResponse(Calls(1024)),
+        Goal::AtLeast(25.0),
+    ),
+    target("1 MiB uploads / rr", Bulk, Against::RequestResponse(Bulk), Goal::AtLeast(2.0)),
+    target("casts/s / rr calls/s, 64 in flight", Cast, Against::RequestResponse(Calls(64)), Goal::AtLeast(80.0)),
+    target("start to first answer, same host", Startup, Against::Nothing, Goal::AtMost(40.0)),
+    target("start to first answer, by mDNS", StartupLan, Against::Nothing, Goal::AtMost(60.0)),
+    target("idle node, resident memory", IdleMemory, Against::Nothing, Goal::AtMost(20.0)),
+    target("idle node, CPU", IdleCpu, Against::Nothing, Goal::AtMost(0.5)),
+];
+
+const fn target(title: &'static str, metric: Metric, against: Against, goal: Goal) -> Target {
+    Target { title, metric, against, goal }
+}
+
+impl Target {
+    /// The ratio, or the figure itself; none if it was not measured in this run.
+    fn value(&self, results: &Results) -> Option<f64> {
+        let ours = results.median(self.metric, MultiNodes)?;
+        match self.against {
+            Against::Nothing => Some(ours),
+            Against::RawTcp(metric) => Some(ours / results.median(metric, Raw)?),
+            Against::RequestResponse(metric) => Some(ours / results.median(metric, RequestResponse)?),
+            Against::BestRequestResponse(metric) => Some(ours / self.best(results, metric)?),
+        }
+    }
+
+    /// The ratio to request-response at its best, where the target itself does not speak of that.
+    fn at_best(&self, results: &Results) -> Option<f64> {
+        let Against::RequestResponse(metric) = self.against else { return None };
+        Some(results.median(self.metric, MultiNodes)? / self.best(results, metric)?)
+    }
+
+    fn best(&self, results: &Results, metric: Metric) -> Option<f64> {
+        let (plain, lazy) = (results.median(metric, RequestResponse), results.median(metric, RequestResponseLazy));
+        let (Some(plain), Some(lazy)) = (plain, lazy) else { return plain.or(lazy) };
+        Some(match self.goal {
+            Goal::AtMost(_) => plain.min(lazy),
+            Goal::AtLeast(_) => plain.max(lazy),
+        })
+    }
+
+    fn is_met(&self, value: f64) -> bool {
+        match self.goal {
+            Goal::AtMost(limit) => value <= limit,
+            Goal::AtLeast(limit) => value >= limit,
+        }
+    }
+
+    fn goal(&self) -> String {
+        match self.goal {
+            Goal::AtMost(limit) => format!("<= {}", self.show(limit)),
+            Goal::AtLeast(limit) => format!(">= {}", self.show(limit)),
+        }
+    }
+
+    fn show(&self, value: f64) -> String {
+        match self.against {
+            Against::Nothing => self.metric.show(value),
+            _ => format!("{value:.2}x"),
+        }
+    }
+}
+
+/// Prints the medians, then each target with what came out; the last line counts them.
+pub(crate) fn print(options: &Options, results: &Results) {
+    print_medians(results);
+    if let Some(cores) = options.busy_before.filter(|cores| *cores > QUIET) {
+        println!("\nothers kept {cores:.1} cores busy before the start: latencies and ratios may be off");
+    }
+    println!("\n{:<36} {:>12} {:>12}  {:<10}", "target", "wanted", "measured", "verdict");
+    let (mut met, mut missed) = (0, 0);
+    for target in &TARGETS {
+        let (measured, verdict) = match target.value(results) {
+            Some(value) if target.is_met(value) => {
+                met += 1;
+                (target.show(value), "met".to_owned())
+            }
+            Some(value) => {
+                missed += 1;
+                (target.show(value), "missed".to_owned())
+            }
+            None => ("-".to_owned(), why_not(results, target.metric)),
+        };
+        let note = target.at_best(results).map(|value| format!("({} of rr at its best)", target.show(value)));
+        let line = format!(
+            "{:<36} {:>12} {:>12}  {verdict:<10} {}",
+            target.title,
+            target.goal(),
+            measured,
+            note.unwrap_or_default()
+        );
+        println!("{}", line.trim_end());
+    }
+    println!("targets: {met} met, {missed} missed");
+}
+
+/// Above so many busy cores before the start the figures come with a warning.
+const QUIET: f64 = 0.2;
+
+fn print_medians(results: &Results) {
+    println!("{:<36} {:>12} {:>12} {:>12} {:>12}", "medians of all rounds", "raw TCP", "rr", "rr lazy", "MultiNodes");
+    let mut metrics: Vec<Metric> = results.values.keys().map(|(metric, _)| *metric).collect();
+    metrics.dedup();
+    for metric in metrics {
+        let mut line = format!("{:<36}", metric.title());
+        for contestant in Contestant::ALL {
+            let cell = results.median(metric, contestant).map_or("-".to_owned(), |value| metric.show(value));
+            line += &format!(" {cell:>12}");
+        }
+        println!("{line}");
+    }
+    println!("rr: libp2p's request_response::cbor; lazy: without negotiating the protocol of each request first");
+}
+
+fn why_not(results: &Results, metric: Metric) -> String {
+    let reason = results.skipped.iter().find(|(skipped, _)| *skipped == metric).map(|(_, reason)| reason.as_str());
+    reason.map_or("not measured".to_owned(), |reason| format!("not measured: {reason}"))
+}
+
+/// Everything that was measured, round by round, and the verdicts.
+pub(crate) fn json(options: &Options, results: &Results) -> Value {
+    let mut measured: Map<String, Value> = Map::new();
+    for ((metric, contestant), rounds) in &results.values {
+        let entry = measured.entry(metric.key()).or_insert_with(|| json!({}));
+        entry[contestant.name()] = json!({ "median": results.median(*metric, *contestant), "rounds": rounds });
+    }
+    let verdicts = TARGETS.iter().map(|target| {
+        let value = target.value(results);
+        json!({
+            "target": target.title,
+            "wanted": target.goal(),
+            "measured": value,
+            "met": value.map(|value| target.is_met(value)),
+            "at_best": target.at_best(results),
+        })
+    });
+    json!({
+        "seconds": options.length.as_secs_f64(),
+        "rounds": options.rounds,
+        "busy_cores_before": options.busy_before,
+        "measured": measured,
+        "targets": verdicts.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,102 @@
+//! What was measured: the values of all rounds, and their medians.
+
+use std::collections::BTreeMap;
+
+use crate::contestant::Contestant;
+
+/// One figure, and its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Metric {
+    SequentialP50,
+    SequentialP99,
+    Calls(usize),
+    Bulk,
+    Cast,
+    CastSent,
+    Startup,
+    StartupLan,
+    IdleMemory,
+    IdleCpu,
+}
+
+impl Metric {
+    pub(crate) fn title(self) -> String {
+        match self {
+            Self::SequentialP50 => "sequential call, p50".into(),
+            Self::SequentialP99 => "sequential call, p99".into(),
+            Self::Calls(1) => "calls/s, one after another".into(),
+            Self::Calls(tasks) => format!("calls/s, {tasks} in flight"),
+            Self::Bulk => "1 MiB uploads, 8 in flight".into(),
+            Self::Cast => "casts/s, counted on arrival".into(),
+            Self::CastSent => "casts/s, sent".into(),
+            Self::Startup => "start to first answer, same host".into(),
+            Self::StartupLan => "start to first answer, by mDNS".into(),
+            Self::IdleMemory => "idle node, resident memory".into(),
+            Self::IdleCpu => "idle node, CPU".into(),
+        }
+    }
+
+    /// Its key in the JSON, with the unit.
+    pub(crate) fn key(self) -> String {
+        match self {
+            Self::SequentialP50 => "sequential_p50_us".into(),
+            Self::SequentialP99 => "sequential_p99_us".into(),
+            Self::Calls(tasks) => format!("calls_per_second_{tasks}"),
+            Self::Bulk => "bulk_mb_per_second".into(),
+            Self::Cast => "casts_per_second".into(),
+            Self::CastSent => "casts_sent_per_second".into(),
+            Self::Startup => "startup_ms".into(),
+            Self::StartupLan => "startup_lan_ms".into(),
+            Self::IdleMemory => "idle_memory_mib".into(),
+            Self::IdleCpu => "idle_cpu_percent".into(),
+        }
+    }
+
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Self::SequentialP50 | Self::SequentialP99 => format!("{value:.1} µs"),
+            Self::Calls(_) | Self::Cast | Self::CastSent => thousands(value),
+            Self::Bulk => format!("{value:.0} MB/s"),
+            Self::Startup | Self::StartupLan => format!("{value:.1} ms"),
+            Self::IdleMemory => format!("{value:.1} MiB"),
+            Self::IdleCpu => format!("{value:.2} %"),
+        }
+    }
+}
+
+/// The values of every metric and contestant, one a round.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) values: BTreeMap<(Metric, Contestant), Vec<f64>>,
+    /// What could not be measured here, and why.
+    pub(crate) skipped: Vec<(Metric, String)>,
+}
+
+impl Results {
+    pub(crate) fn add(&mut self, metric: Metric, contestant: Contestant, value: f64) {
+        self.values.entry((metric, contestant)).or_default().push(value);
+    }
+
+    pub(crate) fn median(&self, metric: Metric, contestant: Contestant) -> Option<f64> {
+        self.values.get(&(metric, contestant)).map(|values| median(values))
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}

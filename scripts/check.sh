@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# The gate: everything that has to hold before a change goes in. CI runs exactly this.
+#
+#   scripts/check.sh
+#
+# Needs a Rust toolchain with rustfmt and clippy; installs the rest (cargo-deny, and iproute2 if it may). Steps that
+# this machine does not allow are named at the end as skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The command that the README promises; a step below holds the two together.
+readonly tests="cargo test --workspace --all-features"
+readonly target=${CARGO_TARGET_DIR:-target}
+# What `unshare` cannot do here, see scripts/lib/netns.sh.
+readonly netns_unavailable=69
+
+passed=()
+skipped=()
+current="start"
+
+main() {
+    step "formatting" cargo fmt --all -- --check
+    step "shell scripts parse" bash -n .ci/run scripts/*.sh scripts/lib/*.sh scripts/bench/*.sh
+    step "clippy" cargo clippy --workspace --all-targets --all-features -- -D warnings
+    step "the README names the test command" grep -qF "$tests" README.md
+    # Word splitting is meant: it is the README's command line.
+    # shellcheck disable=SC2086
+    step "tests" $tests
+    step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features
+    step "fuzz targets compile" cargo check --manifest-path scripts/fuzz/Cargo.toml --locked --target-dir "$target"
+    dependencies
+    hosts
+    current=
+}
+
+# step NAME COMMAND...
+step() {
+    current=$1
+    shift
+    echo "== $current: $*"
+    "$@"
+    passed+=("$current (${SECONDS} s)")
+    SECONDS=0
+}
+
+dependencies() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        step "cargo-deny is there" cargo install cargo-deny --locked
+    fi
+    if timeout 120 cargo deny fetch db >/dev/null 2>&1; then
+        step "licences, bans, sources, advisories" cargo deny check
+    else
+        step "licences, bans, sources" cargo deny check licenses bans sources
+        skipped+=("advisories: the database cannot be fetched from here")
+    fi
+}
+
+hosts() {
+    local status=0
+    if ! command -v ip >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends iproute2; } ||
+            echo "iproute2 could not be installed" >&2
+    fi
+    current="several hosts"
+    step "the command builds" cargo build --workspace --all-features --bins
+    current="several hosts (scripts/netns-lan.sh)"
+    echo "== $current"
+    MULTINODES_BIN=$target/debug/multinodes scripts/netns-lan.sh || status=$?
+    case $status in
+        0) passed+=("$current (${SECONDS} s)") ;;
+        "$netns_unavailable") skipped+=("$current: needs root with CAP_NET_ADMIN, or user namespaces, and iproute2") ;;
+        *) return "$status" ;;
+    esac
+}
+
+summary() {
+    local status=$? line
+    echo
+    for line in "${passed[@]}"; do echo "passed: $line"; done
+    for line in "${skipped[@]}"; do echo "skipped: $line"; done
+    if [ -z "$current" ] && [ "$status" = 0 ]; then
+        echo "check: all passed (${#passed[@]} steps, ${#skipped[@]} skipped)"
+    else
+        echo "check: FAILED at: $current"
+        [ "$status" != 0 ] || status=1
+    fi
+    exit "$status"
+}
+
+SECONDS=0
+trap summary EXIT
+main
