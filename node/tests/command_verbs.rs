@@ -165,3 +165,30 @@ fn completion_is_there_for_every_shell() {
     }
     swarm.run(&["completion", "no-such-shell"]).expect(2);
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &[]);
+    for arguments in [&["nodes"][..], &["apps", "--json"], &["call", "node", "ping"], &["completion", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = swarm.command(arguments).stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_environment_and_a_named_file_are_settings_too() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.start("alpha", &["--no-rendezvous"]);
+    let address = alpha.started()["addresses"][0].as_str().unwrap().to_owned();
+    let mut command = swarm.command(&["nodes"]);
+    command.env("MULTINODES_JOIN", &address).env("MULTINODES_NO_RENDEZVOUS", "yes").env("MULTINODES_JSON", "1");
+    assert_eq!(names(&run(command, "").expect(0).json()), ["alpha"]);
+    std::fs::write(swarm.path("other.toml"), format!("join = ['{address}']\nno-rendezvous = true\njson = true"))
+        .unwrap();
+    assert_eq!(names(&swarm.run(&["nodes", "--config", "other.toml"]).expect(0).json()), ["alpha"]);
+    let outcome = swarm.run(&["nodes", "--config", "missing.toml"]).expect(2);
+    assert!(outcome.stderr.contains("missing.toml"), "{outcome:?}");
+}
