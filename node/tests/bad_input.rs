@@ -14,7 +14,11 @@ use in_process::{hosts, in_process, pair, within};
 fn strange() -> Actions {
     Actions::new()
         .action("add", |(a, b): (i64, i64)| async move { a + b })
-        .action("panic", |()| async { if true { panic!("on purpose") } })
+        .action("panic", |()| async {
+            if true {
+                panic!("on purpose")
+            }
+        })
         .action("large", |size: usize| async move { "x".repeat(size) })
         .on_tell(|text: String| async move { assert!(text != "panic", "on purpose") })
 }

@@ -226,8 +226,5 @@ async fn dropping_the_last_handle_stops_the_node() {
     drop(other);
     assert_eq!(within(clone.app("node").on("alpha").call::<String>("echo", "hi")).await.unwrap(), "hi");
     drop(clone);
-    within(async {
-        while !matches!(events.next().await.unwrap(), multinodes::Event::Left { .. }) {}
-    })
-    .await;
+    within(async { while !matches!(events.next().await.unwrap(), multinodes::Event::Left { .. }) {} }).await;
 }
