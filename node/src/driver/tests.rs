@@ -364,3 +364,20 @@ fn the_text_of_an_error_names_what_the_system_says() {
     assert_eq!(innermost(wrapped).raw_os_error(), Some(98));
     assert_eq!(innermost(io::Error::other("other")).to_string(), "other");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes fifteen seconds: a young connection is not closed"]
+async fn above_the_high_mark_idle_connections_are_released_and_nobody_is_taken_for_lost() {
+    let hub = begin(Settings { low_mark: 1, high_mark: 13, ..settings("hub") }).await;
+    let spokes = (10..28).map(|number| begin(Settings { low_mark: 1, ..joining(&format!("n-{number}"), &hub) }));
+    let mut spokes = futures::future::join_all(spokes).await;
+    hub.is_connected_to(18).await;
+    hub.is("down to the high mark", |status| status.connected <= 13).await;
+    assert_eq!(hub.names().len(), 19);
+    for spoke in &mut spokes {
+        assert_eq!(spoke.names().len(), 19);
+        while let Ok(event) = spoke.events.try_recv() {
+            assert!(!matches!(event, Event::Left { .. }), "{event:?}");
+        }
+    }
+}
