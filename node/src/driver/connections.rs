@@ -184,6 +184,7 @@ impl Driver {
         self.core.disconnected(&peer_id);
         self.on_exchanges_ended(&peer_id);
         if self.stopping.is_some() {
+            self.ended |= self.peers.is_empty();
             return;
         }
         self.rejoin(&peer_id, peer.released || peer.standing == Standing::Stranger);

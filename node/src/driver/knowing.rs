@@ -263,9 +263,10 @@ impl Driver {
 
     /// Tells all that this node stops. The driver ends when the neighbours have heard it.
     pub(super) fn say_goodbye(&mut self) {
+        self.timers.after(GOODBYE_LIMIT, Due::Leave);
         let told = self.directory.record(&self.core.peer_id).is_some() && !self.core.settings.passive;
         if !told || self.peers.is_empty() {
-            self.ended = true;
+            self.leave();
             return;
         }
         self.own.revision += 1;
@@ -277,7 +278,7 @@ impl Driver {
             ..self.describe_self()
         };
         let Ok(signed) = self.sign(last) else {
-            self.ended = true;
+            self.leave();
             return;
         };
         self.publish(&Gossip::Record(ByteBuf::from(signed.envelope().to_vec())));
@@ -285,13 +286,21 @@ impl Driver {
         for peer_id in neighbours {
             self.push_goodbye(peer_id, signed.envelope());
         }
-        self.timers.after(GOODBYE_LIMIT, Due::Leave);
         self.on_goodbye_heard();
     }
 
     pub(super) fn on_goodbye_heard(&mut self) {
         if self.stopping.is_some() && self.goodbye_is_heard() {
-            self.ended = true;
+            self.leave();
         }
+    }
+
+    /// Closes all connections in order, which sends what is still on its way, and ends the driver when that is done.
+    fn leave(&mut self) {
+        let neighbours: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer_id in neighbours {
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+        }
+        self.ended = self.peers.is_empty();
     }
 }
