@@ -196,8 +196,9 @@ async fn swarms_of_different_names_never_mix() {
     beta.sees_names(&["alpha", "beta"]).await;
     assert_eq!(other.names(), ["other"]);
     assert_eq!(alpha.names(), ["alpha", "beta"]);
-    let strangers = other.core.counters.strangers.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(strangers, 1);
+    // Whoever notices first closes the connection, and the other may not get to know why.
+    let strangers = |node: &Running| node.core.counters.strangers.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(strangers(&alpha) + strangers(&other) >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
