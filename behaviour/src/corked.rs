@@ -2,7 +2,7 @@
 //!
 //! Yamux flushes after every frame of 16 KiB at the most, and every flush makes one noise record and one system call.
 //! Here a flush by yamux only counts as a wish; the muxer flushes for good when yamux has nothing more to say at the
-//! moment. The record then has up to 64 KiB, and the system call up to 128 KiB.
+//! moment, or has said as much as one record holds.
 //!
 //! Invariant: whenever a poll of [`CorkedMuxer`] returns, all that was written is flushed, or the flush is pending and
 //! has registered the task's waker.
@@ -23,6 +23,9 @@ use libp2p::{
     },
     yamux,
 };
+
+/// About one noise record at its largest. More would save little, and the buffers below keep the size they once had.
+const RECORD: usize = 64 * 1024;
 
 /// Upgrades an encrypted connection to yamux with a cork in it.
 #[derive(Debug, Clone)]
@@ -129,13 +132,13 @@ struct Corked<C>(Arc<Mutex<State<C>>>);
 #[derive(Debug)]
 struct State<C> {
     io: C,
-    /// Something was written since the last complete flush.
-    due: bool,
+    /// Bytes written since the last complete flush.
+    unflushed: usize,
 }
 
 impl<C> Corked<C> {
     fn new(io: C) -> Self {
-        Self(Arc::new(Mutex::new(State { io, due: false })))
+        Self(Arc::new(Mutex::new(State { io, unflushed: 0 })))
     }
 
     fn state(&self) -> MutexGuard<'_, State<C>> {
@@ -152,17 +155,26 @@ impl<C> Clone for Corked<C> {
 impl<C: AsyncWrite + Unpin> Corked<C> {
     /// Flushes if something was written. A pending flush wakes the task, and the next poll goes on with it.
     fn uncork(&self, context: &mut Context<'_>) -> io::Result<()> {
-        let state = &mut *self.state();
-        if state.due && Pin::new(&mut state.io).poll_flush(context)?.is_ready() {
-            state.due = false;
+        if let Poll::Ready(outcome) = self.state().flush(context) {
+            return outcome;
         }
         Ok(())
     }
 }
 
-impl<C> State<C> {
+impl<C: AsyncWrite + Unpin> State<C> {
+    fn flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed > 0 {
+            ready!(Pin::new(&mut self.io).poll_flush(context))?;
+            self.unflushed = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn written(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.due |= matches!(outcome, Poll::Ready(Ok(_)));
+        if let Poll::Ready(Ok(written)) = outcome {
+            self.unflushed += written;
+        }
         outcome
     }
 }
@@ -200,14 +212,15 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Corked<C> {
         state.written(outcome)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = &mut *self.state();
+        if state.unflushed >= RECORD { state.flush(context) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let state = &mut *self.state();
         ready!(Pin::new(&mut state.io).poll_close(context))?;
-        state.due = false;
+        state.unflushed = 0;
         Poll::Ready(Ok(()))
     }
 }

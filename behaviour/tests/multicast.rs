@@ -17,7 +17,9 @@ use multinodes_behaviour::{Behaviour, BehaviourEvent, Config, build, local};
 fn node(passive: bool) -> libp2p::Swarm<Behaviour> {
     let mut swarm = build(&Config { mdns: true, passive, ..config("default") }).unwrap();
     if !passive {
-        swarm.listen_on("/ip4/0.0.0.0/tcp/0".parse().unwrap()).unwrap();
+        for address in ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"] {
+            swarm.listen_on(address.parse().unwrap()).unwrap();
+        }
     }
     swarm
 }

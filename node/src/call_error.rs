@@ -294,5 +294,5 @@ fn on(node: &Option<String>) -> String {
 }
 
 fn list(peer_ids: &[PeerId]) -> String {
-    peer_ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect::<Vec<_>>().join(", ")
 }

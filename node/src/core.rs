@@ -198,6 +198,8 @@ pub(crate) struct Counters {
     pub(crate) bad_records: AtomicU64,
     /// Connections of programs that do not belong to this swarm.
     pub(crate) strangers: AtomicU64,
+    /// Records for which the directory had no room.
+    pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
     pub(crate) refused_requests: AtomicU64,
 }

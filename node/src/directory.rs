@@ -62,7 +62,6 @@ pub(crate) struct Directory {
     live: usize,
     events: Vec<Event>,
     change: Change,
-    refused: u64,
 }
 
 struct Entry {
@@ -136,7 +135,6 @@ impl Directory {
             live: 0,
             events: Vec::new(),
             change: Change::None,
-            refused: 0,
         }
     }
 
@@ -165,7 +163,6 @@ impl Directory {
         }
         let was_live = held.is_some_and(|(_, state)| state == State::Live);
         if !was_live && !signed.record.left && self.live >= MAX_NODES {
-            self.refused += 1;
             return Merged::Refused;
         }
         if signed.record.left {
@@ -318,11 +315,6 @@ impl Directory {
     /// How many nodes live, this one included unless it is passive.
     pub(crate) fn len(&self) -> usize {
         self.live
-    }
-
-    /// How many records found no room.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused
     }
 
     fn snapshot(&self) -> Snapshot {

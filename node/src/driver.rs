@@ -87,6 +87,8 @@ struct Driver {
     peers: HashMap<PeerId, Peer>,
     dials: HashMap<PeerId, Dial>,
     redials: HashMap<PeerId, Redial>,
+    /// Nodes that were lost, and how often each was looked for since.
+    lost: HashMap<PeerId, u32>,
     /// Discovered, and to be dialled as soon as there is room.
     found: VecDeque<PeerId>,
     waiting: HashMap<PeerId, Waiting>,
@@ -133,6 +135,7 @@ impl Driver {
             peers: HashMap::new(),
             dials: HashMap::new(),
             redials: HashMap::new(),
+            lost: HashMap::new(),
             found: VecDeque::new(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
@@ -250,6 +253,7 @@ impl Driver {
                 Due::Loneliness => self.on_loneliness(),
                 Due::Dial(peer_id) => self.discover(peer_id),
                 Due::Redial(peer_id) => self.redial(peer_id),
+                Due::Revisit(peer_id) => self.revisit(peer_id),
                 Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
@@ -349,16 +353,20 @@ impl DriverError {
     }
 }
 
-/// The transports wrap an error of the system several times, and hide its kind and its text by that.
-fn innermost(error: io::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
-    while let Some(inner) = source {
-        if let Some(inner) = inner.downcast_ref::<io::Error>()
-            && let Some(code) = inner.raw_os_error()
-        {
-            return io::Error::from_raw_os_error(code);
+/// What is behind an error: the transports wrap one of the system several times, and hide its kind and text by that.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    loop {
+        // An `io::Error` names as its source what is behind that which it wraps.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped.map(|wrapped| wrapped as _).or_else(|| cause.source()) {
+            Some(inner) => cause = inner,
+            None => return cause,
         }
-        source = inner.source();
     }
-    error
+}
+
+fn innermost(error: io::Error) -> io::Error {
+    let code = root(&error).downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    code.map_or(error, io::Error::from_raw_os_error)
 }

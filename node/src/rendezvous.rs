@@ -36,6 +36,8 @@ pub(crate) struct Note {
     /// Who.
     #[serde(with = "text")]
     pub(crate) peer_id: PeerId,
+    /// The swarm: a folder that a user names may be shared by several.
+    pub(crate) swarm: String,
     /// The process. It means something only within one pid namespace.
     pub(crate) pid: u32,
     /// When the node started, in milliseconds since 1970.
@@ -268,6 +270,7 @@ mod tests {
     fn note(incarnation: u64) -> Note {
         Note {
             peer_id: PeerId::random(),
+            swarm: "default".to_owned(),
             pid: std::process::id(),
             incarnation,
             host: Some("ab".to_owned()),

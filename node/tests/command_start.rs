@@ -151,3 +151,38 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     assert!(child.wait().unwrap().success());
     assert!(!complaints.contains("panicked"), "{complaints}");
 }
+
+#[test]
+fn a_call_that_runs_is_finished_before_the_node_ends() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.start("alpha", &["--demo-applications", "clock"]);
+    let sleeper = sleep(&swarm, "400");
+    alpha.signal("TERM");
+    let outcome = sleeper.join().unwrap();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "null\n"), "{outcome:?}");
+    assert_eq!(alpha.end(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.start("alpha", &["--demo-applications", "clock"]);
+    let mut beta = swarm.start("beta", &[]);
+    beta.sees("alpha");
+    let sleeper = sleep(&swarm, "60000");
+    let begin = std::time::Instant::now();
+    alpha.signal("INT");
+    swarm.until_code(1, &["call", "clock", "asleep"]);
+    alpha.signal("INT");
+    assert_eq!(alpha.end(), 128 + 2);
+    assert!(begin.elapsed() < std::time::Duration::from_secs(9), "not because the call ran out of time");
+    assert_eq!(sleeper.join().unwrap().code, 1);
+}
+
+/// Calls the clock of the swarm, and comes back when the call runs there.
+fn sleep(swarm: &Swarm, milliseconds: &str) -> std::thread::JoinHandle<common::Outcome> {
+    let command = swarm.command(&["call", "clock", "sleep", milliseconds]);
+    let sleeper = std::thread::spawn(move || common::run(command, ""));
+    swarm.until(&["call", "clock", "asleep"], |count| *count == 1);
+    sleeper
+}

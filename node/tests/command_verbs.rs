@@ -82,7 +82,16 @@ fn arguments_come_from_the_command_line_and_from_stdin() {
     assert_eq!(outcome.stdout, "42\n");
     swarm.run(&["tell", "journal", "\"a line\""]).expect(0);
     run(swarm.command(&["tell", "journal", "-"]), "\"another\"").expect(0);
-    swarm.run(&["tell", "journal", "\"and one unconfirmed\"", "--cast", "--node", "alpha"]).expect(0);
+    swarm.until(&["call", "journal", "count"], |count| *count == json!(2));
+}
+
+#[test]
+fn an_unconfirmed_message_is_sent_before_the_command_ends() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &["--demo-applications", "journal"]);
+    for _ in 0..3 {
+        swarm.run(&["tell", "journal", "\"unconfirmed\"", "--cast", "--node", "alpha"]).expect(0);
+    }
     swarm.until(&["call", "journal", "count"], |count| *count == json!(3));
 }
 
@@ -93,7 +102,7 @@ fn a_negative_answer_is_exit_code_1() {
     let cases: [(&[&str], &str); 6] = [
         (&["call", "nonsense", "add"], "nonsense"),
         (&["call", "calculator", "nonsense"], "nonsense"),
-        (&["call", "calculator", "add", "\"no number\""], "add"),
+        (&["call", "calculator", "add", "\"no number\""], "takes 2 arguments, 1 given"),
         (&["call", "calculator", "div", "1", "0"], "cannot be divided"),
         (&["call", "node", "echo", "1", "--node", "nobody"], "nobody"),
         (&["info", "nobody"], "nobody"),
@@ -155,4 +164,31 @@ fn completion_is_there_for_every_shell() {
         assert!(outcome.stdout.contains("multinodes") && outcome.stdout.contains("events"), "{shell}");
     }
     swarm.run(&["completion", "no-such-shell"]).expect(2);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &[]);
+    for arguments in [&["nodes"][..], &["apps", "--json"], &["call", "node", "ping"], &["completion", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = swarm.command(arguments).stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_environment_and_a_named_file_are_settings_too() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.start("alpha", &["--no-rendezvous"]);
+    let address = alpha.started()["addresses"][0].as_str().unwrap().to_owned();
+    let mut command = swarm.command(&["nodes"]);
+    command.env("MULTINODES_JOIN", &address).env("MULTINODES_NO_RENDEZVOUS", "yes").env("MULTINODES_JSON", "1");
+    assert_eq!(names(&run(command, "").expect(0).json()), ["alpha"]);
+    std::fs::write(swarm.path("other.toml"), format!("join = ['{address}']\nno-rendezvous = true\njson = true"))
+        .unwrap();
+    assert_eq!(names(&swarm.run(&["nodes", "--config", "other.toml"]).expect(0).json()), ["alpha"]);
+    let outcome = swarm.run(&["nodes", "--config", "missing.toml"]).expect(2);
+    assert!(outcome.stderr.contains("missing.toml"), "{outcome:?}");
 }

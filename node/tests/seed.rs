@@ -2,39 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{
-    future::Future,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+#[path = "common/in_process.rs"]
+mod in_process;
 
-use multinodes::{Actions, Builder, CallError, Node, json};
+use std::time::Duration;
+
+use multinodes::{Actions, CallError, Node, json};
 use serde_json::Value;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
-const LIMIT: Duration = Duration::from_secs(30);
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(LIMIT, future).await.expect("in time")
-}
-
-/// A node that exists only in this process, at a memory address of its own.
-fn in_process(name: &str) -> (Builder, String) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = u64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Relaxed) + 1;
-    let address = format!("/memory/{number}");
-    (Node::builder().name(name).listen(&address), address)
-}
-
-/// Two nodes linked inside this process: `one` knows `other`, and the other way round.
-async fn pair(one: &str, other: &str) -> (Node, Node) {
-    let (first, address) = in_process(one);
-    let first = first.start().await.unwrap();
-    let second = in_process(other).0.join(&address).start().await.unwrap();
-    within(first.wait_for_node(other)).await.unwrap();
-    within(second.wait_for_node(one)).await.unwrap();
-    (first, second)
-}
+use in_process::{hosts, in_process, pair, within};
 
 fn calculator() -> Actions {
     Actions::new()
@@ -102,12 +79,7 @@ async fn a_description_that_changes_later_reaches_everyone() {
     })
     .await;
     one.unregister("render").unwrap();
-    within(async {
-        while !other.hosts("render").is_empty() {
-            events.next().await.unwrap();
-        }
-    })
-    .await;
+    hosts(&other, "render", 0).await;
 }
 
 #[tokio::test]
@@ -187,13 +159,7 @@ async fn the_hosts_of_an_application_can_be_listed_and_filtered() {
     let (one, other) = pair("alpha", "beta").await;
     one.register("render", Actions::new().description(json!({"gpu": true}))).unwrap();
     other.register("render", Actions::new().description(json!({"gpu": false}))).unwrap();
-    let mut events = one.events();
-    within(async {
-        while one.hosts("render").len() < 2 {
-            events.next().await.unwrap();
-        }
-    })
-    .await;
+    hosts(&one, "render", 2).await;
     let names: Vec<_> = one.hosts("render").iter().map(|host| host.node.clone()).collect();
     assert_eq!(names, ["alpha", "beta"]);
     let slow = one.app("render").filter(|host| host.description["gpu"] == false).hosts();
@@ -212,13 +178,7 @@ async fn a_message_goes_here_first_and_else_to_a_host_that_the_filter_takes() {
     within(other.wait_for("render")).await.unwrap();
     let here: String = within(other.call("render", "who", ())).await.unwrap();
     assert_eq!(here, "beta");
-    let mut events = other.events();
-    within(async {
-        while other.hosts("render").len() < 2 {
-            events.next().await.unwrap();
-        }
-    })
-    .await;
+    hosts(&other, "render", 2).await;
     let gpu = other.app("render").filter(|host| host.description["gpu"] == true);
     let there: String = within(gpu.call("who", ())).await.unwrap();
     assert_eq!(there, "alpha");

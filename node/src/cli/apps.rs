@@ -44,7 +44,7 @@ pub(crate) fn table(rows: &[ApplicationRow<'_>]) -> Table {
         Column::elastic("ACTIONS", 12),
         Column::number("HOSTS"),
         Column::elastic("NODES", 12),
-        Column::elastic("DESCRIPTION", 12),
+        Column::gives_way("DESCRIPTION", 12),
     ]);
     for row in rows {
         let actions: Vec<&str> = row.actions.iter().copied().collect();

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use futures::StreamExt;
 
 use super::{
     failure::Failure, feed::Feed, options::Settings, output::Output, session::Session, signals::Signals, style,

@@ -77,7 +77,7 @@ fn applications(applications: &[ApplicationInfo], width: Option<usize>) -> Strin
         Column::text("VERSION"),
         Column::elastic("ACTIONS", 12),
         Column::number("SLOTS"),
-        Column::elastic("DESCRIPTION", 12),
+        Column::gives_way("DESCRIPTION", 12),
     ]);
     for application in applications {
         let description = &application.description;

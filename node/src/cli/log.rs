@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn start(verbose: u8) {
     let level = match verbose {
         0 => "error",
-        1 => "warn,multinodes=info,multinodes_behaviour=info",
+        1 => "error,multinodes=info,multinodes_behaviour=info",
         2 => "warn,multinodes=debug,multinodes_behaviour=debug",
         _ => "info,multinodes=trace,multinodes_behaviour=trace,libp2p_swarm=debug",
     };

@@ -40,7 +40,7 @@ impl Nodes {
 pub(crate) fn table(rows: &[NodeRow<'_>]) -> Table {
     let mut table = Table::new([
         Column::elastic("NAME", 8),
-        Column::elastic("PEER ID", 12),
+        Column::gives_way("PEER ID", 12),
         Column::text("VERSION"),
         Column::elastic("APPLICATIONS", 12),
         Column::elastic("ADDRESS", 12),

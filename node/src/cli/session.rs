@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multinodes::{Node, NodeInfo};
+use multinodes::{Node, NodeInfo, PeerId};
 
 use super::{
     failure::Failure,
@@ -38,10 +38,15 @@ impl Session {
 
     /// The one node that `name` means: a name or a peer id. Waits for it as long as it may still turn up.
     pub(crate) async fn find(&self, name: &str) -> Result<Arc<NodeInfo>, Failure> {
-        tokio::select! {
-            biased;
-            _ = self.node.wait_for_node(name) => {}
-            () = self.settle() => {}
+        if name.parse::<PeerId>().is_ok() {
+            tokio::select! {
+                biased;
+                _ = self.node.wait_for_node(name) => {}
+                () = self.settle() => {}
+            }
+        } else {
+            // The first one of that name need not be the only one.
+            self.settle().await;
         }
         let mut found: Vec<_> = self.node.nodes();
         found.retain(|node| node.name == name || node.peer_id.to_string() == name);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use libp2p::multiaddr::Protocol;
 use multinodes::{LeftReason, Multiaddr, NodeInfo, PeerId};
 use serde::Serialize;
 use serde_json::Value;
@@ -93,13 +94,49 @@ pub(crate) fn applications<'a>(nodes: impl IntoIterator<Item = &'a NodeInfo>) ->
     rows.into_values().collect()
 }
 
-/// Addresses that can be pasted behind `--join`: they end in the peer id.
+/// Addresses that can be pasted behind `--join`: they end in the peer id, and those that mean something on other hosts
+/// come first.
 pub(crate) fn dialable(addresses: &[Multiaddr], peer_id: PeerId) -> Vec<String> {
+    let mut addresses: Vec<_> = addresses.iter().collect();
+    addresses.sort_by_key(|address| reach(address));
     addresses
-        .iter()
+        .into_iter()
         .map(|address| {
             let text = address.to_string();
             if text.contains("/p2p/") { text } else { format!("{text}/p2p/{peer_id}") }
         })
         .collect()
+}
+
+/// The lower, the further away an address can be used; what most people can read goes before the rest.
+fn reach(address: &Multiaddr) -> u8 {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) if ip.is_loopback() => 4,
+        Some(Protocol::Ip6(ip)) if ip.is_loopback() => 5,
+        Some(Protocol::Ip4(ip)) if ip.is_link_local() => 2,
+        Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local() => 3,
+        Some(Protocol::Ip6(_)) => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_to_paste_elsewhere_comes_first() {
+        let texts = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/fd00::2/tcp/1",
+            "/ip4/10.0.0.2/tcp/1",
+        ];
+        let addresses: Vec<Multiaddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let peer_id = PeerId::random();
+        let sorted = dialable(&addresses, peer_id);
+        assert_eq!(sorted[0], format!("/ip4/10.0.0.2/tcp/1/p2p/{peer_id}"));
+        assert!(sorted[1].starts_with("/ip6/fd00::2/") && sorted[4].starts_with("/ip6/::1/"), "{sorted:?}");
+    }
 }

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use futures::StreamExt;
-use multinodes::{Event, Node};
+
+use multinodes::{Events, Node};
 use tokio::sync::oneshot;
 
 use super::{
@@ -82,7 +82,7 @@ impl Start {
 /// Shows what happens until the node is stopped.
 async fn show(
     node: &Node,
-    mut events: impl futures::Stream<Item = Event> + Unpin,
+    mut events: Events,
     mut stopping: oneshot::Receiver<()>,
     output: Output,
 ) -> Result<(), Failure> {
@@ -119,19 +119,12 @@ fn welcome(node: &Node, output: Output) -> Result<(), Failure> {
     }
     let title = paint(style::NODE, printable(name));
     output.text(&format!("{title} is up in swarm `{swarm}`, peer id {}", paint(style::DIM, node.peer_id())))?;
-    if let Some(address) = reachable(&addresses) {
+    if let Some(address) = addresses.first() {
         let swarm = if swarm == "default" { String::new() } else { format!(" --swarm {swarm}") };
         style::note(style::DIM, "from elsewhere:", &format!("multinodes start{swarm} --join {address}"));
     }
     style::note(style::DIM, "try next:", "multinodes nodes    multinodes call node echo '\"hi\"'    Ctrl-C stops");
     Ok(())
-}
-
-/// The address that most likely means something on another host.
-fn reachable(addresses: &[String]) -> Option<&String> {
-    let loopback = |address: &&String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
-    let link_local = |address: &&String| address.starts_with("/ip6/fe80:") || address.starts_with("/ip4/169.254.");
-    addresses.iter().find(|address| !loopback(address) && !link_local(address)).or_else(|| addresses.first())
 }
 
 /// Stops the node at the first signal, even while nobody reads our output and the feed is stuck in it.

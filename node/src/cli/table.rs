@@ -20,6 +20,8 @@ pub(crate) struct Column {
     align: Align,
     /// May be shortened down to so many characters on a narrow terminal.
     least: Option<usize>,
+    /// Is shortened before all others.
+    gives_way: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +33,22 @@ enum Align {
 impl Column {
     /// Text that is never shortened.
     pub(crate) fn text(title: &'static str) -> Self {
-        Self { title, align: Align::Left, least: None }
+        Self { title, align: Align::Left, least: None, gives_way: false }
     }
 
     /// A number: right-aligned.
     pub(crate) fn number(title: &'static str) -> Self {
-        Self { title, align: Align::Right, least: None }
+        Self { title, align: Align::Right, least: None, gives_way: false }
     }
 
     /// Text that may be shortened to `least` characters when the terminal is narrow.
     pub(crate) fn elastic(title: &'static str, least: usize) -> Self {
-        Self { title, align: Align::Left, least: Some(least) }
+        Self { title, align: Align::Left, least: Some(least), gives_way: false }
+    }
+
+    /// Like [`elastic`](Self::elastic), and shortened first: what few people read.
+    pub(crate) fn gives_way(title: &'static str, least: usize) -> Self {
+        Self { gives_way: true, ..Self::elastic(title, least) }
     }
 }
 
@@ -96,7 +103,7 @@ impl Table {
         while excess > 0 {
             let widest = (0..widths.len())
                 .filter(|&index| self.columns[index].least.is_some_and(|least| widths[index] > least))
-                .max_by_key(|&index| widths[index]);
+                .max_by_key(|&index| (self.columns[index].gives_way, widths[index]));
             let Some(widest) = widest else { break };
             widths[widest] -= 1;
             excess -= 1;

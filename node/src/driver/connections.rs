@@ -1,20 +1,26 @@
 //! Connections: who is connected, who is a stranger, whether a node is lost, and how many connections are kept.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId, TransportError,
     core::ConnectedPoint,
     identify, ping,
     swarm::{ConnectionError, ConnectionId, DialError},
 };
 use rand::seq::IteratorRandom;
 
-use super::{Driver, Due, syncing::Bucket};
+use super::{Driver, Due, TICK, root, syncing::Bucket, timers::jittered};
 use crate::core::Counters;
 
 /// A dial that takes longer is ended.
 const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
+
+/// A peer that can be reached is connected in this time.
+const FRESH: Duration = Duration::from_millis(1_500);
 
 /// A node whose connection was lost has so long to be reached again: one repeated SYN, and some.
 const REDIAL_LIMIT: Duration = Duration::from_millis(2_500);
@@ -30,7 +36,7 @@ const SECOND_CHANCE: Duration = Duration::from_millis(200);
 
 /// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest.
 /// Not left to libp2p's ping: it keeps the first failure to itself, and reports the second after more than ten seconds.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// A connection younger than this is not closed to save one.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -41,6 +47,12 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 /// Connections opened, or closed, per tick to come between the marks: no haste, no storms.
 const OPENED_AT_ONCE: usize = 2;
 const CLOSED_AT_ONCE: usize = 4;
+
+/// Lost nodes that are looked for; the others come back by gossip, or by themselves.
+const MAX_LOST: usize = 64;
+
+/// The pause between two looks for a lost node doubles up to this. A network that was cut is whole again soon after.
+const LONGEST_REVISIT: Duration = Duration::from_secs(10);
 
 /// With fewer neighbours than that a node does not wait for the dials of those with smaller peer ids.
 const FEW: usize = 4;
@@ -124,6 +136,7 @@ impl Driver {
         tracing::debug!(%peer_id, outbound, address = %endpoint.get_remote_address(), "connected");
         self.dials.remove(&peer_id);
         self.redials.remove(&peer_id);
+        self.lost.remove(&peer_id);
         self.on_join_connected(connection, peer_id);
         let peer = self.peers.entry(peer_id).or_insert_with(|| Peer::new(now));
         let first = peer.connections.is_empty();
@@ -202,11 +215,40 @@ impl Driver {
     pub(super) fn lose(&mut self, peer_id: &PeerId, now: Instant) {
         let due = self.redials.get(peer_id).is_some_and(|redial| redial.until <= now);
         if due && !self.peers.contains_key(peer_id) {
-            self.redials.remove(peer_id);
-            self.directory.on_unreachable(peer_id, now);
+            self.on_lost(*peer_id, now);
             // Ends a dial too; the error comes as an event.
             let _ = self.swarm.disconnect_peer_id(*peer_id);
         }
+    }
+
+    fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
+        self.redials.remove(&peer_id);
+        self.directory.on_unreachable(&peer_id, now);
+        if self.lost.len() < MAX_LOST {
+            self.lost.insert(peer_id, 0);
+            self.timers.at(now + TICK, Due::Revisit(peer_id));
+        }
+    }
+
+    /// Dials a lost node again, until it is back or forgotten.
+    pub(super) fn revisit(&mut self, peer_id: PeerId) {
+        let forgotten = self.directory.record(&peer_id).is_none() || self.directory.has_stopped(&peer_id);
+        if forgotten || self.peers.contains_key(&peer_id) || self.stopping.is_some() {
+            self.lost.remove(&peer_id);
+            return;
+        }
+        let Some(times) = self.lost.get_mut(&peer_id) else { return };
+        *times += 1;
+        let pause = TICK * 2_u32.saturating_pow(*times);
+        self.timers.after(jittered(pause.min(LONGEST_REVISIT)), Due::Revisit(peer_id));
+        if !self.dials.contains_key(&peer_id) && self.has_address(&peer_id) {
+            self.dial(peer_id);
+        }
+    }
+
+    /// Dials that have begun only just now: the others probably fail, and nothing waits for them.
+    pub(super) fn fresh_dials(&self) -> usize {
+        self.dials.values().filter(|dial| dial.since.elapsed() < FRESH).count()
     }
 
     pub(super) fn on_dial_error(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
@@ -239,8 +281,7 @@ impl Driver {
                 self.timers.at(now + SECOND_CHANCE, Due::Redial(peer_id));
                 return;
             }
-            self.redials.remove(&peer_id);
-            self.directory.on_unreachable(&peer_id, now);
+            self.on_lost(peer_id, now);
         }
         if !self.directory.is_live(&peer_id) {
             self.book.remove(&peer_id);
@@ -402,12 +443,6 @@ fn nobody_there(error: &DialError) -> bool {
 /// What went wrong, for people: the innermost cause at each address.
 fn reason(error: &DialError) -> String {
     let DialError::Transport(errors) = error else { return error.to_string() };
-    let at = |(address, error): &(libp2p::Multiaddr, libp2p::TransportError<std::io::Error>)| {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        format!("{address}: {cause}")
-    };
+    let at = |(address, error): &(Multiaddr, TransportError<io::Error>)| format!("{address}: {}", root(error));
     errors.iter().map(at).collect::<Vec<_>>().join("; ")
 }

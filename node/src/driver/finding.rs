@@ -29,6 +29,9 @@ const LONELY: Duration = Duration::from_secs(10);
 /// Dials of discovered peers under way at once.
 const MAX_DIALS: usize = 8;
 
+/// The same with those that probably lead nowhere: below the limit of the behaviour.
+const MAX_PENDING: usize = 48;
+
 /// So many neighbours are enough to know everything soon; more of them are added at leisure.
 const EAGER: usize = 8;
 
@@ -139,7 +142,8 @@ impl Driver {
 
     fn on_note(&mut self, note: Note) {
         let peer_id = note.peer_id;
-        if peer_id == self.core.peer_id || self.peers.contains_key(&peer_id) {
+        let of_swarm = note.swarm == self.core.settings.swarm.as_str();
+        if !of_swarm || peer_id == self.core.peer_id || self.peers.contains_key(&peer_id) {
             return;
         }
         let same_host = note.host.is_some() && note.host == self.host_text();
@@ -225,7 +229,10 @@ impl Driver {
             // The directory knows by now whom else to dial, and there is no hurry.
             self.found.clear();
         }
-        while self.dials.len() < MAX_DIALS && self.peers.len() + self.dials.len() < eager {
+        while self.dials.len() < MAX_PENDING
+            && self.fresh_dials() < MAX_DIALS
+            && self.peers.len() + self.fresh_dials() < eager
+        {
             let Some(peer_id) = self.found.pop_front() else { return };
             if self.is_dialable(&peer_id) {
                 self.dial(peer_id);

@@ -233,7 +233,11 @@ impl Driver {
         let signed = SignedRecord::open(&self.core.settings.swarm, envelope).map_err(|error| error.to_string())?;
         Ok(match self.directory.on_record(signed, Instant::now()) {
             Merged::News => MessageAcceptance::Accept,
-            Merged::Old | Merged::Refused => MessageAcceptance::Ignore,
+            Merged::Old => MessageAcceptance::Ignore,
+            Merged::Refused => {
+                Counters::add(&self.core.counters.refused_records);
+                MessageAcceptance::Ignore
+            }
             Merged::Overtaken(version) => {
                 self.step_over(version);
                 MessageAcceptance::Ignore

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use multinodes_behaviour::lanes;
+use multinodes_behaviour::lanes::{self, LaneStream};
 use tokio::sync::oneshot;
 
 use super::{Done, Driver, Due};
@@ -12,7 +12,7 @@ use crate::core::{OPEN_LIMIT, OpenFailure};
 /// Requests for lanes that wait for a dial, over all peers.
 const MAX_WAITING: usize = 1_024;
 
-type RespondTo = oneshot::Sender<Result<lanes::LaneStream, OpenFailure>>;
+type RespondTo = oneshot::Sender<Result<LaneStream, OpenFailure>>;
 
 /// Requests for lanes to one peer that is not connected yet.
 pub(super) struct Waiting {

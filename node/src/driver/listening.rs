@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, TcpListener},
     time::Duration,
 };
 
@@ -50,6 +50,10 @@ impl Driver {
         self.listening.silent.clear();
         self.listening.addresses.clear();
         let wanted = self.core.settings.listen.clone();
+        // All before the first: one that is listened on would stand in the way of testing the same port over IPv6.
+        for address in wanted.iter().filter(|_| !again) {
+            test_port(address).map_err(|source| DriverError::Listen { address: address.clone(), source })?;
+        }
         for (index, address) in wanted.iter().enumerate() {
             self.listen_on(index, address, wanted.len() > 1, again)?;
         }
@@ -161,6 +165,7 @@ impl Driver {
         let dialable = self.listening.addresses.iter().filter(|address| addresses::usable(address, true)).cloned();
         Note {
             peer_id: self.core.peer_id,
+            swarm: self.core.settings.swarm.to_string(),
             pid: std::process::id(),
             incarnation: self.own.incarnation,
             host: self.host_text(),
@@ -171,6 +176,25 @@ impl Driver {
     pub(super) fn host_text(&self) -> Option<String> {
         let token = self.host.as_ref()?;
         Some(token.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// libp2p shares the ports it listens on with every process of the same user that does so too, and half of the
+/// connections would go there: so whether a port is free is tried first.
+fn test_port(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => match TcpListener::bind((ip, port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+            // Whatever else is wrong, listening will tell.
+            _ => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 

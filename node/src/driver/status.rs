@@ -34,7 +34,7 @@ impl Driver {
         let age = now.saturating_duration_since(self.started);
         let mdns_asked = !self.core.settings.mdns || age >= LAN_TIME;
         let joined = self.joins.iter().all(|join| join.has_outcome());
-        let under_way = !self.dials.is_empty() || self.peers.values().any(|peer| peer.awaits_sync(now, SYNC_TIME));
+        let under_way = self.fresh_dials() > 0 || self.peers.values().any(|peer| peer.awaits_sync(now, SYNC_TIME));
         // Whoever has levelled with one node of the swarm knows what that node has found.
         joined && !under_way && (self.own.synced || (mdns_asked && self.found.is_empty()))
     }

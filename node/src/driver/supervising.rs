@@ -134,6 +134,7 @@ impl Driver {
         }
         self.dials.clear();
         self.redials.clear();
+        self.lost.clear();
         self.exchanges.clear();
         self.timers = super::Timers::default();
         for join in &mut self.joins {

@@ -281,7 +281,8 @@ impl Driver {
                 Ok(signed) => match self.directory.on_record(signed, now) {
                     Merged::News if tell_others => self.pass_on(bytes),
                     Merged::Overtaken(version) => self.step_over(version),
-                    _ => {}
+                    Merged::Refused => Counters::add(&self.core.counters.refused_records),
+                    Merged::News | Merged::Old => {}
                 },
                 Err(error) => {
                     tracing::debug!(%peer_id, %error, "a bad record");

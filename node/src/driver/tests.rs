@@ -1,1 +1,366 @@
+use std::path::Path;
 
+use libp2p::identity::Keypair;
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::{
+    core::Settings,
+    description::{LeftReason, Snapshot, Status},
+};
+
+/// Far more than anything here takes, even on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Running {
+    core: Arc<Core>,
+    events: broadcast::Receiver<Event>,
+    driver: JoinHandle<()>,
+}
+
+fn settings(name: &str) -> Settings {
+    Settings {
+        name: name.to_owned(),
+        swarm: "test".parse().unwrap(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        join: Vec::new(),
+        mdns: false,
+        kademlia: true,
+        rendezvous: None,
+        passive: false,
+        low_mark: 32,
+        high_mark: 96,
+        max_message: 1 << 20,
+    }
+}
+
+fn joining(name: &str, other: &Running) -> Settings {
+    Settings { join: vec![other.address()], ..settings(name) }
+}
+
+fn meeting(name: &str, folder: &Path) -> Settings {
+    Settings { rendezvous: Some(folder.join("swarm")), ..settings(name) }
+}
+
+async fn begin(settings: Settings) -> Running {
+    begin_as(settings, Keypair::generate_ed25519()).await
+}
+
+async fn begin_as(settings: Settings, keypair: Keypair) -> Running {
+    let (core, commands) = Core::new(settings, keypair);
+    let events = core.events.subscribe();
+    let driver = start(core.clone(), commands).await.unwrap();
+    Running { core, events, driver }
+}
+
+impl Running {
+    fn address(&self) -> String {
+        self.core.addresses.borrow().first().unwrap().to_string()
+    }
+
+    async fn sees(&self, what: &str, matches: impl Fn(&Snapshot) -> bool) {
+        let mut changed = self.core.changed.subscribe();
+        let seen = async {
+            while !matches(&self.core.snapshot.load()) {
+                changed.changed().await.unwrap();
+            }
+        };
+        if tokio::time::timeout(LIMIT, seen).await.is_err() {
+            panic!("`{}` does not see {what}: {:?}", self.core.settings.name, self.names());
+        }
+    }
+
+    async fn sees_names(&self, names: &[&str]) {
+        self.sees(&names.join(", "), |snapshot| snapshot.nodes.iter().map(|node| &node.name).eq(names)).await;
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.core.snapshot.load().nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
+    async fn is(&self, what: &str, matches: impl Fn(&Status) -> bool) {
+        let mut status = self.core.status.subscribe();
+        let reached = tokio::time::timeout(LIMIT, status.wait_for(matches)).await;
+        assert!(reached.is_ok(), "`{}` is not {what}: {:?}", self.core.settings.name, *self.core.status.borrow());
+    }
+
+    async fn is_connected_to(&self, count: usize) {
+        self.is(&format!("connected to {count}"), |status| status.connected >= count).await;
+    }
+
+    /// Waits for an event, and says how long that took.
+    async fn hears(&mut self, what: &str, matches: impl Fn(&Event) -> bool) -> Duration {
+        let begun = Instant::now();
+        let heard = async { while !matches(&self.events.recv().await.unwrap()) {} };
+        assert!(tokio::time::timeout(LIMIT, heard).await.is_ok(), "`{}` does not hear {what}", self.core.settings.name);
+        begun.elapsed()
+    }
+
+    async fn stop(self) {
+        let (respond_to, stopped) = oneshot::channel();
+        let _ = self.core.commands.send(Command::Stop { respond_to }).await;
+        tokio::time::timeout(LIMIT, stopped).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, self.driver).await.unwrap().unwrap();
+    }
+
+    /// Ends it as `kill -9` would: sockets are closed by the system, and nobody is told anything.
+    async fn kill(self) {
+        self.driver.abort();
+        let _ = self.driver.await;
+    }
+}
+
+fn left(name: &str, reason: LeftReason) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::Left { node, reason: why } if node.name == name && *why == reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_meet_through_an_address() {
+    let alpha = begin(settings("alpha")).await;
+    let mut beta = begin(joining("beta", &alpha)).await;
+    beta.hears("alpha join", |event| matches!(event, Event::Joined(node) if node.name == "alpha")).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+    beta.is("settled", |status| status.settled && status.synced && status.connected == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_one_host_meet_through_the_folder_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let alpha = begin(meeting("alpha", folder.path())).await;
+    let beta = begin(meeting("beta", folder.path())).await;
+    let gamma = begin(meeting("gamma", folder.path())).await;
+    for node in [&alpha, &beta, &gamma] {
+        node.sees_names(&["alpha", "beta", "gamma"]).await;
+    }
+    let notes = || std::fs::read_dir(folder.path().join("swarm")).unwrap().count();
+    assert_eq!(notes(), 3);
+    gamma.stop().await;
+    assert_eq!(notes(), 2, "who stops takes its note away");
+    alpha.sees_names(&["alpha", "beta"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stale_note_of_a_killed_node_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let alpha = begin(meeting("alpha", folder.path())).await;
+    alpha.kill().await;
+    let beta = begin(meeting("beta", folder.path())).await;
+    let passive = begin(Settings { passive: true, listen: Vec::new(), ..meeting("passive", folder.path()) }).await;
+    passive.sees_names(&["beta"]).await;
+    beta.is("settled", |status| status.settled).await;
+    assert_eq!(std::fs::read_dir(folder.path().join("swarm")).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_is_noticed_within_a_second_or_so() {
+    let mut alpha = begin(settings("alpha")).await;
+    let beta = begin(joining("beta", &alpha)).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    beta.kill().await;
+    let took = alpha.hears("that beta is lost", left("beta", LeftReason::Lost)).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    alpha.sees_names(&["alpha"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_says_goodbye_even_to_those_it_is_not_connected_to() {
+    let alpha = begin(Settings { low_mark: 1, ..settings("alpha") }).await;
+    let beta = begin(Settings { low_mark: 1, ..joining("beta", &alpha) }).await;
+    let mut gamma = begin(Settings { low_mark: 1, ..joining("gamma", &alpha) }).await;
+    gamma.sees_names(&["alpha", "beta", "gamma"]).await;
+    beta.sees_names(&["alpha", "beta", "gamma"]).await;
+    beta.stop().await;
+    let took = gamma.hears("that beta has stopped", left("beta", LeftReason::Stopped)).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_knows_one_learns_of_all() {
+    let alpha = begin(settings("alpha")).await;
+    let beta = begin(joining("beta", &alpha)).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+    let gamma = begin(joining("gamma", &beta)).await;
+    for node in [&alpha, &beta, &gamma] {
+        node.sees_names(&["alpha", "beta", "gamma"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swarms_of_different_names_never_mix() {
+    let alpha = begin(settings("alpha")).await;
+    let other = begin(Settings { swarm: "other".parse().unwrap(), ..joining("other", &alpha) }).await;
+    other.is("settled", |status| status.settled).await;
+    other.is("alone", |status| status.connected == 0 && !status.synced).await;
+    let beta = begin(joining("beta", &alpha)).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+    assert_eq!(other.names(), ["other"]);
+    assert_eq!(alpha.names(), ["alpha", "beta"]);
+    let strangers = other.core.counters.strangers.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(strangers, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passive_node_sees_and_is_not_seen() {
+    let alpha = begin(settings("alpha")).await;
+    let settings = Settings { passive: true, listen: Vec::new(), ..joining("passive", &alpha) };
+    let passive = begin(settings).await;
+    passive.sees_names(&["alpha"]).await;
+    passive.is("settled", |status| status.settled).await;
+    alpha.is_connected_to(1).await;
+    passive.stop().await;
+    alpha.is("alone", |status| status.connected == 0).await;
+    assert_eq!(alpha.names(), ["alpha"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_settles() {
+    let folder = tempfile::tempdir().unwrap();
+    let alpha = begin(meeting("alpha", folder.path())).await;
+    alpha.is("settled", |status| status.settled && !status.synced).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_restarts_the_network_with_the_same_identity_and_port() {
+    let mut alpha = begin(settings("alpha")).await;
+    let mut beta = begin(joining("beta", &alpha)).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+    let address = alpha.address();
+    alpha.core.commands.send(Command::Panic).await.unwrap();
+    alpha.hears("the restart", |event| matches!(event, Event::NetworkRestarted { .. })).await;
+    alpha.is_connected_to(1).await;
+    assert_eq!(alpha.address(), address);
+    let gamma = begin(joining("gamma", &beta)).await;
+    for node in [&alpha, &beta, &gamma] {
+        node.sees_names(&["alpha", "beta", "gamma"]).await;
+    }
+    alpha.stop().await;
+    beta.hears("that alpha has stopped", left("alpha", LeftReason::Stopped)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_node_is_the_same_one_in_a_new_life() {
+    let key = Keypair::generate_ed25519();
+    let alpha = begin(settings("alpha")).await;
+    let beta = begin_as(joining("beta", &alpha), key.clone()).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    let first = alpha.core.snapshot.load().by_peer[&beta.core.peer_id].incarnation;
+    beta.kill().await;
+    alpha.sees_names(&["alpha"]).await;
+    let beta = begin_as(joining("beta", &alpha), key).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    alpha
+        .sees("a new life", |snapshot| {
+            snapshot.by_peer.get(&beta.core.peer_id).is_some_and(|node| node.incarnation > first)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_fails_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let early = Settings { join: vec![format!("127.0.0.1:{port}")], ..settings("early") };
+    let early = begin(early).await;
+    early.is("settled", |status| status.settled).await;
+    let listen = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
+    let late = begin(Settings { listen, ..meeting("late", folder.path()) }).await;
+    late.sees_names(&["early", "late"]).await;
+    early.sees_names(&["early", "late"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_itself_stays_alone_and_well() {
+    let alpha = begin(settings("alpha")).await;
+    let address = alpha.address();
+    alpha.core.commands.send(Command::Join { address }).await.unwrap();
+    let beta = begin(joining("beta", &alpha)).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    beta.stop().await;
+    alpha.sees_names(&["alpha"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_port_is_an_error_that_names_it() {
+    let alpha = begin(settings("alpha")).await;
+    let listen: Vec<Multiaddr> = vec![alpha.address().parse().unwrap()];
+    let (core, commands) = Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519());
+    let error = start(core, commands).await.unwrap_err();
+    assert!(error.to_string().contains(&alpha.address()), "{error}");
+    assert!(error.to_string().to_lowercase().contains("in use"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_port_serves_both_families() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = [format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip6/::/tcp/{port}")];
+    let alpha =
+        begin(Settings { listen: listen.map(|address| address.parse().unwrap()).to_vec(), ..settings("alpha") }).await;
+    let loopback: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    assert_eq!(alpha.core.addresses.borrow().first(), Some(&loopback));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_another_host_is_an_error_and_no_panic() {
+    let listen: Vec<Multiaddr> = vec!["/ip4/192.0.2.1/tcp/0".parse().unwrap()];
+    let (core, commands) = Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519());
+    let error = start(core, commands).await.unwrap_err();
+    assert!(error.to_string().contains("192.0.2.1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unusable_folder_degrades_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("swarm"), b"a file").unwrap();
+    let mut alpha = begin(meeting("alpha", folder.path())).await;
+    alpha.hears("it", |event| matches!(event, Event::Degraded { reason } if reason.contains("swarm"))).await;
+    let beta = begin(joining("beta", &alpha)).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_of_one_process_meet_without_any_network() {
+    let memory = |port: u64| vec![format!("/memory/{port}").parse().unwrap()];
+    let port = rand::random_range(1 << 40..1_u64 << 50);
+    let alpha = begin(Settings { listen: memory(port), ..settings("alpha") }).await;
+    let beta = begin(Settings { listen: memory(port + 1), ..joining("beta", &alpha) }).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_is_opened_to_a_node_that_is_known_only_by_its_record() {
+    let alpha = begin(Settings { low_mark: 1, ..settings("alpha") }).await;
+    let beta = begin(Settings { low_mark: 1, ..joining("beta", &alpha) }).await;
+    let gamma = begin(Settings { low_mark: 1, ..joining("gamma", &alpha) }).await;
+    gamma.sees_names(&["alpha", "beta", "gamma"]).await;
+    let (respond_to, opened) = oneshot::channel();
+    let peer_id = beta.core.peer_id;
+    gamma.core.commands.send(Command::OpenLane { peer_id, respond_to }).await.unwrap();
+    assert!(tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap().is_ok());
+    let (respond_to, opened) = oneshot::channel();
+    let peer_id = PeerId::random();
+    gamma.core.commands.send(Command::OpenLane { peer_id, respond_to }).await.unwrap();
+    assert!(tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_nodes_that_start_together_all_see_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (10..22).map(|number| format!("node-{number}")).collect();
+    let starting = names.iter().map(|name| begin(meeting(name, folder.path())));
+    let nodes = futures::future::join_all(starting).await;
+    let expected: Vec<&str> = names.iter().map(String::as_str).collect();
+    for node in &nodes {
+        node.sees_names(&expected).await;
+    }
+}
+
+#[test]
+fn the_text_of_an_error_names_what_the_system_says() {
+    let inner = io::Error::from_raw_os_error(98);
+    let wrapped = io::Error::other(io::Error::other(inner));
+    assert_eq!(innermost(wrapped).raw_os_error(), Some(98));
+    assert_eq!(innermost(io::Error::other("other")).to_string(), "other");
+}

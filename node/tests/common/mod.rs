@@ -123,6 +123,19 @@ impl Swarm {
             );
         }
     }
+
+    /// Runs a verb again and again until it has that exit code.
+    #[track_caller]
+    pub fn until_code(&self, code: i32, arguments: &[&str]) -> Outcome {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let outcome = self.run(arguments);
+            if outcome.code == code {
+                return outcome;
+            }
+            assert!(Instant::now() < deadline, "`{}` does not end with {code}: {outcome:?}", arguments.join(" "));
+        }
+    }
 }
 
 /// What came of a verb.

@@ -5,7 +5,7 @@ use libp2p::core::upgrade::Version;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::{io::AsyncReadExt, runtime::Runtime};
 
-use crate::{Error, raw, request_response};
+use crate::{Error, ours, raw, request_response};
 
 /// Payloads longer than this are not echoed: the answer is their length in eight bytes.
 pub(crate) const ECHO_LIMIT: usize = 4096;
@@ -56,10 +56,7 @@ impl Contestant {
                     Self::Raw => raw::serve().await,
                     Self::RequestResponse => request_response::serve(Version::V1).await,
                     Self::RequestResponseLazy => request_response::serve(Version::V1Lazy).await,
-                    #[cfg(feature = "ours")]
-                    Self::MultiNodes => crate::ours::serve(&swarm).await,
-                    #[cfg(not(feature = "ours"))]
-                    Self::MultiNodes => Err(swarm.into()),
+                    Self::MultiNodes => ours::serve(&swarm).await,
                 }
             }
         });

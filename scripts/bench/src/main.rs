@@ -9,7 +9,6 @@ mod contestant;
 mod idle;
 mod load;
 mod options;
-#[cfg(feature = "ours")]
 mod ours;
 mod process;
 mod raw;

@@ -10,6 +10,7 @@ use crate::{
     contestant::{Client, Contestant, runtime},
     idle, load,
     options::{Options, Phase},
+    ours::MultiNodes,
     process::Server,
     raw,
     request_response::RequestResponse,
@@ -72,17 +73,14 @@ fn one(contestant: Contestant, phase: Phase, length: Duration) -> Result<Vec<(Me
             Contestant::RequestResponseLazy => {
                 measure(RequestResponse::connect(&address, Version::V1Lazy).await?, phase, length).await
             }
-            #[cfg(feature = "ours")]
             Contestant::MultiNodes => {
-                let ours = crate::ours::MultiNodes::connect(&address, &swarm).await?;
+                let ours = MultiNodes::connect(&address, &swarm).await?;
                 if phase == Phase::Cast {
                     let casts = ours.casts(Bytes::from_static(SMALL), length).await?;
                     return Ok(vec![(Metric::Cast, casts.arrived), (Metric::CastSent, casts.sent)]);
                 }
                 measure(ours, phase, length).await
             }
-            #[cfg(not(feature = "ours"))]
-            Contestant::MultiNodes => Err(swarm.into()),
         }
     });
     runtime.shutdown_background();

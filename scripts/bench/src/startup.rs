@@ -4,8 +4,9 @@ use std::{path::Path, process::Command, time::Instant};
 
 use crate::{
     Error,
-    contestant::Contestant,
+    contestant::{Contestant, runtime},
     options::Options,
+    ours,
     process::{Process, Server},
     results::{Metric, Results},
 };
@@ -18,12 +19,7 @@ const STARTS_A_ROUND: usize = 5;
 
 /// Is the process whose start is timed.
 pub(crate) fn first_call(swarm: &str) -> Result<(), Error> {
-    #[cfg(feature = "ours")]
-    {
-        crate::contestant::runtime()?.block_on(crate::ours::first_call(swarm))
-    }
-    #[cfg(not(feature = "ours"))]
-    Err(swarm.into())
+    runtime()?.block_on(ours::first_call(swarm))
 }
 
 /// Both processes on this host: they share the folder in which nodes leave their addresses.

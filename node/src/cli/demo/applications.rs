@@ -85,7 +85,21 @@ fn reporter() -> Actions {
 }
 
 fn clock() -> Actions {
-    Actions::new().action("sleep", |milliseconds: u64| tokio::time::sleep(Duration::from_millis(milliseconds)))
+    let asleep = Arc::new(AtomicU64::new(0));
+    let count = asleep.clone();
+    Actions::new()
+        .action("sleep", move |milliseconds: u64| {
+            let asleep = asleep.clone();
+            async move {
+                asleep.fetch_add(1, Relaxed);
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                asleep.fetch_sub(1, Relaxed);
+            }
+        })
+        .action("asleep", move |(): ()| {
+            let count = count.load(Relaxed);
+            async move { count }
+        })
 }
 
 fn relayed(error: multinodes::CallError) -> AppError {

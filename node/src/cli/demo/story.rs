@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
 use multinodes::{CallError, Node, NodeInfo};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -1,0 +1,233 @@
+//! What is promised about delivery: deadlines, cancelling, busy hosts, failing over, draining, large messages.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "common/in_process.rs"]
+mod in_process;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use multinodes::{Actions, CallError, Node};
+use tokio::sync::{Notify, mpsc};
+
+use in_process::{hosts, in_process, pair, within};
+
+/// An action that never ends, and what tells that it has begun and that it was stopped.
+fn endless() -> (Actions, mpsc::UnboundedReceiver<&'static str>) {
+    struct Stopped(mpsc::UnboundedSender<&'static str>);
+    impl Drop for Stopped {
+        fn drop(&mut self) {
+            let _ = self.0.send("stopped");
+        }
+    }
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let actions = Actions::new().action("wait", move |()| {
+        let stopped = Stopped(sender.clone());
+        async move {
+            let _ = stopped.0.send("begun");
+            std::future::pending::<()>().await;
+        }
+    });
+    (actions, receiver)
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_call_and_stops_the_work() {
+    let (one, other) = pair("alpha", "beta").await;
+    let (actions, mut seen) = endless();
+    one.register("endless", actions).unwrap();
+    hosts(&other, "endless", 1).await;
+    for node in [&one, &other] {
+        let begun = Instant::now();
+        let target = node.app("endless").timeout(Duration::from_millis(300));
+        let error = within(target.call::<()>("wait", ())).await.unwrap_err();
+        assert!(matches!(&error, CallError::TimedOut { .. }) && error.may_have_run(), "{error:?}");
+        assert_eq!(error.to_string(), "no answer from `endless` on node `alpha` within 300ms");
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+        assert_eq!(within(seen.recv()).await, Some("begun"));
+        assert_eq!(within(seen.recv()).await, Some("stopped"));
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_future_stops_the_work_on_the_other_side() {
+    let (one, other) = pair("alpha", "beta").await;
+    let (actions, mut seen) = endless();
+    one.register("endless", actions).unwrap();
+    hosts(&other, "endless", 1).await;
+    let call = tokio::spawn(async move { other.call::<()>("endless", "wait", ()).await });
+    assert_eq!(within(seen.recv()).await, Some("begun"));
+    call.abort();
+    assert_eq!(within(seen.recv()).await, Some("stopped"));
+}
+
+#[tokio::test]
+async fn the_handler_is_told_the_proven_caller_and_the_remaining_time() {
+    let (one, other) = pair("alpha", "beta").await;
+    let who = Actions::new().action_with("who", |context: multinodes::Context, ()| async move {
+        let left = u64::try_from(context.remaining().as_millis()).unwrap();
+        (context.caller().to_string(), context.is_local(), left)
+    });
+    one.register("who", who).unwrap();
+    hosts(&other, "who", 1).await;
+    let target = other.app("who").timeout(Duration::from_secs(5));
+    let (caller, local, left): (String, bool, u64) = within(target.call("who", ())).await.unwrap();
+    assert_eq!((caller, local), (other.peer_id().to_string(), false));
+    assert!((1..=5000).contains(&left), "{left}");
+    let (caller, local, _): (String, bool, u64) = within(one.call("who", "who", ())).await.unwrap();
+    assert_eq!((caller, local), (one.peer_id().to_string(), true));
+}
+
+#[tokio::test]
+async fn a_busy_application_says_so_at_once_and_another_host_is_tried() {
+    let (middle, address) = in_process("middle");
+    let middle = middle.start().await.unwrap();
+    let (gate, entered) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let worker = |limit: usize| {
+        let (gate, entered) = (gate.clone(), entered.clone());
+        Actions::new().concurrency(limit).queue(0).action("work", move |()| {
+            let (gate, entered) = (gate.clone(), entered.clone());
+            async move {
+                entered.fetch_add(1, SeqCst);
+                gate.notified().await;
+            }
+        })
+    };
+    let small = in_process("small").0.join(&address).start().await.unwrap();
+    small.register("worker", worker(1)).unwrap();
+    hosts(&middle, "worker", 1).await;
+    let call = |node: &Node| {
+        let node = node.clone();
+        tokio::spawn(async move { node.call::<()>("worker", "work", ()).await })
+    };
+    let first = call(&middle);
+    within(async {
+        while entered.load(SeqCst) < 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let error = within(call(&middle)).await.unwrap().unwrap_err();
+    assert!(matches!(&error, CallError::Busy { node, .. } if node == "small") && !error.may_have_run(), "{error:?}");
+    let large = in_process("large").0.join(&address).start().await.unwrap();
+    large.register("worker", worker(100)).unwrap();
+    hosts(&middle, "worker", 2).await;
+    let more: Vec<_> = (0..20).map(|_| call(&middle)).collect();
+    within(async {
+        while entered.load(SeqCst) < 21 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gate.notify_waiters();
+    for call in more.into_iter().chain([first]) {
+        within(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_stops_finishes_what_runs_and_the_next_call_goes_elsewhere() {
+    let (middle, address) = in_process("middle");
+    let middle = middle.start().await.unwrap();
+    let gate = Arc::new(Notify::new());
+    let (sender, mut entered) = mpsc::unbounded_channel();
+    let leaving = in_process("leaving").0.join(&address).start().await.unwrap();
+    let worker = {
+        let gate = gate.clone();
+        Actions::new().action("who", move |()| {
+            let (gate, sender) = (gate.clone(), sender.clone());
+            async move {
+                sender.send(()).unwrap();
+                gate.notified().await;
+                "leaving"
+            }
+        })
+    };
+    leaving.register("worker", worker).unwrap();
+    hosts(&middle, "worker", 1).await;
+    let caller = middle.clone();
+    let running = tokio::spawn(async move { caller.call::<String>("worker", "who", ()).await });
+    within(entered.recv()).await.unwrap();
+    let stopping = tokio::spawn(async move { leaving.stop().await });
+    let staying = in_process("staying").0.join(&address).start().await.unwrap();
+    staying.register("worker", Actions::new().action("who", |()| async { "staying" })).unwrap();
+    hosts(&middle, "worker", 2).await;
+    for _ in 0..10 {
+        let who: String = within(middle.call("worker", "who", ())).await.unwrap();
+        assert_eq!(who, "staying");
+    }
+    gate.notify_waiters();
+    assert_eq!(within(running).await.unwrap().unwrap(), "leaving");
+    within(stopping).await.unwrap();
+    hosts(&middle, "worker", 1).await;
+}
+
+#[tokio::test]
+async fn an_idempotent_call_that_is_lost_with_its_host_is_repeated_on_another() {
+    let (middle, address) = in_process("middle");
+    let middle = middle.start().await.unwrap();
+    let dying = in_process("dying").0.join(&address).start().await.unwrap();
+    let (actions, mut seen) = endless();
+    dying.register("worker", actions).unwrap();
+    hosts(&middle, "worker", 1).await;
+    let call = |idempotent: bool| {
+        let mut target = middle.app("worker");
+        if idempotent {
+            target = target.idempotent();
+        }
+        tokio::spawn(async move { target.call::<()>("wait", ()).await })
+    };
+    let (careful, careless) = (call(false), call(true));
+    assert_eq!(within(seen.recv()).await, Some("begun"));
+    assert_eq!(within(seen.recv()).await, Some("begun"));
+    let living = in_process("living").0.join(&address).start().await.unwrap();
+    living.register("worker", Actions::new().action("wait", |()| async {})).unwrap();
+    hosts(&middle, "worker", 2).await;
+    // Dropping the last handle stops a node at once, without finishing what runs.
+    drop(dying);
+    let error = within(careful).await.unwrap().unwrap_err();
+    assert!(matches!(&error, CallError::ConnectionLost { .. }) && error.may_have_run(), "{error:?}");
+    within(careless).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_do_not_delay_small_ones_and_arrive_whole() {
+    let (one, other) = pair("alpha", "beta").await;
+    let echo = Actions::new().action("echo", |text: String| async move { text });
+    one.register("echo", echo).unwrap();
+    hosts(&other, "echo", 1).await;
+    let large = "x".repeat(8 * 1024 * 1024);
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            let (node, text) = (other.clone(), large.clone());
+            tokio::spawn(async move { node.call::<String>("echo", "echo", text).await.unwrap().len() })
+        })
+        .collect();
+    for number in 0..50 {
+        let text: String = within(other.call("echo", "echo", number.to_string())).await.unwrap();
+        assert_eq!(text, number.to_string());
+    }
+    for call in calls {
+        assert_eq!(within(call).await.unwrap(), large.len());
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_stops_the_node() {
+    let (one, other) = pair("alpha", "beta").await;
+    let mut events = one.events();
+    let clone = other.clone();
+    drop(other);
+    assert_eq!(within(clone.app("node").on("alpha").call::<String>("echo", "hi")).await.unwrap(), "hi");
+    drop(clone);
+    within(async {
+        while !matches!(events.next().await.unwrap(), multinodes::Event::Left { .. }) {}
+    })
+    .await;
+}
