@@ -1,7 +1,8 @@
 //! Every type that crosses the wire. `PROTOCOL.md` beside this crate describes the same in words and CDDL.
 //!
 //! Frames are CBOR arrays that begin with their kind; records and sync messages are CBOR maps. A reader ignores array
-//! elements and map keys it does not know, so that later versions may add some.
+//! elements and map keys it does not know, so that later versions may add some. A new kind of frame or gossip needs a new
+//! protocol id: who does not know it closes the lane, or drops the message.
 
 mod frame;
 mod record;

@@ -129,3 +129,6 @@ async fn stalled(read: impl Future<Output = io::Result<usize>>) -> Result<usize,
         Err(_) => Err(LaneEnd::Stalled),
     }
 }
+
+#[cfg(test)]
+mod tests;

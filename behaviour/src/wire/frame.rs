@@ -50,7 +50,7 @@ pub enum Frame<'a> {
 /// Asks an application to run an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call<'a> {
-    /// The caller's number for this call, unique among its open ones on this connection.
+    /// The caller's number for this call, unique among all that it has open to this peer, over all lanes.
     pub id: u64,
     /// The application's name.
     pub application: &'a str,
@@ -69,7 +69,7 @@ pub struct Call<'a> {
 /// Hands a message to an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tell<'a> {
-    /// The sender's number for this tell.
+    /// The sender's number for this tell; of no meaning in a cast.
     pub id: u64,
     /// The application's name.
     pub application: &'a str,
@@ -207,7 +207,9 @@ impl From<u64> for ErrorCode {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads one frame (without its length prefix). Never panics, allocates nothing.
+    /// Reads one frame (without its length prefix). Never panics, and copies nothing.
+    ///
+    /// Strings of indefinite length are refused: there is nothing that could be borrowed.
     ///
     /// # Errors
     ///
