@@ -23,12 +23,16 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 
 pub use exchange::{Exchange, Io, Limits, Opener, Outgoing};
-pub use incoming::{Delivery, Incoming, Refusal, Responder, Service};
+pub use incoming::{Assignment, Delivery, Incoming, Refusal, Responder, Service};
+pub use reader::Charge;
 
 use crate::wire::{ErrorCode, FrameError};
 
 /// Messages above this size travel on lanes of their own.
 pub const LARGE_FROM: usize = 256 * 1024;
+
+/// What a frame may have beside its payload: names, trace context, numbers.
+const HEADER: usize = 8 * 1024;
 
 /// Lanes for large messages to one peer: enough that their flow-control windows add up, few enough for the peer.
 const LARGE_LANES: usize = 4;
@@ -126,6 +130,9 @@ pub enum LaneEnd {
         /// The longest frame, in bytes.
         limit: usize,
     },
+    /// The other side asked for something on a lane that this side has opened.
+    #[error("a request came on a lane that is for answers")]
+    Misplaced,
     /// What came is no frame.
     #[error(transparent)]
     Malformed(#[from] FrameError),

@@ -76,10 +76,16 @@ impl Links {
         self.exchanges().values().map(|exchange| exchange.serving()).sum()
     }
 
-    /// Closes everything.
-    pub(crate) fn close(&self) {
-        for (_, exchange) in self.exchanges().drain() {
+    /// Closes everything, and gives what ends when all that was queued is written.
+    pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
+        let exchanges: Vec<_> = self.exchanges().drain().map(|(_, exchange)| exchange).collect();
+        for exchange in &exchanges {
             exchange.close();
+        }
+        async move {
+            for exchange in exchanges {
+                exchange.ended().await;
+            }
         }
     }
 

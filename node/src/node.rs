@@ -73,7 +73,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if self.take_driver().is_some() {
             self.core.registry.drain();
-            self.core.links.close();
+            drop(self.core.links.close());
             // The driver says goodbye and ends by itself; with a full channel it ends with the runtime.
             let _ = self.core.commands.try_send(Command::Stop { respond_to: oneshot::channel().0 });
         }
@@ -310,11 +310,12 @@ impl Node {
             core.registry.clear().await;
         })
         .await;
+        // What is queued on the lanes, answers and casts, is written before the connections are closed.
+        let _ = timeout(GOODBYE, core.links.close()).await;
         let (respond_to, done) = oneshot::channel();
         if core.commands.send(Command::Stop { respond_to }).await.is_ok() {
             let _ = timeout(GOODBYE, done).await;
         }
-        core.links.close();
         let driver = self.guard.as_ref().and_then(|guard| guard.take_driver());
         if let Some(mut driver) = driver
             && timeout(GOODBYE, &mut driver).await.is_err()

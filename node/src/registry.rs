@@ -15,12 +15,12 @@ use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use multinodes_behaviour::{
     RecordError,
-    lane::{Delivery, Refusal},
+    lane::{Charge, Delivery, Refusal},
     wire::{ApplicationRecord, ErrorCode, MAX_NAME},
 };
 use serde_json::Value;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError},
+    sync::{Semaphore, mpsc, mpsc::error::TrySendError},
     task::JoinSet,
 };
 
@@ -67,8 +67,8 @@ pub(crate) struct Hosted {
 pub(crate) struct Told {
     pub(crate) context: Context,
     pub(crate) message: Payload,
-    /// What it holds of the node's budget for large messages.
-    pub(crate) charge: Option<OwnedSemaphorePermit>,
+    /// What it holds of the budgets for large messages.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// Why an application is not registered.

@@ -1,20 +1,20 @@
 //! All that goes on between two peers.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
-    LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP,
+    HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP,
     incoming::Service,
     outbox::Rejected,
     reader::PERMIT,
@@ -22,9 +22,6 @@ use super::{
     run::Lane,
 };
 use crate::wire::{Call, Frame, Options, Tell};
-
-/// What a frame may have beside its payload: names, trace context, numbers.
-const HEADER: usize = 8 * 1024;
 
 /// A stream that a lane can run on.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -50,8 +47,13 @@ impl Limits {
     /// Limits for messages of at most `max_message` bytes, with a budget for sixteen of the largest at once.
     #[must_use]
     pub fn new(max_message: usize) -> Self {
-        let permits = (max_message + HEADER).div_ceil(PERMIT).saturating_mul(16).min(Semaphore::MAX_PERMITS);
-        Self { max_message, budget: Arc::new(Semaphore::new(permits)) }
+        const AT_ONCE: usize = 16;
+        Self { max_message, budget: Self::room_for(AT_ONCE, max_message) }
+    }
+
+    fn room_for(messages: usize, max_message: usize) -> Arc<Semaphore> {
+        let permits = longest_frame(max_message).div_ceil(PERMIT).saturating_mul(messages);
+        Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
     }
 }
 
@@ -77,7 +79,12 @@ pub struct Exchange {
     service: Arc<dyn Service>,
     opener: Arc<dyn Opener>,
     limits: Limits,
+    /// This peer's share of the node's budget.
+    budget: Arc<Semaphore>,
     lanes: Mutex<Lanes>,
+    /// Lanes whose task runs.
+    running: watch::Sender<usize>,
+    replying: AtomicUsize,
     opening: tokio::sync::Mutex<()>,
     next_lane: AtomicU64,
     unasked: AtomicU64,
@@ -88,6 +95,8 @@ pub struct Exchange {
 struct Lanes {
     ordinary: Option<Lane>,
     large: Vec<Lane>,
+    /// Ours, on which the other side has said goodbye: answers may still come.
+    retired: Vec<Lane>,
     inbound: Vec<Lane>,
     closed: bool,
 }
@@ -101,8 +110,11 @@ impl Exchange {
             served: Served::default(),
             service,
             opener,
+            budget: Limits::room_for(LARGE_LANES, limits.max_message),
             limits,
             lanes: Mutex::default(),
+            running: watch::Sender::new(0),
+            replying: AtomicUsize::new(0),
             opening: tokio::sync::Mutex::default(),
             next_lane: AtomicU64::new(0),
             unasked: AtomicU64::new(0),
@@ -127,7 +139,7 @@ impl Exchange {
     async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Reply {
         let lane = self.lane_for(payload.len()).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
-        let mut interest = Interest { exchange: self, lane: &lane, id, sent: false };
+        let mut interest = Interest::new(self, &lane, id);
         let frame = Frame::Call(Call {
             id,
             application: head.application,
@@ -159,7 +171,7 @@ impl Exchange {
     async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
         let lane = self.lane_for(payload.len()).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
-        let _interest = Interest { exchange: self, lane: &lane, id, sent: false };
+        let _interest = Interest::new(self, &lane, id);
         self.send(&lane, &tell_frame(id, head), &payload, head.deadline).await?;
         wait(answer, head.deadline).await.map(drop)
     }
@@ -202,10 +214,10 @@ impl Exchange {
         self.asked.len() + self.served.len() > 0
     }
 
-    /// Calls of the other side that run here.
+    /// Calls of the other side that run here, or whose answer is not queued yet.
     #[must_use]
     pub fn serving(&self) -> usize {
-        self.served.len()
+        self.served.len() + self.replying.load(Relaxed)
     }
 
     /// Tells the other side on every lane that nothing new is taken here.
@@ -223,6 +235,12 @@ impl Exchange {
         for lane in lanes.all() {
             lane.close();
         }
+    }
+
+    /// Waits until all lanes have ended: after [`close`](Self::close), until what was queued on them is written.
+    pub async fn ended(&self) {
+        // It cannot fail: the sender is our own.
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
     /// Answers to requests that nobody had made, and frames that could not be read.
@@ -249,7 +267,25 @@ impl Exchange {
 
     /// The longest frame that is read.
     pub(super) fn max_frame(&self) -> usize {
-        self.limits.max_message + HEADER
+        longest_frame(self.limits.max_message)
+    }
+
+    pub(super) fn budget(&self) -> Arc<Semaphore> {
+        self.budget.clone()
+    }
+
+    /// One answer more is on its way into a queue, until this is dropped.
+    pub(super) fn replying(&self) -> Replying<'_> {
+        self.replying.fetch_add(1, Relaxed);
+        Replying(self)
+    }
+
+    pub(super) fn on_lane_begun(&self) {
+        self.running.send_modify(|running| *running += 1);
+    }
+
+    pub(super) fn on_lane_ended(&self) {
+        self.running.send_modify(|running| *running -= 1);
     }
 
     pub(super) fn on_unasked(&self) {
@@ -306,6 +342,7 @@ impl Exchange {
             return Err(LaneError::NotOpened("the peer is being left".into()));
         }
         let lane = Lane::spawn(self, io, self.next_lane(), true);
+        lanes.retire();
         if large {
             lanes.large.push(lane.clone());
         } else {
@@ -339,7 +376,9 @@ impl Lanes {
         if !large {
             return self.ordinary.as_ref().filter(|lane| lane.takes_requests()).cloned();
         }
-        self.large.retain(Lane::takes_requests);
+        if !self.large.iter().all(Lane::takes_requests) {
+            self.retire();
+        }
         if let Some(idle) = self.large.iter().position(Lane::is_idle) {
             return Some(self.large[idle].clone());
         }
@@ -351,8 +390,26 @@ impl Lanes {
         self.large.last().cloned()
     }
 
+    /// Sets aside what takes no requests any more, and forgets what is closed.
+    fn retire(&mut self) {
+        let (open, retired) = mem::take(&mut self.large).into_iter().partition(Lane::takes_requests);
+        self.large = open;
+        self.retired.extend::<Vec<_>>(retired);
+        self.retired.extend(self.ordinary.take_if(|lane| !lane.takes_requests()));
+        self.retired.retain(|lane| !lane.is_closed());
+    }
+
     fn all(&self) -> impl Iterator<Item = &Lane> {
-        self.ordinary.iter().chain(&self.large).chain(&self.inbound)
+        self.ordinary.iter().chain(&self.large).chain(&self.retired).chain(&self.inbound)
+    }
+}
+
+/// Counts an answer that is on its way into a queue.
+pub(super) struct Replying<'a>(&'a Exchange);
+
+impl Drop for Replying<'_> {
+    fn drop(&mut self) {
+        self.0.replying.fetch_sub(1, Relaxed);
     }
 }
 
@@ -364,8 +421,16 @@ struct Interest<'a> {
     sent: bool,
 }
 
+impl<'a> Interest<'a> {
+    fn new(exchange: &'a Exchange, lane: &'a Lane, id: u64) -> Self {
+        lane.begin_use();
+        Self { exchange, lane, id, sent: false }
+    }
+}
+
 impl Drop for Interest<'_> {
     fn drop(&mut self) {
+        self.lane.end_use();
         if self.exchange.asked.forget(self.id) && self.sent {
             // A lane that is gone has cancelled everything by itself.
             let _ = self.lane.push(&Frame::Cancel { id: self.id });
@@ -397,6 +462,11 @@ fn tell_frame(id: u64, head: Outgoing<'_>) -> Frame<'_> {
         trace: head.trace,
         payload: &[],
     })
+}
+
+/// Frames of ordinary lanes are always read, so that a message which is too large for this side is answered.
+fn longest_frame(max_message: usize) -> usize {
+    max_message.max(LARGE_FROM) + HEADER
 }
 
 fn left(deadline: Instant) -> u64 {

@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::{sync::OwnedSemaphorePermit, task::AbortHandle};
+use tokio::task::AbortHandle;
 
-use super::{exchange::Exchange, run::Lane};
+use super::{exchange::Exchange, reader::Charge, run::Lane};
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
 
 /// The node's side of an exchange. Called on the lane's task: it must neither block nor run user code.
@@ -33,8 +33,8 @@ pub struct Incoming<'a> {
     pub trace: Option<&'a str>,
     /// The arguments or the message, CBOR.
     pub payload: Bytes,
-    /// What the message holds of the node's budget for large messages: keep it as long as the payload.
-    pub charge: Option<OwnedSemaphorePermit>,
+    /// What the message holds of the budgets for large messages: keep it as long as the payload.
+    pub charge: Option<Charge>,
 }
 
 /// What came of a tell.
@@ -84,17 +84,18 @@ pub struct Responder {
     exchange: Arc<Exchange>,
     lane: Lane,
     id: u64,
+    token: u64,
     answered: bool,
 }
 
 impl Responder {
-    pub(super) fn new(exchange: Arc<Exchange>, lane: Lane, id: u64) -> Self {
-        Self { exchange, lane, id, answered: false }
+    pub(super) fn new(exchange: Arc<Exchange>, lane: Lane, id: u64, token: u64) -> Self {
+        Self { exchange, lane, id, token, answered: false }
     }
 
     /// Gives the means to name the task that works on the call.
     pub fn assignment(&self) -> Assignment {
-        Assignment { exchange: self.exchange.clone(), id: self.id }
+        Assignment { exchange: self.exchange.clone(), id: self.id, token: self.token }
     }
 
     /// Sends the encoded result. It is queued when this returns, unless the caller is gone or has lost interest.
@@ -105,7 +106,8 @@ impl Responder {
             return self.refuse(Refusal::new(ErrorCode::TooLarge, text));
         }
         self.answered = true;
-        if self.exchange.served().end(self.id) {
+        let _replying = self.exchange.replying();
+        if self.exchange.served().end(self.id, self.token) {
             self.exchange.send_reply(&self.lane, self.id, payload).await;
         }
     }
@@ -117,7 +119,7 @@ impl Responder {
     }
 
     fn send_refusal(&self, mut refusal: Refusal) {
-        if !self.exchange.served().end(self.id) {
+        if !self.exchange.served().end(self.id, self.token) {
             return;
         }
         refusal.shorten();
@@ -138,12 +140,13 @@ impl Drop for Responder {
 pub struct Assignment {
     exchange: Arc<Exchange>,
     id: u64,
+    token: u64,
 }
 
 impl Assignment {
     /// The task that works on the call.
     pub fn task(self, task: AbortHandle) {
-        self.exchange.served().assign(self.id, task);
+        self.exchange.served().assign(self.id, self.token, task);
     }
 }
 

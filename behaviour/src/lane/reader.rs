@@ -1,12 +1,17 @@
 //! Cuts a byte stream into frames, within bounds.
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, future::poll_fn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::LaneEnd;
+use super::{HEADER, LARGE_FROM, LaneEnd};
 
 /// Small frames share buffers of this size.
 const BLOCK: usize = 32 * 1024;
@@ -14,8 +19,12 @@ const BLOCK: usize = 32 * 1024;
 /// Less free space than this at the end of a block is not worth a read.
 const LEAST_READ: usize = 4 * 1024;
 
-/// Frames above this size get a buffer of their own and are charged to the node's budget.
-pub(super) const CHARGED_FROM: usize = 64 * 1024;
+/// Frames above this size get a buffer of their own.
+const OWN_BUFFER_FROM: usize = 64 * 1024;
+
+/// Frames above this size are charged to the node's budget. Those of ordinary lanes are smaller, so that small messages
+/// never wait for large ones.
+const CHARGED_FROM: usize = LARGE_FROM + HEADER;
 
 /// One permit of the budget stands for so many bytes.
 pub(super) const PERMIT: usize = 1024;
@@ -23,13 +32,23 @@ pub(super) const PERMIT: usize = 1024;
 /// Who sends half a frame and then nothing for so long is cut off.
 const STALL: Duration = Duration::from_secs(30);
 
+/// Who sends a large frame slower than this, in bytes a second, is cut off as well: it holds a part of the budget.
+const SLOWEST: u64 = 32 * 1024;
+
 /// The length prefix.
 const PREFIX: usize = 4;
 
 /// A frame without its length prefix, and what it holds of the node's budget for large frames.
 pub(super) struct RawFrame {
     pub(super) bytes: Bytes,
-    pub(super) charge: Option<OwnedSemaphorePermit>,
+    pub(super) charge: Option<Charge>,
+}
+
+/// What a large message holds of the budgets for large messages, as long as it lives.
+#[derive(Debug)]
+pub struct Charge {
+    _peer: OwnedSemaphorePermit,
+    _node: OwnedSemaphorePermit,
 }
 
 /// Reads frames from one stream.
@@ -38,12 +57,13 @@ pub(super) struct FrameReader {
     block: BytesMut,
     filled: usize,
     limit: usize,
+    peer_budget: Arc<Semaphore>,
     budget: Arc<Semaphore>,
 }
 
 impl FrameReader {
-    pub(super) fn new(limit: usize, budget: Arc<Semaphore>) -> Self {
-        Self { block: BytesMut::new(), filled: 0, limit, budget }
+    pub(super) fn new(limit: usize, peer_budget: Arc<Semaphore>, budget: Arc<Semaphore>) -> Self {
+        Self { block: BytesMut::new(), filled: 0, limit, peer_budget, budget }
     }
 
     /// Whether a whole small frame can be had without reading.
@@ -61,7 +81,7 @@ impl FrameReader {
                 return Ok(Some(RawFrame { bytes: self.cut(length), charge: None }));
             }
             match self.length() {
-                Some(length) if length > CHARGED_FROM => {
+                Some(length) if length > OWN_BUFFER_FROM => {
                     self.check(length)?;
                     return self.large(io, length).await.map(Some);
                 }
@@ -91,7 +111,8 @@ impl FrameReader {
     /// Reads once into the block; 0 is the end.
     async fn fill(&mut self, io: &mut (impl AsyncRead + Unpin)) -> Result<usize, LaneEnd> {
         if self.block.len() - self.filled < LEAST_READ {
-            let mut fresh = BytesMut::zeroed(BLOCK.max(self.filled + LEAST_READ));
+            let whole = self.length().map_or(0, |length| PREFIX + length);
+            let mut fresh = BytesMut::zeroed(BLOCK.max(whole).max(self.filled + LEAST_READ));
             fresh[..self.filled].copy_from_slice(&self.block[..self.filled]);
             self.block = fresh;
         }
@@ -104,8 +125,8 @@ impl FrameReader {
 
     /// Reads the rest of a frame that is too large for a block.
     async fn large(&mut self, io: &mut (impl AsyncRead + Unpin), length: usize) -> Result<RawFrame, LaneEnd> {
-        let permits = u32::try_from(length.div_ceil(PERMIT)).unwrap_or(u32::MAX);
-        let charge = self.budget.clone().acquire_many_owned(permits).await.map_err(|_| LaneEnd::Closed)?;
+        let charge = if length > CHARGED_FROM { Some(self.charge(length).await?) } else { None };
+        let slowest = Instant::now() + STALL + Duration::from_secs(length as u64 / SLOWEST);
         let _prefix = self.cut(PREFIX);
         let begun = self.cut(self.filled.min(length));
         // Zeroed memory of this size comes from the system untouched: who only announces a large frame occupies none.
@@ -116,10 +137,20 @@ impl FrameReader {
             let free = &mut frame[filled..];
             match stalled(poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, free))).await? {
                 0 => return Err(LaneEnd::CutOff),
+                _ if Instant::now() > slowest => return Err(LaneEnd::Stalled),
                 count => filled += count,
             }
         }
-        Ok(RawFrame { bytes: frame.freeze(), charge: Some(charge) })
+        Ok(RawFrame { bytes: frame.freeze(), charge })
+    }
+
+    /// Takes its part of the peer's budget and of the node's: first the peer's, so that one peer cannot take it all.
+    async fn charge(&self, length: usize) -> Result<Charge, LaneEnd> {
+        let permits = u32::try_from(length.div_ceil(PERMIT)).unwrap_or(u32::MAX);
+        let acquire = |budget: &Arc<Semaphore>| budget.clone().acquire_many_owned(permits);
+        let peer = acquire(&self.peer_budget).await.map_err(|_| LaneEnd::Closed)?;
+        let node = acquire(&self.budget).await.map_err(|_| LaneEnd::Closed)?;
+        Ok(Charge { _peer: peer, _node: node })
     }
 }
 

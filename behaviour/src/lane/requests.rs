@@ -1,8 +1,11 @@
 //! What is open between two peers: the calls and tells this side has sent, and those it works on for the other.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -113,12 +116,15 @@ impl Asked {
 #[derive(Default)]
 pub(super) struct Served {
     open: Mutex<HashMap<u64, Work>>,
+    tokens: AtomicU64,
 }
 
 struct Work {
     lane: u64,
     deadline: Instant,
     task: Option<AbortHandle>,
+    /// Tells this work from a later one under the same id, which the other side may use again after a cancel.
+    token: u64,
     /// Cancelled before its task was known.
     cancelled: bool,
 }
@@ -132,7 +138,7 @@ pub(super) enum NotBegun {
 }
 
 impl Served {
-    pub(super) fn begin(&self, id: u64, lane: u64, deadline: Instant) -> Result<(), NotBegun> {
+    pub(super) fn begin(&self, id: u64, lane: u64, deadline: Instant) -> Result<u64, NotBegun> {
         let mut open = self.lock();
         if open.len() >= MAX_SERVED {
             return Err(NotBegun::TooMany);
@@ -140,14 +146,15 @@ impl Served {
         if open.contains_key(&id) {
             return Err(NotBegun::Duplicate);
         }
-        open.insert(id, Work { lane, deadline, task: None, cancelled: false });
-        Ok(())
+        let token = self.tokens.fetch_add(1, Relaxed);
+        open.insert(id, Work { lane, deadline, task: None, token, cancelled: false });
+        Ok(token)
     }
 
     /// Names the task that works on `id`. If `id` has been cancelled meanwhile, the task is stopped.
-    pub(super) fn assign(&self, id: u64, task: AbortHandle) {
+    pub(super) fn assign(&self, id: u64, token: u64, task: AbortHandle) {
         let mut open = self.lock();
-        match open.get_mut(&id) {
+        match open.get_mut(&id).filter(|work| work.token == token) {
             Some(work) if work.cancelled => {
                 open.remove(&id);
                 task.abort();
@@ -159,8 +166,12 @@ impl Served {
     }
 
     /// Takes `id` off the list; `false` if it was cancelled or has expired, so that its answer is not wanted.
-    pub(super) fn end(&self, id: u64) -> bool {
-        self.lock().remove(&id).is_some_and(|work| !work.cancelled)
+    pub(super) fn end(&self, id: u64, token: u64) -> bool {
+        let mut open = self.lock();
+        match open.entry(id) {
+            Entry::Occupied(work) if work.get().token == token => !work.remove().cancelled,
+            _ => false,
+        }
     }
 
     /// Stops the work on `id`.

@@ -5,7 +5,10 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::Poll,
     time::{Duration, Instant},
@@ -27,7 +30,7 @@ use super::{
     reader::{FrameReader, RawFrame},
     requests::NotBegun,
 };
-use crate::wire::{ErrorCode, Frame, FrameError, Options, share};
+use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 
 /// With more than so many requests open, the writer lets other tasks queue theirs before it flushes.
 const GATHER_FROM: usize = 8;
@@ -46,12 +49,22 @@ struct Shared {
     outbox: Outbox,
     /// The other side has said goodbye on it.
     retired: AtomicBool,
+    /// Requests of this side that are open on it.
+    uses: AtomicUsize,
 }
 
 impl Lane {
     /// Runs a lane on `io`. `ours` says that this side has opened it, and so closes it when it is idle.
     pub(super) fn spawn(exchange: &Arc<Exchange>, io: Box<dyn Io>, id: u64, ours: bool) -> Self {
-        let lane = Self { shared: Arc::new(Shared { id, outbox: Outbox::default(), retired: AtomicBool::new(false) }) };
+        let lane = Self {
+            shared: Arc::new(Shared {
+                id,
+                outbox: Outbox::default(),
+                retired: AtomicBool::new(false),
+                uses: AtomicUsize::new(0),
+            }),
+        };
+        exchange.on_lane_begun();
         let run = Run { lane: lane.clone(), exchange: exchange.clone(), ours };
         // Owned by its outbox: `Exchange::close` closes it, which ends the task.
         tokio::spawn(run.run(io));
@@ -79,6 +92,14 @@ impl Lane {
 
     pub(super) fn close(&self) {
         self.shared.outbox.close();
+    }
+
+    pub(super) fn begin_use(&self) {
+        self.shared.uses.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end_use(&self) {
+        self.shared.uses.fetch_sub(1, Relaxed);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -119,7 +140,7 @@ impl Run {
             }
         };
         match &end {
-            Err(LaneEnd::Malformed(_) | LaneEnd::FrameTooLong { .. }) => {
+            Err(LaneEnd::Malformed(_) | LaneEnd::FrameTooLong { .. } | LaneEnd::Misplaced) => {
                 self.exchange.on_malformed();
                 tracing::warn!(reason = %EndText(&end), "lane closed");
             }
@@ -128,10 +149,12 @@ impl Run {
     }
 
     async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
-        let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.limits().budget.clone());
+        let budget = self.exchange.limits().budget.clone();
+        let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
         while let Some(frame) = frames.next(&mut io).await? {
-            // Answers that nobody reads are not piled up: no more work is taken until there is room for them.
-            if self.lane.shared.outbox.is_full() {
+            // Answers that nobody reads are not piled up: no more work is taken until there is room for them. A lane of
+            // ours carries answers only, and they are always read: else both sides could wait for each other.
+            if !self.ours && self.lane.shared.outbox.is_full() {
                 self.lane.shared.outbox.has_room().await;
             }
             self.on_frame(frame).await?;
@@ -139,9 +162,17 @@ impl Run {
         Ok(())
     }
 
-    async fn on_frame(&self, raw: RawFrame) -> Result<(), FrameError> {
+    async fn on_frame(&self, raw: RawFrame) -> Result<(), LaneEnd> {
         let RawFrame { bytes, charge } = raw;
         match Frame::decode(&bytes)? {
+            Frame::Call(_) | Frame::Tell(_) if self.ours => return Err(LaneEnd::Misplaced),
+            Frame::Call(Call { id, payload, .. }) | Frame::Tell(Tell { id, payload, .. })
+                if payload.len() > self.exchange.limits().max_message =>
+            {
+                let limit = self.exchange.limits().max_message;
+                let text = format!("the message has {} bytes, the limit there is {limit}", payload.len());
+                self.refuse(id, &Refusal::new(ErrorCode::BadArguments, text));
+            }
             Frame::Call(call) => {
                 let deadline = deadline(call.deadline_ms);
                 let incoming = Incoming {
@@ -180,14 +211,15 @@ impl Run {
             }
             Frame::Cancel { id } => self.exchange.served().cancel(id),
             Frame::Goodbye => self.lane.shared.retired.store(true, SeqCst),
+            Frame::Unknown { kind } => tracing::debug!(kind, "a frame of a later version was read over"),
         }
         Ok(())
     }
 
     fn on_call(&self, id: u64, call: Incoming<'_>) {
         match self.exchange.served().begin(id, self.lane.id(), call.deadline) {
-            Ok(()) => {
-                let responder = Responder::new(self.exchange.clone(), self.lane.clone(), id);
+            Ok(token) => {
+                let responder = Responder::new(self.exchange.clone(), self.lane.clone(), id, token);
                 self.exchange.service().on_call(call, responder);
             }
             Err(NotBegun::Duplicate) => self.refuse(id, &duplicate_id()),
@@ -237,20 +269,21 @@ impl Run {
                     if self.is_busy() {
                         tokio::task::yield_now().await;
                     }
-                    spare = write_all(&mut io, outbox, spare).await?;
+                    spare = self.write_all(&mut io, spare).await?;
                     used = Instant::now();
                 }
                 Turn::Look => {
                     let now = Instant::now();
                     self.sweep(now);
-                    if self.ours && !self.exchange.in_use() && now.duration_since(used) >= IDLE {
+                    let unused = self.lane.shared.uses.load(Relaxed) == 0;
+                    if self.ours && unused && now.duration_since(used) >= IDLE {
                         outbox.close();
                     }
                     let next = if self.exchange.in_use() { SWEEP } else { IDLE / 2 };
                     timer.as_mut().reset((now + next).into());
                 }
                 Turn::Close => {
-                    write_all(&mut io, outbox, spare).await?;
+                    self.write_all(&mut io, spare).await?;
                     timeout(WRITE_STALL, io.close()).await.map_err(|_| LaneEnd::Stalled)??;
                     return Err(LaneEnd::Closed);
                 }
@@ -278,6 +311,33 @@ impl Run {
         .await
     }
 
+    async fn write_all(&self, io: &mut WriteHalf<Box<dyn Io>>, spare: Vec<u8>) -> Result<Vec<u8>, LaneEnd> {
+        let (chunks, buffer) = self.lane.shared.outbox.take(spare);
+        for chunk in chunks.iter().map(|chunk| &chunk[..]).chain([&buffer[..]]) {
+            if !chunk.is_empty() {
+                self.timed(io.write_all(chunk)).await?;
+            }
+        }
+        self.timed(io.flush()).await?;
+        Ok(outbox::recycle(buffer))
+    }
+
+    /// Deadlines are kept while the other side does not read, and it is cut off if that lasts.
+    async fn timed(&self, write: impl Future<Output = io::Result<()>>) -> Result<(), LaneEnd> {
+        let mut write = std::pin::pin!(write);
+        let mut waited = Duration::ZERO;
+        loop {
+            match timeout(SWEEP, write.as_mut()).await {
+                Ok(written) => return Ok(written?),
+                Err(_) if waited >= WRITE_STALL => return Err(LaneEnd::Stalled),
+                Err(_) => {
+                    waited += SWEEP;
+                    self.sweep(Instant::now());
+                }
+            }
+        }
+    }
+
     /// Ends what is past its deadline, on both sides of the lane.
     fn sweep(&self, now: Instant) {
         for id in self.exchange.asked().expire(self.lane.id(), now) {
@@ -299,22 +359,8 @@ impl Drop for Run {
         self.lane.close();
         self.exchange.asked().fail_lane(self.lane.id());
         self.exchange.served().cancel_lane(self.lane.id());
+        self.exchange.on_lane_ended();
     }
-}
-
-async fn write_all(io: &mut WriteHalf<Box<dyn Io>>, outbox: &Outbox, spare: Vec<u8>) -> Result<Vec<u8>, LaneEnd> {
-    let (chunks, buffer) = outbox.take(spare);
-    for chunk in chunks.iter().map(|chunk| &chunk[..]).chain([&buffer[..]]) {
-        if !chunk.is_empty() {
-            timed(io.write_all(chunk)).await?;
-        }
-    }
-    timed(io.flush()).await?;
-    Ok(outbox::recycle(buffer))
-}
-
-async fn timed(write: impl Future<Output = io::Result<()>>) -> Result<(), LaneEnd> {
-    timeout(WRITE_STALL, write).await.map_err(|_| LaneEnd::Stalled)?.map_err(LaneEnd::from)
 }
 
 fn deadline(left_ms: u64) -> Instant {

@@ -298,3 +298,101 @@ async fn a_peer_cannot_open_lanes_without_end() {
         assert_eq!(victim.exchange.accept(Box::new(far.compat())), number < MAX_INBOUND_LANES);
     }
 }
+
+#[tokio::test]
+async fn two_sides_whose_queues_are_full_never_wait_for_each_other() {
+    let (one, _other) = pair();
+    let mut calls = tokio::task::JoinSet::new();
+    for caller in 0..64_u8 {
+        let exchange = one.exchange.clone();
+        calls.spawn(async move {
+            for _ in 0..4 {
+                let payload = Bytes::from(vec![caller; 200 * 1024]);
+                assert!(exchange.call(head("echo"), payload.clone()).await.unwrap() == payload);
+            }
+        });
+    }
+    within(async {
+        while let Some(call) = calls.join_next().await {
+            call.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_although_the_peer_reads_nothing() {
+    struct Deaf(Mutex<Vec<tokio::io::DuplexStream>>);
+    impl Opener for Deaf {
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+            let (near, far) = tokio::io::duplex(1024);
+            self.0.lock().unwrap().push(far);
+            Box::pin(async { Ok(Box::new(near.compat()) as Box<dyn Io>) })
+        }
+    }
+    let (sender, _seen) = mpsc::unbounded_channel();
+    let service = Arc::new(Echo { seen: sender });
+    let exchange = Exchange::new(service, Arc::new(Deaf(Mutex::default())), Limits::new(MAX_MESSAGE));
+    let mut head = head("echo");
+    // Longer than those that the caller watches by itself.
+    head.deadline = Instant::now() + Duration::from_millis(2_300);
+    let error = within(exchange.call(head, vec![0; 100_000].into())).await.unwrap_err();
+    assert!(matches!(error, LaneError::TimedOut), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_request_on_a_lane_for_answers_closes_it_and_is_counted() {
+    struct Backwards;
+    impl Opener for Backwards {
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+            Box::pin(async {
+                let (near, far) = tokio::io::duplex(1024);
+                let mut far = far.compat();
+                let mut bytes = Vec::new();
+                let (application, deadline_ms) = ("test", 1000);
+                let tell = crate::wire::Tell {
+                    id: 1,
+                    application,
+                    deadline_ms,
+                    options: Options::default(),
+                    trace: None,
+                    payload: &[],
+                };
+                Frame::Tell(tell).encode(&mut bytes).unwrap();
+                far.write_all(&bytes).await.unwrap();
+                tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
+                Ok(Box::new(near.compat()) as Box<dyn Io>)
+            })
+        }
+    }
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let exchange = Exchange::new(Arc::new(Echo { seen: sender }), Arc::new(Backwards), Limits::new(MAX_MESSAGE));
+    let error = within(exchange.call(head("echo"), Bytes::new())).await.unwrap_err();
+    assert!(matches!(error, LaneError::Lost), "{error:?}");
+    within(exchange.ended()).await;
+    assert_eq!(exchange.oddities(), (0, 1));
+    assert!(seen.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_is_queued_when_an_exchange_is_closed_is_still_written() {
+    let (one, mut other) = pair();
+    for number in 0..100_u8 {
+        within(one.exchange.cast(head(""), Bytes::from(vec![number; 1000]))).await.unwrap();
+    }
+    one.exchange.close();
+    within(one.exchange.ended()).await;
+    for number in 0..100_u8 {
+        assert_eq!(within(other.seen.recv()).await, Some(Seen::Told(Bytes::from(vec![number; 1000]))));
+    }
+}
+
+#[tokio::test]
+async fn frames_of_a_later_version_are_read_over() {
+    let mut bytes = vec![0, 0, 0, 4, 0x83, 0x18, 99, 0x80];
+    bytes[3] = 5;
+    bytes.extend([0x01]);
+    Frame::Cancel { id: 1 }.encode(&mut bytes).unwrap();
+    let (victim, answer) = attack(&bytes).await;
+    assert_eq!((answer, victim.exchange.oddities()), (vec![], (0, 0)));
+}

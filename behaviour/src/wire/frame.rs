@@ -45,6 +45,11 @@ pub enum Frame<'a> {
     },
     /// The sender takes nothing new on this lane; what is running is still answered.
     Goodbye,
+    /// A kind that a later version may have added: read over, and never sent.
+    Unknown {
+        /// Its number.
+        kind: u64,
+    },
 }
 
 /// Asks an application to run an action.
@@ -216,7 +221,9 @@ impl<'a> Frame<'a> {
     /// Bytes that are no frame, an unknown kind, a name or a text over its limit.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
         let frame: Self = serde_cbor::from_slice(bytes)?;
-        frame.check()?;
+        if !matches!(frame, Self::Unknown { .. }) {
+            frame.check()?;
+        }
         Ok(frame)
     }
 
@@ -274,6 +281,7 @@ impl<'a> Frame<'a> {
                 within("error code", error.name.len(), MAX_NAME)?;
                 within("error text", error.message.len(), MAX_ERROR_TEXT)
             }
+            Self::Unknown { .. } => Err(FrameError::Unknown),
             Self::Reply { .. } | Self::Accepted { .. } | Self::Cancel { .. } | Self::Goodbye => Ok(()),
         }
     }
@@ -354,6 +362,7 @@ impl Serialize for Frame<'_> {
             }
             Self::Cancel { id } => (Kind::Cancel.number(), id).serialize(serializer),
             Self::Goodbye => (Kind::Goodbye.number(),).serialize(serializer),
+            Self::Unknown { .. } => Err(serde::ser::Error::custom(FrameError::Unknown)),
         }
     }
 }
@@ -375,10 +384,9 @@ impl<'de> Visitor<'de> for FrameVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Frame<'de>, A::Error> {
         let kind: u64 = next(&mut elements, 0)?;
-        let kind = Kind::try_from(kind)
-            .map_err(|()| de::Error::invalid_value(de::Unexpected::Unsigned(kind), &"a known frame kind"))?;
-        let frame = match kind {
-            Kind::Call => Frame::Call(Call {
+        let frame = match Kind::try_from(kind) {
+            Err(UnknownKind) => Frame::Unknown { kind },
+            Ok(Kind::Call) => Frame::Call(Call {
                 id: next(&mut elements, 1)?,
                 application: next(&mut elements, 2)?,
                 action: next(&mut elements, 3)?,
@@ -387,7 +395,7 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 trace: next(&mut elements, 6)?,
                 payload: next::<&serde_bytes::Bytes, _>(&mut elements, 7)?,
             }),
-            Kind::Tell => Frame::Tell(Tell {
+            Ok(Kind::Tell) => Frame::Tell(Tell {
                 id: next(&mut elements, 1)?,
                 application: next(&mut elements, 2)?,
                 deadline_ms: next(&mut elements, 3)?,
@@ -395,19 +403,19 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 trace: next(&mut elements, 5)?,
                 payload: next::<&serde_bytes::Bytes, _>(&mut elements, 6)?,
             }),
-            Kind::Reply => {
+            Ok(Kind::Reply) => {
                 Frame::Reply { id: next(&mut elements, 1)?, payload: next::<&serde_bytes::Bytes, _>(&mut elements, 2)? }
             }
-            Kind::Accepted => Frame::Accepted { id: next(&mut elements, 1)? },
-            Kind::Error => Frame::Error(ErrorFrame {
+            Ok(Kind::Accepted) => Frame::Accepted { id: next(&mut elements, 1)? },
+            Ok(Kind::Error) => Frame::Error(ErrorFrame {
                 id: next(&mut elements, 1)?,
                 code: ErrorCode::from(next::<u64, _>(&mut elements, 2)?),
                 name: next(&mut elements, 3)?,
                 message: next(&mut elements, 4)?,
                 data: next::<&serde_bytes::Bytes, _>(&mut elements, 5)?,
             }),
-            Kind::Cancel => Frame::Cancel { id: next(&mut elements, 1)? },
-            Kind::Goodbye => Frame::Goodbye,
+            Ok(Kind::Cancel) => Frame::Cancel { id: next(&mut elements, 1)? },
+            Ok(Kind::Goodbye) => Frame::Goodbye,
         };
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(frame)
@@ -435,10 +443,12 @@ impl Kind {
     }
 }
 
-impl TryFrom<u64> for Kind {
-    type Error = ();
+struct UnknownKind;
 
-    fn try_from(number: u64) -> Result<Self, ()> {
+impl TryFrom<u64> for Kind {
+    type Error = UnknownKind;
+
+    fn try_from(number: u64) -> Result<Self, UnknownKind> {
         Ok(match number {
             0 => Self::Call,
             1 => Self::Tell,
@@ -447,7 +457,7 @@ impl TryFrom<u64> for Kind {
             4 => Self::Error,
             5 => Self::Cancel,
             6 => Self::Goodbye,
-            _ => return Err(()),
+            _ => return Err(UnknownKind),
         })
     }
 }
@@ -468,6 +478,9 @@ pub enum FrameError {
         /// Its limit, in bytes.
         limit: usize,
     },
+    /// A kind that this version does not know is not sent.
+    #[error("a frame of an unknown kind cannot be sent")]
+    Unknown,
     /// Not CBOR, or CBOR of another shape.
     #[error("not a frame: {0}")]
     Malformed(#[from] serde_cbor::Error),
