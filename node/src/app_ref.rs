@@ -262,7 +262,10 @@ impl AppRef {
         match kind {
             Kind::Call(action) => {
                 let admission = hosted.admit().map_err(refused)?;
-                let run = hosted.run(admission, context, action.to_owned(), payload);
+                let run = async {
+                    let _kept = (admission, hosted.wait_for_slot().await);
+                    hosted.call(context, action.to_owned(), payload).await
+                };
                 match tokio::time::timeout_at(deadline.into(), run).await {
                     Ok(outcome) => outcome.map_err(refused),
                     Err(_) => Err(CallError::TimedOut {

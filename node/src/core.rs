@@ -20,6 +20,7 @@ use multinodes_behaviour::{
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::{
+    crew::Crew,
     description::{ApplicationInfo, Description, Event, Host, NodeInfo, Snapshot, Status},
     events,
     links::Links,
@@ -62,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
     pub(crate) registry: Registry,
+    pub(crate) crew: Crew,
     pub(crate) links: Links,
     /// The directory as readers see it. Only the driver stores; it bumps `changed` afterwards.
     pub(crate) snapshot: ArcSwap<Snapshot>,
@@ -82,6 +84,7 @@ impl Core {
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),
             registry: Registry::default(),
+            crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),
             snapshot: ArcSwap::default(),
             changed: watch::Sender::new(0),

@@ -87,6 +87,7 @@ mod builder;
 mod built_in;
 mod call_error;
 mod core;
+mod crew;
 mod description;
 mod directory;
 mod driver;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     application::Context,
     core::{Command, Core},
+    crew::Job,
     payload::Payload,
     registry::{Told, unknown},
 };
@@ -136,18 +137,14 @@ impl Service for Peer {
             Err(refusal) => return responder.refuse(refusal),
         };
         let context = self.context(&core, &hosted.name, call.deadline, call.trace);
-        let assignment = responder.assignment();
         let (action, arguments, charge) = (call.action.to_owned(), Payload::from_bytes(call.payload), call.charge);
-        // Owned by the exchange: it is stopped when the caller loses interest, at the deadline, or with the lane.
-        let task = tokio::spawn(async move {
-            let outcome = hosted.run(admission, context, action, arguments).await;
-            drop(charge);
-            match outcome {
-                Ok(result) => responder.reply(result.into_bytes()).await,
-                Err(refusal) => responder.refuse(refusal),
-            }
-        });
-        assignment.task(task.abort_handle());
+        core.crew.run(Job { hosted, admission, context, action, arguments, responder, charge });
+    }
+
+    fn on_sweep(&self) {
+        if let Some(core) = self.core.upgrade() {
+            core.crew.look();
+        }
     }
 
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery {

@@ -20,7 +20,7 @@ use multinodes_behaviour::{
 };
 use serde_json::Value;
 use tokio::{
-    sync::{Semaphore, mpsc, mpsc::error::TrySendError},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError},
     task::JoinSet,
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct Hosted {
     description: ArcSwap<Value>,
     application: Arc<dyn Hostable>,
     slots: Arc<Semaphore>,
-    admitted: Arc<AtomicUsize>,
+    admitted: AtomicUsize,
     running: Arc<AtomicUsize>,
     tells: mpsc::Sender<Told>,
     /// A cast has waited in vain: until there is room again, others are dropped without waiting.
@@ -207,7 +207,7 @@ impl Registry {
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             profile,
             application,
-            admitted: Arc::default(),
+            admitted: AtomicUsize::new(0),
             running: self.running.clone(),
             tells,
             clogged,
@@ -236,37 +236,48 @@ impl Hosted {
 
     /// Takes a call in, or says that there is too much to do.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, Refusal> {
-        let admission = Admission::new(self.admitted.clone(), self.running.clone());
-        if admission.place > self.profile.concurrency.saturating_add(self.profile.queue) {
+        self.running.fetch_add(1, SeqCst);
+        let place = self.admitted.fetch_add(1, SeqCst) + 1;
+        let admission = Admission(self.clone());
+        if place > self.profile.concurrency.saturating_add(self.profile.queue) {
             let text = format!("`{}` has all the calls it takes", self.name);
             return Err(Refusal::new(ErrorCode::Busy, text));
         }
         Ok(admission)
     }
 
-    /// Runs an action that was admitted. A panic in it is an error of this call alone.
-    pub(crate) async fn run(
-        &self,
-        admission: Admission,
+    /// A place among the calls that run at once, if one is free.
+    pub(crate) fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().try_acquire_owned().ok()
+    }
+
+    /// Waits for a place among the calls that run at once.
+    pub(crate) async fn wait_for_slot(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed; without a place the call runs all the same.
+        self.slots.clone().acquire_owned().await.ok()
+    }
+
+    /// Runs an action that has its place. A panic in it is an error of this call alone.
+    pub(crate) fn call(
+        self: &Arc<Self>,
         context: Context,
         action: String,
         arguments: Payload,
-    ) -> Result<Payload, Refusal> {
-        let _admission = admission;
-        let _slot = match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => Some(slot),
-            Err(_) => self.slots.clone().acquire_owned().await.ok(),
-        };
-        let application = self.application.clone();
-        // A panic may leave the application's own state broken, never ours.
-        let call = AssertUnwindSafe(async move { application.call(context, action, arguments).await });
-        match call.catch_unwind().await {
-            Ok(outcome) => outcome.map_err(refusal),
-            Err(panic) => {
-                tracing::error!(application = %self.name, panic = panic_text(&*panic), "an action panicked");
-                Err(Refusal::new(ErrorCode::Panicked, format!("panicked: {}", panic_text(&*panic))))
+    ) -> BoxFuture<'static, Result<Payload, Refusal>> {
+        let hosted = self.clone();
+        async move {
+            let application = hosted.application.clone();
+            // A panic may leave the application's own state broken, never ours.
+            let call = AssertUnwindSafe(async move { application.call(context, action, arguments).await });
+            match call.catch_unwind().await {
+                Ok(outcome) => outcome.map_err(refusal),
+                Err(panic) => {
+                    tracing::error!(application = %hosted.name, panic = panic_text(&*panic), "an action panicked");
+                    Err(Refusal::new(ErrorCode::Panicked, format!("panicked: {}", panic_text(&*panic))))
+                }
             }
         }
+        .boxed()
     }
 
     /// Puts a tell into the queue. A cast to a full queue may wait a moment, anything else is refused as busy.
@@ -307,24 +318,12 @@ impl Hosted {
 }
 
 /// A call that was taken in; counts as long as it lives.
-pub(crate) struct Admission {
-    admitted: Arc<AtomicUsize>,
-    running: Arc<AtomicUsize>,
-    place: usize,
-}
-
-impl Admission {
-    fn new(admitted: Arc<AtomicUsize>, running: Arc<AtomicUsize>) -> Self {
-        running.fetch_add(1, SeqCst);
-        let place = admitted.fetch_add(1, SeqCst) + 1;
-        Self { admitted, running, place }
-    }
-}
+pub(crate) struct Admission(Arc<Hosted>);
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.admitted.fetch_sub(1, SeqCst);
-        self.running.fetch_sub(1, SeqCst);
+        self.0.admitted.fetch_sub(1, SeqCst);
+        self.0.running.fetch_sub(1, SeqCst);
     }
 }
 

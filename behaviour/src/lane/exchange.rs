@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP,
-    incoming::Service,
+    incoming::{Service, reply_frame},
     outbox::Rejected,
     reader::PERMIT,
     requests::{Asked, Served},
@@ -275,9 +275,9 @@ impl Exchange {
     }
 
     /// One answer more is on its way into a queue, until this is dropped.
-    pub(super) fn replying(&self) -> Replying<'_> {
+    pub(super) fn replying(self: &Arc<Self>) -> Replying {
         self.replying.fetch_add(1, Relaxed);
-        Replying(self)
+        Replying(self.clone())
     }
 
     pub(super) fn on_lane_begun(&self) {
@@ -298,7 +298,7 @@ impl Exchange {
 
     /// Sends a result back, a large one on a lane of its own.
     pub(super) async fn send_reply(self: &Arc<Self>, lane: &Lane, id: u64, payload: Bytes) {
-        let frame = Frame::Reply { id, payload: &[] };
+        let frame = reply_frame(id);
         if payload.len() > LARGE_FROM
             && let Ok(large) = self.lane_for(payload.len()).await
             && large.send(&frame, &payload).await.is_ok()
@@ -405,9 +405,9 @@ impl Lanes {
 }
 
 /// Counts an answer that is on its way into a queue.
-pub(super) struct Replying<'a>(&'a Exchange);
+pub(super) struct Replying(Arc<Exchange>);
 
-impl Drop for Replying<'_> {
+impl Drop for Replying {
     fn drop(&mut self) {
         self.0.replying.fetch_sub(1, Relaxed);
     }

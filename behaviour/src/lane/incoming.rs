@@ -3,10 +3,10 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::task::AbortHandle;
 
-use super::{exchange::Exchange, reader::Charge, run::Lane};
+use super::{LARGE_FROM, exchange::Exchange, reader::Charge, run::Lane};
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
 
 /// The node's side of an exchange. Called on the lane's task: it must neither block nor run user code.
@@ -16,6 +16,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Takes a message into an application's queue, or says why not.
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery;
+
+    /// Called every now and then while something is open: for what else has to be looked at.
+    fn on_sweep(&self) {}
 }
 
 /// A call or a tell that has arrived.
@@ -98,18 +101,45 @@ impl Responder {
         Assignment { exchange: self.exchange.clone(), id: self.id, token: self.token }
     }
 
-    /// Sends the encoded result. It is queued when this returns, unless the caller is gone or has lost interest.
-    pub async fn reply(mut self, payload: Bytes) {
+    /// Whether the caller still waits: not after a cancel, the deadline, or the end of the lane.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.exchange.served().is_open(self.id, self.token)
+    }
+
+    /// Sends the encoded result, or says why there is none. Usually it is queued when this returns; if there is no room
+    /// for it, or it is large, it is queued when the future that is given has ended.
+    #[must_use = "the rest has to be driven to its end"]
+    pub fn respond(mut self, outcome: Result<Bytes, Refusal>) -> Option<BoxFuture<'static, ()>> {
         let limit = self.exchange.limits().max_message;
-        if payload.len() > limit {
-            let text = format!("the result has {} bytes, the limit is {limit}", payload.len());
-            return self.refuse(Refusal::new(ErrorCode::TooLarge, text));
-        }
+        let payload = match outcome {
+            Ok(payload) if payload.len() <= limit => payload,
+            Ok(payload) => {
+                let text = format!("the result has {} bytes, the limit is {limit}", payload.len());
+                self.refuse(Refusal::new(ErrorCode::TooLarge, text));
+                return None;
+            }
+            Err(refusal) => {
+                self.refuse(refusal);
+                return None;
+            }
+        };
         self.answered = true;
-        let _replying = self.exchange.replying();
-        if self.exchange.served().end(self.id, self.token) {
-            self.exchange.send_reply(&self.lane, self.id, payload).await;
+        let exchange = self.exchange.clone();
+        let replying = exchange.replying();
+        if !exchange.served().end(self.id, self.token) {
+            return None;
         }
+        if payload.len() <= LARGE_FROM && self.lane.try_send(&reply_frame(self.id), &payload).is_some() {
+            return None;
+        }
+        Some(
+            async move {
+                let _replying = replying;
+                exchange.send_reply(&self.lane, self.id, payload).await;
+            }
+            .boxed(),
+        )
     }
 
     /// Says why there is no result.
@@ -134,6 +164,10 @@ impl Drop for Responder {
             self.send_refusal(Refusal::new(ErrorCode::Panicked, "the application ended without an answer"));
         }
     }
+}
+
+pub(super) fn reply_frame(id: u64) -> Frame<'static> {
+    Frame::Reply { id, payload: &[] }
 }
 
 /// Names the task that works on a call, so that it is stopped when the caller loses interest.

@@ -165,6 +165,11 @@ impl Served {
         }
     }
 
+    /// Whether the answer to `id` is still wanted.
+    pub(super) fn is_open(&self, id: u64, token: u64) -> bool {
+        self.lock().get(&id).is_some_and(|work| work.token == token && !work.cancelled)
+    }
+
     /// Takes `id` off the list; `false` if it was cancelled or has expired, so that its answer is not wanted.
     pub(super) fn end(&self, id: u64, token: u64) -> bool {
         let mut open = self.lock();

@@ -344,6 +344,7 @@ impl Run {
             // A lane that is gone has cancelled everything by itself.
             let _ = self.lane.push(&Frame::Cancel { id });
         }
+        self.exchange.service().on_sweep();
         for id in self.exchange.served().expire(self.lane.id(), now) {
             self.refuse(id, &Refusal::new(ErrorCode::TimedOut, "stopped at the caller's deadline"));
         }

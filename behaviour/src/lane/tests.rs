@@ -40,7 +40,14 @@ impl Service for Echo {
         let _ = self.seen.send(Seen::Called(call.action.to_owned()));
         let assignment = responder.assignment();
         let task = match call.action {
-            "echo" => tokio::spawn(responder.reply(call.payload)),
+            "echo" => {
+                let rest = responder.respond(Ok(call.payload));
+                tokio::spawn(async move {
+                    if let Some(rest) = rest {
+                        rest.await;
+                    }
+                })
+            }
             "panic" => tokio::spawn(async move {
                 let _responder = responder;
                 panic!("on purpose");

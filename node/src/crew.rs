@@ -1,0 +1,197 @@
+//! Runs calls that came from other nodes.
+//!
+//! A task for each call would cost more than most calls do: memory, two entries in the runtime's lists, a wake-up. So a
+//! few long-lived tasks take calls from a queue and poll each once. Most are done then; one that has to wait for
+//! something goes on in a task of its own. A call that blocks holds up nobody else: whoever queues the next one wakes
+//! another of the crew, and so does the lane's sweep if nobody comes.
+
+use std::{
+    collections::VecDeque,
+    num::NonZero,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread::available_parallelism,
+};
+
+use futures::future::poll_immediate;
+use multinodes_behaviour::lane::{Charge, Refusal, Responder};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinSet, yield_now},
+};
+
+use crate::{
+    application::Context,
+    payload::Payload,
+    registry::{Admission, Hosted},
+};
+
+/// After so many calls in a row the others on the thread get their turn.
+const TURN: usize = 32;
+
+/// With more calls than this waiting for each member that is awake, another one is woken.
+const BACKLOG: usize = 64;
+
+/// A call that was taken in.
+pub(crate) struct Job {
+    pub(crate) hosted: Arc<Hosted>,
+    pub(crate) admission: Admission,
+    pub(crate) context: Context,
+    pub(crate) action: String,
+    pub(crate) arguments: Payload,
+    pub(crate) responder: Responder,
+    /// What the arguments hold of the budgets for large messages.
+    pub(crate) charge: Option<Charge>,
+}
+
+/// The tasks that run calls, and the calls that wait for them. Bounded by what the applications and the exchanges admit.
+pub(crate) struct Crew {
+    shared: Arc<Shared>,
+    members: Mutex<JoinSet<()>>,
+    size: usize,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// One permit for each member that is to wake up.
+    calls: Semaphore,
+    /// Members that are in the user's code just now.
+    engaged: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Members that will look into the queue again by themselves.
+    awake: usize,
+}
+
+impl Crew {
+    pub(crate) fn new() -> Self {
+        let size = available_parallelism().map_or(1, NonZero::get) + 1;
+        let shared = Shared { queue: Mutex::default(), calls: Semaphore::new(0), engaged: AtomicUsize::new(0) };
+        Self { shared: Arc::new(shared), members: Mutex::default(), size }
+    }
+
+    /// Has a call run soon.
+    pub(crate) fn run(&self, job: Job) {
+        let mut queue = self.shared.queue();
+        queue.jobs.push_back(job);
+        self.wake_if_needed(queue);
+    }
+
+    /// Wakes another member if calls wait and all that are awake are in the user's code.
+    pub(crate) fn look(&self) {
+        let queue = self.shared.queue();
+        if !queue.jobs.is_empty() {
+            self.wake_if_needed(queue);
+        }
+    }
+
+    fn wake_if_needed(&self, mut queue: MutexGuard<'_, Queue>) {
+        let free = queue.awake.saturating_sub(self.shared.engaged.load(SeqCst));
+        if queue.awake >= self.size || (free > 0 && queue.jobs.len() <= free * BACKLOG) {
+            return;
+        }
+        queue.awake += 1;
+        drop(queue);
+        self.enlist();
+        self.shared.calls.add_permits(1);
+    }
+
+    /// Members are hired one by one, when they are needed for the first time.
+    fn enlist(&self) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if members.len() < self.size && members.len() < self.shared.queue().awake {
+            members.spawn(self.shared.clone().work());
+        }
+    }
+}
+
+impl Shared {
+    async fn work(self: Arc<Self>) {
+        // It is never closed: the task ends with the crew.
+        while let Ok(called) = self.calls.acquire().await {
+            called.forget();
+            let mut turn = 0;
+            while let Some(job) = self.next() {
+                self.engaged.fetch_add(1, SeqCst);
+                let engaged = Engaged(&self.engaged);
+                job.start().await;
+                drop(engaged);
+                turn += 1;
+                if turn % TURN == 0 {
+                    yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        let job = queue.jobs.pop_front();
+        if job.is_none() {
+            queue.awake -= 1;
+        }
+        job
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Engaged<'a>(&'a AtomicUsize);
+
+impl Drop for Engaged<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Job {
+    /// Polls the call once. If it is not done then, it goes on in a task of its own.
+    async fn start(self) {
+        let Self { hosted, admission, context, action, arguments, responder, charge } = self;
+        if !responder.is_wanted() {
+            return;
+        }
+        let assignment = responder.assignment();
+        let Some(slot) = hosted.slot() else {
+            // Its turn comes when another call of the application is done.
+            let task = tokio::spawn(async move {
+                let slot = hosted.wait_for_slot().await;
+                let outcome = hosted.call(context, action, arguments).await;
+                drop((slot, admission, charge));
+                answer(responder, outcome).await;
+            });
+            return assignment.task(task.abort_handle());
+        };
+        let mut call = hosted.call(context, action, arguments);
+        match poll_immediate(&mut call).await {
+            Some(outcome) => {
+                drop((slot, admission, charge));
+                if let Some(rest) = responder.respond(outcome.map(Payload::into_bytes)) {
+                    // It waits for room; the next call does not.
+                    tokio::spawn(rest);
+                }
+            }
+            None => {
+                let task = tokio::spawn(async move {
+                    let outcome = call.await;
+                    drop((slot, admission, charge));
+                    answer(responder, outcome).await;
+                });
+                assignment.task(task.abort_handle());
+            }
+        }
+    }
+}
+
+async fn answer(responder: Responder, outcome: Result<Payload, Refusal>) {
+    if let Some(rest) = responder.respond(outcome.map(Payload::into_bytes)) {
+        rest.await;
+    }
+}
