@@ -302,9 +302,9 @@ impl AppRef {
         };
         let head = Outgoing { application: &self.application, action, deadline, options: self.options, trace: None };
         let outcome = match kind {
-            Kind::Call(_) => exchange.call(head, payload).await.map(Payload::from_bytes),
-            Kind::Tell => exchange.tell(head, payload).await.map(|()| Payload::default()),
-            Kind::Cast => exchange.cast(head, payload).await.map(|()| Payload::default()),
+            Kind::Call(_) => exchange.call(head, &payload).await.map(Payload::from_bytes),
+            Kind::Tell => exchange.tell(head, &payload).await.map(|()| Payload::default()),
+            Kind::Cast => exchange.cast(head, &payload).await.map(|()| Payload::default()),
         };
         outcome.map_err(|error| CallError::of_lane(error, &self.application, node, self.timeout))
     }

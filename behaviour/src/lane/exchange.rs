@@ -127,16 +127,16 @@ impl Exchange {
     /// # Errors
     ///
     /// See [`LaneError`]; [`LaneError::may_have_run`] says whether it is safe to call again.
-    pub async fn call(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Reply {
+    pub async fn call(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Reply {
         loop {
-            match self.call_once(head, payload.clone()).await {
+            match self.call_once(head, payload).await {
                 Err(LaneError::Closing) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Reply {
+    async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Reply {
         let lane = self.lane_for(payload.len()).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
         let mut interest = Interest::new(self, &lane, id);
@@ -149,9 +149,11 @@ impl Exchange {
             trace: head.trace,
             payload: &[],
         });
-        self.send(&lane, &frame, &payload, head.deadline).await?;
-        interest.sent = true;
-        wait(answer, head.deadline).await
+        self.send(&lane, &frame, payload, head.deadline).await?;
+        interest.state = State::Sent;
+        let outcome = wait(answer, head.deadline).await;
+        interest.answered_by(&outcome);
+        outcome
     }
 
     /// Hands a message over and waits until the other side has it in the application's queue.
@@ -159,21 +161,23 @@ impl Exchange {
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    pub async fn tell(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
+    pub async fn tell(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Result<(), LaneError> {
         loop {
-            match self.tell_once(head, payload.clone()).await {
+            match self.tell_once(head, payload).await {
                 Err(LaneError::Closing) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
+    async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Result<(), LaneError> {
         let lane = self.lane_for(payload.len()).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
-        let _interest = Interest::new(self, &lane, id);
-        self.send(&lane, &tell_frame(id, head), &payload, head.deadline).await?;
-        wait(answer, head.deadline).await.map(drop)
+        let mut interest = Interest::new(self, &lane, id);
+        self.send(&lane, &tell_frame(id, head), payload, head.deadline).await?;
+        let outcome = wait(answer, head.deadline).await;
+        interest.answered_by(&outcome);
+        outcome.map(drop)
     }
 
     /// Puts a message into the lane's queue and forgets it. A large one is sent as [`tell`](Self::tell), so that it
@@ -182,14 +186,14 @@ impl Exchange {
     /// # Errors
     ///
     /// When it could not be queued within the deadline; then it surely does not arrive.
-    pub async fn cast(self: &Arc<Self>, mut head: Outgoing<'_>, payload: Bytes) -> Result<(), LaneError> {
+    pub async fn cast(self: &Arc<Self>, mut head: Outgoing<'_>, payload: &Bytes) -> Result<(), LaneError> {
         if payload.len() > LARGE_FROM {
-            return self.tell(head, payload).await;
+            return Box::pin(self.tell(head, payload)).await;
         }
         head.options = head.options | Options::CAST;
         loop {
             let lane = self.lane_for(payload.len()).await?;
-            match self.send(&lane, &tell_frame(0, head), &payload, head.deadline).await {
+            match self.send(&lane, &tell_frame(0, head), payload, head.deadline).await {
                 Err(LaneError::Closing) => {}
                 outcome => return outcome,
             }
@@ -312,7 +316,8 @@ impl Exchange {
     async fn send(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes, deadline: Instant) -> Result<(), LaneError> {
         let sent = match lane.try_send(frame, payload) {
             Some(sent) => sent,
-            None => match tokio::time::timeout_at(deadline.into(), lane.send(frame, payload)).await {
+            // Boxed, like all that is seldom needed: it would make every call's future larger.
+            None => match Box::pin(tokio::time::timeout_at(deadline.into(), lane.send(frame, payload))).await {
                 Ok(sent) => sent,
                 Err(_) => return Err(LaneError::NotOpened("the peer did not read within the deadline".into())),
             },
@@ -332,6 +337,10 @@ impl Exchange {
         if let Some(lane) = self.lanes().find(large) {
             return Ok(lane);
         }
+        Box::pin(self.open_lane(large)).await
+    }
+
+    async fn open_lane(self: &Arc<Self>, large: bool) -> Result<Lane, LaneError> {
         let _one_at_a_time = self.opening.lock().await;
         if let Some(lane) = self.lanes().find(large) {
             return Ok(lane);
@@ -418,20 +427,34 @@ struct Interest<'a> {
     exchange: &'a Exchange,
     lane: &'a Lane,
     id: u64,
-    sent: bool,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum State {
+    Unsent,
+    Sent,
+    Answered,
 }
 
 impl<'a> Interest<'a> {
     fn new(exchange: &'a Exchange, lane: &'a Lane, id: u64) -> Self {
         lane.begin_use();
-        Self { exchange, lane, id, sent: false }
+        Self { exchange, lane, id, state: State::Unsent }
+    }
+
+    /// The caller may have seen the deadline before the lane did.
+    fn answered_by(&mut self, outcome: &Reply) {
+        if !matches!(outcome, Err(LaneError::TimedOut)) {
+            self.state = State::Answered;
+        }
     }
 }
 
 impl Drop for Interest<'_> {
     fn drop(&mut self) {
         self.lane.end_use();
-        if self.exchange.asked.forget(self.id) && self.sent {
+        if self.state != State::Answered && self.exchange.asked.forget(self.id) && self.state == State::Sent {
             // A lane that is gone has cancelled everything by itself.
             let _ = self.lane.push(&Frame::Cancel { id: self.id });
         }
@@ -445,7 +468,7 @@ async fn wait(answer: tokio::sync::oneshot::Receiver<Reply>, deadline: Instant) 
         answer.await
     } else {
         // The sweep is a little slower than the clock, so whoever comes first gives the same error.
-        match tokio::time::timeout_at((deadline + SWEEP / 50).into(), answer).await {
+        match Box::pin(tokio::time::timeout_at((deadline + SWEEP / 50).into(), answer)).await {
             Ok(answered) => answered,
             Err(_) => return Err(LaneError::TimedOut),
         }

@@ -21,8 +21,8 @@ const ROOM: usize = 256 * 1024;
 /// A payload of at least this size is queued as it is instead of being copied behind its head.
 const SHARE_FROM: usize = 16 * 1024;
 
-/// An emptied buffer keeps its memory for the next round up to this size.
-const KEEP: usize = 64 * 1024;
+/// An emptied buffer keeps its memory for the next round up to this size: growing one anew each time is dear.
+const KEEP: usize = 2 * ROOM;
 
 /// The frames that wait for the lane's writer.
 #[derive(Default)]
@@ -100,6 +100,15 @@ impl Outbox {
             self.room.notify_waiters();
         }
         (chunks, buffer)
+    }
+
+    /// Gives back memory that a busier time has left.
+    pub(super) fn shrink(&self) {
+        let mut queue = self.lock();
+        if queue.bytes == 0 {
+            queue.buffer = Vec::new();
+            queue.chunks = VecDeque::new();
+        }
     }
 
     /// Whether nothing waits.

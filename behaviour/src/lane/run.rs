@@ -280,6 +280,10 @@ impl Run {
                         outbox.close();
                     }
                     let next = if self.exchange.in_use() { SWEEP } else { IDLE / 2 };
+                    if now.duration_since(used) > SWEEP {
+                        spare = Vec::new();
+                        outbox.shrink();
+                    }
                     timer.as_mut().reset((now + next).into());
                 }
                 Turn::Close => {

@@ -128,7 +128,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_call_is_answered_by_the_other_side() {
     let (one, _other) = pair();
-    let answer = within(one.exchange.call(head("echo"), Bytes::from_static(b"hello"))).await.unwrap();
+    let answer = within(one.exchange.call(head("echo"), &Bytes::from_static(b"hello"))).await.unwrap();
     assert_eq!(answer, "hello");
     assert!(!one.exchange.in_use());
 }
@@ -143,7 +143,7 @@ async fn many_calls_of_many_sizes_in_flight_get_each_its_own_answer() {
             let size = if round < sizes.len() * 2 { sizes[round % sizes.len()] } else { round };
             calls.spawn(async move {
                 let payload = Bytes::from(vec![u8::try_from(round).unwrap(); size]);
-                let answer = exchange.call(head("echo"), payload.clone()).await.unwrap();
+                let answer = exchange.call(head("echo"), &payload.clone()).await.unwrap();
                 assert!(answer == payload, "answer of {} bytes for {size}", answer.len());
             });
         }
@@ -166,9 +166,9 @@ async fn tells_and_casts_of_one_sender_arrive_in_order() {
         let size = if number == 20 { LARGE_FROM + 1 } else { 1 };
         let message = Bytes::from(vec![number; size]);
         if number % 3 == 0 {
-            within(one.exchange.tell(head(""), message)).await.unwrap();
+            within(one.exchange.tell(head(""), &message)).await.unwrap();
         } else {
-            within(one.exchange.cast(head(""), message)).await.unwrap();
+            within(one.exchange.cast(head(""), &message)).await.unwrap();
         }
     }
     for number in 0..50_u8 {
@@ -183,7 +183,8 @@ async fn tells_and_casts_of_one_sender_arrive_in_order() {
 async fn dropping_the_future_stops_the_work_on_the_other_side() {
     let (one, mut other) = pair();
     {
-        let call = one.exchange.call(head("forever"), Bytes::new());
+        let nothing = Bytes::new();
+        let call = one.exchange.call(head("forever"), &nothing);
         tokio::pin!(call);
         tokio::select! {
             _ = &mut call => panic!("it never answers"),
@@ -199,7 +200,7 @@ async fn a_deadline_ends_the_call_here_and_the_work_there() {
     let (one, mut other) = pair();
     let mut head = head("forever");
     head.deadline = Instant::now() + Duration::from_millis(30);
-    let error = within(one.exchange.call(head, Bytes::new())).await.unwrap_err();
+    let error = within(one.exchange.call(head, &Bytes::new())).await.unwrap_err();
     assert!(matches!(error, LaneError::TimedOut), "{error:?}");
     assert!(error.may_have_run());
     assert_eq!(within(other.seen.recv()).await, Some(Seen::Called("forever".into())));
@@ -209,7 +210,7 @@ async fn a_deadline_ends_the_call_here_and_the_work_there() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_before_anything_is_sent() {
     let (one, _other) = pair();
-    let error = within(one.exchange.call(head("echo"), vec![0; MAX_MESSAGE + 1].into())).await.unwrap_err();
+    let error = within(one.exchange.call(head("echo"), &vec![0; MAX_MESSAGE + 1].into())).await.unwrap_err();
     assert_eq!(error.to_string(), "the message has 4194305 bytes, the limit is 4194304");
     assert!(!error.may_have_run());
     assert_eq!(*one.opener.opened.lock().unwrap(), 0);
@@ -218,7 +219,7 @@ async fn a_message_over_the_limit_is_refused_before_anything_is_sent() {
 #[tokio::test]
 async fn a_task_that_panics_is_answered_for() {
     let (one, _other) = pair();
-    let error = within(one.exchange.call(head("panic"), Bytes::new())).await.unwrap_err();
+    let error = within(one.exchange.call(head("panic"), &Bytes::new())).await.unwrap_err();
     assert!(matches!(&error, LaneError::Refused(refusal) if refusal.code == ErrorCode::Panicked), "{error:?}");
     assert!(error.may_have_run());
 }
@@ -226,7 +227,7 @@ async fn a_task_that_panics_is_answered_for() {
 #[tokio::test]
 async fn a_refusal_says_that_nothing_ran() {
     let (one, _other) = pair();
-    let error = within(one.exchange.call(head("unknown"), Bytes::new())).await.unwrap_err();
+    let error = within(one.exchange.call(head("unknown"), &Bytes::new())).await.unwrap_err();
     assert_eq!(error.to_string(), "no such action");
     assert!(!error.may_have_run());
 }
@@ -234,7 +235,8 @@ async fn a_refusal_says_that_nothing_ran() {
 #[tokio::test]
 async fn when_the_peer_goes_whoever_waits_is_told() {
     let (one, mut other) = pair();
-    let call = one.exchange.call(head("forever"), Bytes::new());
+    let nothing = Bytes::new();
+    let call = one.exchange.call(head("forever"), &nothing);
     tokio::pin!(call);
     tokio::select! {
         _ = &mut call => panic!("it never answers"),
@@ -248,11 +250,11 @@ async fn when_the_peer_goes_whoever_waits_is_told() {
 #[tokio::test]
 async fn a_closed_lane_is_replaced_by_a_new_one() {
     let (one, other) = pair();
-    within(one.exchange.call(head("echo"), Bytes::new())).await.unwrap();
+    within(one.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
     other.exchange.say_goodbye();
     // The goodbye travels on the same lane as the answer behind it, so the next call sees it.
-    within(one.exchange.call(head("echo"), Bytes::new())).await.unwrap();
-    within(one.exchange.call(head("echo"), Bytes::new())).await.unwrap();
+    within(one.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
+    within(one.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
     assert_eq!(*one.opener.opened.lock().unwrap(), 2);
 }
 
@@ -315,7 +317,7 @@ async fn two_sides_whose_queues_are_full_never_wait_for_each_other() {
         calls.spawn(async move {
             for _ in 0..4 {
                 let payload = Bytes::from(vec![caller; 200 * 1024]);
-                assert!(exchange.call(head("echo"), payload.clone()).await.unwrap() == payload);
+                assert!(exchange.call(head("echo"), &payload.clone()).await.unwrap() == payload);
             }
         });
     }
@@ -343,7 +345,7 @@ async fn a_deadline_is_kept_although_the_peer_reads_nothing() {
     let mut head = head("echo");
     // Longer than those that the caller watches by itself.
     head.deadline = Instant::now() + Duration::from_millis(2_300);
-    let error = within(exchange.call(head, vec![0; 100_000].into())).await.unwrap_err();
+    let error = within(exchange.call(head, &vec![0; 100_000].into())).await.unwrap_err();
     assert!(matches!(error, LaneError::TimedOut), "{error:?}");
 }
 
@@ -374,7 +376,7 @@ async fn a_request_on_a_lane_for_answers_closes_it_and_is_counted() {
     }
     let (sender, mut seen) = mpsc::unbounded_channel();
     let exchange = Exchange::new(Arc::new(Echo { seen: sender }), Arc::new(Backwards), Limits::new(MAX_MESSAGE));
-    let error = within(exchange.call(head("echo"), Bytes::new())).await.unwrap_err();
+    let error = within(exchange.call(head("echo"), &Bytes::new())).await.unwrap_err();
     assert!(matches!(error, LaneError::Lost), "{error:?}");
     within(exchange.ended()).await;
     assert_eq!(exchange.oddities(), (0, 1));
@@ -385,7 +387,7 @@ async fn a_request_on_a_lane_for_answers_closes_it_and_is_counted() {
 async fn what_is_queued_when_an_exchange_is_closed_is_still_written() {
     let (one, mut other) = pair();
     for number in 0..100_u8 {
-        within(one.exchange.cast(head(""), Bytes::from(vec![number; 1000]))).await.unwrap();
+        within(one.exchange.cast(head(""), &Bytes::from(vec![number; 1000]))).await.unwrap();
     }
     one.exchange.close();
     within(one.exchange.ended()).await;

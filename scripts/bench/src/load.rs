@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use futures::{StreamExt, stream::FuturesUnordered};
 
 use crate::{Error, contestant::Client};
 
@@ -47,41 +47,42 @@ pub(crate) async fn sequential<C: Client>(client: C, payload: Bytes, length: Dur
     .await?
 }
 
-/// Calls per second with `tasks` tasks that each make one call after another. A call that fails ends it all.
+/// Calls per second with `calls` of them in flight: one task begins another as soon as one ends, as
+/// `buffer_unordered` does. A call that fails ends it all.
 pub(crate) async fn in_flight<C: Client>(
     client: C,
-    tasks: usize,
+    calls: usize,
     payload: Bytes,
     length: Duration,
 ) -> Result<f64, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let counts: Arc<[Count]> = (0..tasks).map(|_| Count::default()).collect();
-    let mut callers = JoinSet::new();
-    for index in 0..tasks {
-        let (client, payload, stop, counts) = (client.clone(), payload.clone(), stop.clone(), counts.clone());
-        callers.spawn(async move {
-            while !stop.load(Relaxed) {
-                client.call(payload.clone()).await?;
-                counts[index].0.fetch_add(1, Relaxed);
-            }
-            Ok::<_, Error>(())
-        });
-    }
-    let total = || counts.iter().map(|count| count.0.load(Relaxed)).sum::<u64>();
+    let count = Arc::new(AtomicU64::new(0));
+    let done = count.clone();
+    let mut caller = tokio::spawn(async move {
+        let call = || {
+            let (client, payload) = (client.clone(), payload.clone());
+            async move { client.call(payload).await }
+        };
+        let mut open: FuturesUnordered<_> = (0..calls).map(|_| call()).collect();
+        while let Some(outcome) = open.next().await {
+            outcome?;
+            done.fetch_add(1, Relaxed);
+            open.push(call());
+        }
+        Ok::<_, Error>(())
+    });
     let measured = async {
         tokio::time::sleep(warm_up(length)).await;
-        let (begin, before) = (Instant::now(), total());
+        let (begin, before) = (Instant::now(), count.load(Relaxed));
         tokio::time::sleep(length).await;
-        (total() - before) as f64 / begin.elapsed().as_secs_f64()
+        (count.load(Relaxed) - before) as f64 / begin.elapsed().as_secs_f64()
     };
     let rate = tokio::select! {
         rate = measured => rate,
-        Some(ended) = callers.join_next() => return Err(ended?.err().unwrap_or_else(|| "a caller has ended".into())),
+        ended = &mut caller => return Err(ended?.err().unwrap_or_else(|| "the caller has ended".into())),
     };
-    stop.store(true, Relaxed);
-    while let Some(ended) = callers.join_next().await {
-        ended??;
-    }
+    caller.abort();
+    // Its calls are dropped with it, before the next phase begins.
+    let _ = caller.await;
     Ok(rate)
 }
 
@@ -89,8 +90,3 @@ pub(crate) async fn in_flight<C: Client>(
 pub(crate) fn warm_up(length: Duration) -> Duration {
     (length / 4).clamp(Duration::from_millis(100), Duration::from_secs(1))
 }
-
-/// On a cache line of its own, so that counting is not what is measured.
-#[derive(Default)]
-#[repr(align(128))]
-struct Count(AtomicU64);
