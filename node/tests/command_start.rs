@@ -79,6 +79,15 @@ fn one_name_held_twice_is_shown_as_a_conflict() {
     let mut shown: Vec<_> = conflict["peer_ids"].as_array().unwrap().iter().filter_map(|id| id.as_str()).collect();
     shown.sort_unstable();
     assert_eq!(shown, peer_ids);
+    second.wait_for("a name conflict", |line| line.is("name_conflict", "twin"));
+    assert_eq!(first.heard.iter().filter(|line| line.value["event"] == "name_conflict").count(), 1);
+    let outcome = swarm.run(&["nodes"]).expect(0);
+    assert!(peer_ids.iter().all(|peer_id| outcome.stderr.contains(peer_id)), "{outcome:?}");
+    let mut third = common::Process::spawn("twin", swarm.command(&["start", "--name", "twin", "--no-mdns"]));
+    third.wait_for("a name conflict for people", |line| {
+        line.value.as_str().is_some_and(|text| text.contains("nodes are called `twin`"))
+    });
+    drop(third);
     let outcome = swarm.run(&["call", "node", "echo", "1", "--node", "twin"]).expect(1);
     assert!(peer_ids.iter().all(|peer_id| outcome.stderr.contains(peer_id)), "{outcome:?}");
     swarm.run(&["call", "node", "echo", "1", "--node", &peer_ids[0]]).expect(0);
