@@ -301,8 +301,7 @@ impl Driver {
             Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
             _ => {}
         }
-        // Nobody has to listen.
-        let _ = self.core.events.send(event);
+        self.core.events.tell(event);
     }
 
     fn stop(&mut self, respond_to: oneshot::Sender<()>) {

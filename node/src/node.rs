@@ -255,7 +255,7 @@ impl Node {
 
     /// What changes in the swarm from now on.
     pub fn events(&self) -> Events {
-        Events::new(self.core.events.subscribe())
+        self.core.events.subscribe()
     }
 
     /// Waits until an application is hosted somewhere, and gives its hosts. Waits 10 s at the most.

@@ -7,7 +7,7 @@ mod in_process;
 
 use std::time::Duration;
 
-use multinodes::{Actions, CallError, Node, RegisterError, StartError, json};
+use multinodes::{Actions, CallError, Event, Node, RegisterError, StartError, json};
 
 use in_process::{hosts, in_process, pair, within};
 
@@ -157,6 +157,18 @@ async fn what_cannot_be_registered_says_why() {
     node.register("one", strange()).unwrap();
     let error = node.register("one", strange()).unwrap_err();
     assert_eq!(error, RegisterError::Taken { name: "one".into() });
+#[tokio::test]
+async fn what_did_not_work_while_the_node_started_is_told_to_every_reader() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let builder = Node::builder().mdns(false).listen("/ip4/127.0.0.1/tcp/0").rendezvous_folder(file.path());
+    let node = builder.start().await.unwrap();
+    for _ in 0..2 {
+        let event = within(node.events().next()).await.unwrap();
+        let folder = file.path().display().to_string();
+        assert!(matches!(&event, Event::Degraded { reason } if reason.contains(&folder)), "{event:?}");
+    }
+}
+
     assert!(matches!(node.register("", strange()), Err(RegisterError::Name { .. })));
     assert!(matches!(node.register("line\nbreak", strange()), Err(RegisterError::Name { .. })));
     let long = node.register("long", strange().description(json!("x".repeat(100_000)))).unwrap_err();

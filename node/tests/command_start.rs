@@ -136,6 +136,19 @@ fn what_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_rendezvous_folder_of_no_use_is_said_and_nothing_else_breaks() {
+    let swarm = Swarm::new();
+    std::fs::create_dir_all(swarm.runtime_dir()).unwrap();
+    let file = swarm.runtime_dir().join("multinodes");
+    std::fs::write(&file, "in the way").unwrap();
+    let mut alpha = swarm.start("alpha", &[]);
+    let line = alpha.wait_for("what does not work", |line| line.value["event"] == "degraded");
+    assert!(line.value["reason"].as_str().unwrap().contains(file.to_str().unwrap()), "{line:?}");
+    let address = alpha.started()["addresses"][0].as_str().unwrap().to_owned();
+    swarm.run(&["call", "node", "echo", "1", "--join", &address]).expect(0);
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let swarm = Swarm::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,12 +1,13 @@
 use std::path::Path;
 
+use futures::FutureExt;
 use libp2p::identity::Keypair;
-use tokio::sync::broadcast;
 
 use super::*;
 use crate::{
     core::Settings,
     description::{LeftReason, Snapshot, Status},
+    events::Events,
 };
 
 /// Far more than anything here takes, even on a busy machine.
@@ -14,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 struct Running {
     core: Arc<Core>,
-    events: broadcast::Receiver<Event>,
+    events: Events,
     driver: JoinHandle<()>,
 }
 
@@ -91,7 +92,7 @@ impl Running {
     /// Waits for an event, and says how long that took.
     async fn hears(&mut self, what: &str, matches: impl Fn(&Event) -> bool) -> Duration {
         let begun = Instant::now();
-        let heard = async { while !matches(&self.events.recv().await.unwrap()) {} };
+        let heard = async { while !matches(&self.events.next().await.unwrap()) {} };
         assert!(tokio::time::timeout(LIMIT, heard).await.is_ok(), "`{}` does not hear {what}", self.core.settings.name);
         begun.elapsed()
     }
@@ -377,7 +378,7 @@ async fn above_the_high_mark_idle_connections_are_released_and_nobody_is_taken_f
     assert_eq!(hub.names().len(), 19);
     for spoke in &mut spokes {
         assert_eq!(spoke.names().len(), 19);
-        while let Ok(event) = spoke.events.try_recv() {
+        while let Some(Some(event)) = spoke.events.next().now_or_never() {
             assert!(!matches!(event, Event::Left { .. }), "{event:?}");
         }
     }
