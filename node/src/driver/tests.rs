@@ -165,6 +165,23 @@ async fn a_killed_node_is_noticed_within_a_second_or_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_that_was_never_connected_is_noticed_when_it_is_called() {
+    let alpha = begin(Settings { low_mark: 1, ..settings("alpha") }).await;
+    let beta = begin(Settings { low_mark: 1, ..joining("beta", &alpha) }).await;
+    let mut gamma = begin(Settings { low_mark: 1, ..joining("gamma", &alpha) }).await;
+    gamma.sees_names(&["alpha", "beta", "gamma"]).await;
+    let peer_id = beta.core.peer_id;
+    let link = Arc::downgrade(&gamma.core.links.with(peer_id));
+    beta.kill().await;
+    let (respond_to, opened) = oneshot::channel();
+    gamma.core.commands.send(Command::OpenLane { peer_id, respond_to }).await.unwrap();
+    assert!(tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap().is_err());
+    let took = gamma.hears("that beta is lost", left("beta", LeftReason::Lost)).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(link.strong_count(), 0, "nothing is left of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_node_says_goodbye_even_to_those_it_is_not_connected_to() {
     let alpha = begin(Settings { low_mark: 1, ..settings("alpha") }).await;
     let beta = begin(Settings { low_mark: 1, ..joining("beta", &alpha) }).await;
