@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     application::Context,
-    call_error::CallError,
+    call_error::{Attempt, CallError},
     core::Core,
     description::Host,
     node::Node,
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long a message may take unless it is said otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A longer time than that is as good as for ever, and no clock overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// A node that was just started is given so long to find others, before it is said that something does not exist.
 const DISCOVERY: Duration = Duration::from_secs(3);
@@ -45,6 +48,14 @@ pub struct AppRef {
     filter: Option<Filter>,
     timeout: Duration,
     options: Options,
+}
+
+/// How long a message may take.
+#[derive(Clone, Copy)]
+struct Time {
+    deadline: Instant,
+    /// All of it, for errors.
+    after: Duration,
 }
 
 /// What is done with a message.
@@ -75,7 +86,8 @@ impl AppRef {
         self
     }
 
-    /// How long each message may take in all: finding a host, sending, and the answer. 10 s by default.
+    /// How long each message may take in all: finding a host, sending, and the answer. 10 s by default. Inside a call
+    /// it never takes longer than what is left of the caller's time, see [`Context::node`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -164,7 +176,7 @@ impl AppRef {
 
     async fn deliver(&self, kind: Kind<'_>, payload: Payload) -> Result<Payload, CallError> {
         let core = self.node.core();
-        let deadline = Instant::now() + self.timeout;
+        let time = self.time()?;
         let mut tried = Vec::new();
         let mut failure = None;
         loop {
@@ -176,17 +188,17 @@ impl AppRef {
                 Err(nobody) => match (failure, nobody) {
                     (Some(failure), _) => return Err(failure),
                     (None, Nobody::Ever(error)) => return Err(error),
-                    (None, Nobody::Yet(error)) => self.wait_for_host(core, deadline, error).await?,
+                    (None, Nobody::Yet(error)) => self.wait_for_host(core, time.deadline, error).await?,
                 },
             };
             let (peer_id, outcome) = match target {
-                Target::Here(hosted) => (core.peer_id, self.here(core, &hosted, kind, payload.clone(), deadline).await),
+                Target::Here(hosted) => (core.peer_id, self.here(core, &hosted, kind, payload.clone(), time).await),
                 Target::There { peer_id, node } => {
-                    (peer_id, self.there(core, peer_id, &node, kind, payload.clone(), deadline).await)
+                    (peer_id, self.there(core, peer_id, &node, kind, payload.clone(), time).await)
                 }
             };
             match outcome {
-                Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < deadline => {
+                Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < time.deadline => {
                     tracing::debug!(%peer_id, %error, "trying another host");
                     tried.push(peer_id);
                     failure = Some(error);
@@ -194,6 +206,20 @@ impl AppRef {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// The time that a message has from now on: as long as was said, but not longer than the call within which it is
+    /// sent.
+    fn time(&self) -> Result<Time, CallError> {
+        let now = Instant::now();
+        let own = now.checked_add(self.timeout).unwrap_or_else(|| now + LONGEST);
+        let deadline = self.node.deadline().map_or(own, |inherited| inherited.min(own));
+        if deadline <= now {
+            let node = self.node.name().to_owned();
+            return Err(CallError::Expired { application: self.application.clone(), node });
+        }
+        let left = Duration::from_millis(u64::try_from((deadline - now).as_millis()).unwrap_or(u64::MAX));
+        Ok(Time { deadline, after: if deadline == own { self.timeout } else { left } })
     }
 
     fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
@@ -221,7 +247,9 @@ impl AppRef {
             }
             let now = *status.borrow_and_update();
             let settled = core.started + SETTLING;
-            let until = if now.settled && now.synced { limit.min(settled) } else { limit };
+            // A swarm may just be forming around a node; a passive one only looks at what is there.
+            let complete = now.settled && (now.synced || core.settings.passive);
+            let until = if complete { limit.min(settled) } else { limit };
             tokio::select! {
                 outcome = changed.changed() => outcome.map_err(|_| CallError::Stopped)?,
                 outcome = status.changed() => outcome.map_err(|_| CallError::Stopped)?,
@@ -243,7 +271,7 @@ impl AppRef {
         hosted: &Arc<Hosted>,
         kind: Kind<'_>,
         payload: Payload,
-        deadline: Instant,
+        time: Time,
     ) -> Result<Payload, CallError> {
         let size = payload.as_bytes().len();
         let limit = core.settings.max_message;
@@ -251,24 +279,25 @@ impl AppRef {
             return Err(CallError::TooLarge { size, limit });
         }
         let node = &core.settings.name;
-        let refused = |refusal| CallError::of_refusal(refusal, &self.application, node, self.timeout);
+        let attempt = self.attempt(kind, node, time);
+        let refused = |refusal| CallError::of_refusal(refusal, &attempt);
         let context = Context {
             node: self.node.clone(),
             application: hosted.name.clone(),
             caller: core.peer_id,
-            deadline,
+            deadline: time.deadline,
             trace: None,
         };
         match kind {
             Kind::Call(action) => {
                 let admission = hosted.admit().map_err(refused)?;
                 let run = hosted.run(admission, context, action.to_owned(), payload);
-                match tokio::time::timeout_at(deadline.into(), run).await {
+                match tokio::time::timeout_at(time.deadline.into(), run).await {
                     Ok(outcome) => outcome.map_err(refused),
                     Err(_) => Err(CallError::TimedOut {
                         application: self.application.clone(),
                         node: node.clone(),
-                        after: self.timeout,
+                        after: time.after,
                     }),
                 }
             }
@@ -290,20 +319,32 @@ impl AppRef {
         node: &str,
         kind: Kind<'_>,
         payload: Payload,
-        deadline: Instant,
+        time: Time,
     ) -> Result<Payload, CallError> {
         let exchange = core.links.with(peer_id);
-        let (action, payload) = match kind {
-            Kind::Call(action) => (action, payload.into_bytes()),
-            Kind::Tell | Kind::Cast => ("", payload.into_bytes()),
+        let attempt = self.attempt(kind, node, time);
+        let payload = payload.into_bytes();
+        let head = Outgoing {
+            application: &self.application,
+            action: attempt.action,
+            deadline: time.deadline,
+            options: self.options,
+            trace: None,
         };
-        let head = Outgoing { application: &self.application, action, deadline, options: self.options, trace: None };
         let outcome = match kind {
             Kind::Call(_) => exchange.call(head, payload).await.map(Payload::from_bytes),
             Kind::Tell => exchange.tell(head, payload).await.map(|()| Payload::default()),
             Kind::Cast => exchange.cast(head, payload).await.map(|()| Payload::default()),
         };
-        outcome.map_err(|error| CallError::of_lane(error, &self.application, node, self.timeout))
+        outcome.map_err(|error| CallError::of_lane(error, &attempt))
+    }
+
+    fn attempt<'a>(&'a self, kind: Kind<'a>, node: &'a str, time: Time) -> Attempt<'a> {
+        let action = match kind {
+            Kind::Call(action) => action,
+            Kind::Tell | Kind::Cast => "",
+        };
+        Attempt { application: &self.application, action, node, after: time.after }
     }
 }
 

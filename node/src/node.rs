@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -46,6 +46,8 @@ pub struct Node {
     core: Arc<Core>,
     /// Absent in the handle of an application whose node the user has let go.
     guard: Option<Arc<Guard>>,
+    /// Nothing that is sent through this handle takes longer: it belongs to a call that ends then.
+    deadline: Option<Instant>,
 }
 
 /// Lives as long as a handle of the user does.
@@ -82,11 +84,21 @@ impl Drop for Guard {
 
 impl Node {
     pub(crate) fn new(core: Arc<Core>, guard: Option<Arc<Guard>>) -> Self {
-        Self { core, guard }
+        Self { core, guard, deadline: None }
+    }
+
+    /// Lets whatever is sent through this handle end at `deadline` at the latest.
+    pub(crate) fn limit(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// The end of the call that this handle belongs to.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// Begins to describe a node that is to be started.
@@ -101,6 +113,13 @@ impl Node {
     /// See [`StartError`].
     pub async fn start() -> Result<Self, StartError> {
         Self::builder().start().await
+    }
+
+    /// The same node without the deadline that its handle has inside a call, see
+    /// [`Context::node`](crate::Context::node): for work that goes on after the call is answered.
+    #[must_use]
+    pub fn unbounded(&self) -> Self {
+        Self { deadline: None, ..self.clone() }
     }
 
     /// The node's name.
@@ -253,7 +272,7 @@ impl Node {
         self.app(application).cast(message).await
     }
 
-    /// What changes in the swarm from now on.
+    /// What changes in the swarm from now on. What was found not to work before comes first.
     pub fn events(&self) -> Events {
         self.core.events.subscribe()
     }

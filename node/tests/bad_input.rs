@@ -5,7 +5,7 @@
 #[path = "common/in_process.rs"]
 mod in_process;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use multinodes::{Actions, CallError, Event, Node, RegisterError, StartError, json};
 
@@ -51,15 +51,21 @@ async fn a_node_that_is_alone_says_that_it_has_found_nobody() {
 }
 
 #[tokio::test]
+async fn a_passive_node_that_has_looked_everywhere_says_so_at_once() {
+    let node = Node::builder().passive(true).mdns(false).rendezvous(false).start().await.unwrap();
+    let begun = Instant::now();
+    let error = within(node.call::<i64>("unknown", "add", (1, 2))).await.unwrap_err();
+    assert!(matches!(error, CallError::NotReady { .. }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn arguments_that_do_not_fit_are_refused_before_anything_runs() {
     let (one, other) = pair("alpha", "beta").await;
     one.register("strange", strange()).unwrap();
     hosts(&other, "strange", 1).await;
     let error = within(other.call::<i64>("strange", "add", (1, 2, 3))).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`strange` on node `alpha` does not take these arguments: takes 2 arguments, 3 given"
-    );
+    assert_eq!(error.to_string(), "`strange` on node `alpha`: wrong arguments for `add`: takes 2 arguments, 3 given");
     let error = within(other.call::<i64>("strange", "add", ("one", "two"))).await.unwrap_err();
     assert!(matches!(&error, CallError::BadArguments { .. }) && !error.may_have_run(), "{error:?}");
     let error = within(other.call::<String>("strange", "add", (1, 2))).await.unwrap_err();
@@ -152,12 +158,6 @@ async fn what_cannot_start_says_why() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_registered_says_why() {
-    let node = in_process("alpha").0.start().await.unwrap();
-    node.register("one", strange()).unwrap();
-    let error = node.register("one", strange()).unwrap_err();
-    assert_eq!(error, RegisterError::Taken { name: "one".into() });
-#[tokio::test]
 async fn what_did_not_work_while_the_node_started_is_told_to_every_reader() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let builder = Node::builder().mdns(false).listen("/ip4/127.0.0.1/tcp/0").rendezvous_folder(file.path());
@@ -169,6 +169,12 @@ async fn what_did_not_work_while_the_node_started_is_told_to_every_reader() {
     }
 }
 
+#[tokio::test]
+async fn what_cannot_be_registered_says_why() {
+    let node = in_process("alpha").0.start().await.unwrap();
+    node.register("one", strange()).unwrap();
+    let error = node.register("one", strange()).unwrap_err();
+    assert_eq!(error, RegisterError::Taken { name: "one".into() });
     assert!(matches!(node.register("", strange()), Err(RegisterError::Name { .. })));
     assert!(matches!(node.register("line\nbreak", strange()), Err(RegisterError::Name { .. })));
     let long = node.register("long", strange().description(json!("x".repeat(100_000)))).unwrap_err();
