@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example calculator
 //! ```
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 

@@ -6,6 +6,7 @@
 //! cargo run --release --example chat -- ann
 //! cargo run --release --example chat -- bob
 //! ```
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use multinodes::{Actions, Event, LeftReason, Node};
 use serde::{Deserialize, Serialize};

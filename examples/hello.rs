@@ -6,6 +6,7 @@
 //!
 //! Both nodes live in this process here. Put them into two processes, or on two machines of a LAN, and nothing changes:
 //! nodes find each other by themselves.
+#![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
 use multinodes::{Actions, Node};
 

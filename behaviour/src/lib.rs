@@ -72,6 +72,7 @@ pub mod lanes;
 pub mod limits;
 pub mod local;
 mod names;
+pub mod quick_hash;
 pub mod read_ahead;
 pub mod record;
 pub mod sync;

@@ -1,13 +1,13 @@
 //! How bytes travel: TCP (and memory, for nodes of one process) under noise and yamux; with feature `wan` also QUIC,
 //! DNS names and WebSocket.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use libp2p::{
     PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, MemoryTransport, timeout::TransportTimeout},
+        transport::{Boxed, MemoryTransport, map_err::MapErr, timeout::TransportTimeout},
         upgrade::Version,
     },
     identity::Keypair,
@@ -45,9 +45,15 @@ pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Transpo
     Ok(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed())
 }
 
-fn tcp_transport() -> tcp::tokio::Transport {
-    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+fn tcp_transport() -> MapErr<tcp::tokio::Transport, fn(io::Error) -> TcpError> {
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)).map_err(TcpError as fn(io::Error) -> TcpError)
 }
+
+/// An error of the system, as the source of an error: where transports are combined only the source of what they say
+/// can be asked for, and whoever dials wants to know a refusal from silence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct TcpError(#[source] io::Error);
 
 fn multiplexing() -> corked::Config {
     let mut yamux = yamux::Config::default();
@@ -65,7 +71,7 @@ pub enum TransportError {
     /// The system's way of resolving names cannot be read.
     #[cfg(feature = "wan")]
     #[error("the system's name servers cannot be read: {0}")]
-    Names(#[from] std::io::Error),
+    Names(#[from] io::Error),
 }
 
 #[cfg(feature = "wan")]

@@ -1,37 +1,21 @@
 //! A target: which application, on which node, for how long.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use libp2p::PeerId;
-use multinodes_behaviour::{
-    lane::{Delivery, Outgoing},
-    wire::Options,
-};
+use multinodes_behaviour::wire::Options;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    application::Context,
     call_error::CallError,
-    core::Core,
     description::Host,
     node::Node,
     payload::Payload,
-    registry::{Hosted, Told},
-    selection::{self, Filter, Nobody, Target},
+    route::{Kind, Route},
+    selection::Filter,
 };
 
 /// How long a message may take unless it is said otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A node that was just started is given so long to find others, before it is said that something does not exist.
-const DISCOVERY: Duration = Duration::from_secs(3);
-
-/// Even when all that can be asked has answered, news of a swarm that is just forming may be on the way so long.
-const SETTLING: Duration = Duration::from_millis(300);
 
 /// An application somewhere in the swarm: here if it is hosted here, else on a remote node.
 ///
@@ -45,14 +29,6 @@ pub struct AppRef {
     filter: Option<Filter>,
     timeout: Duration,
     options: Options,
-}
-
-/// What is done with a message.
-#[derive(Clone, Copy)]
-enum Kind<'a> {
-    Call(&'a str),
-    Tell,
-    Cast,
 }
 
 impl AppRef {
@@ -75,7 +51,8 @@ impl AppRef {
         self
     }
 
-    /// How long each message may take in all: finding a host, sending, and the answer. 10 s by default.
+    /// How long each message may take in all: finding a host, sending, and the answer. 10 s by default. Inside a call
+    /// it never takes longer than what is left of the caller's time, see [`Context::node`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -100,12 +77,7 @@ impl AppRef {
         action: &str,
         arguments: impl Serialize + Send,
     ) -> Result<R, CallError> {
-        let arguments = Payload::arguments(&arguments).map_err(unsendable)?;
-        let result = self.call_raw(action, arguments).await?;
-        result.decode().map_err(|error| CallError::UnexpectedResult {
-            application: self.application.clone(),
-            reason: error.to_string(),
-        })
+        self.route().call(action, arguments).await
     }
 
     /// Like [`call`](Self::call), with arguments and result as they travel.
@@ -114,7 +86,7 @@ impl AppRef {
     ///
     /// See [`CallError`].
     pub async fn call_raw(&self, action: &str, arguments: Payload) -> Result<Payload, CallError> {
-        self.deliver(Kind::Call(action), arguments).await
+        self.route().deliver(Kind::Call(action), arguments).await
     }
 
     /// Hands a message over.
@@ -125,7 +97,7 @@ impl AppRef {
     ///
     /// See [`CallError`].
     pub async fn tell(&self, message: impl Serialize + Send) -> Result<(), CallError> {
-        self.tell_raw(Payload::encode(&message).map_err(unsendable)?).await
+        self.route().tell(message).await
     }
 
     /// Like [`tell`](Self::tell), with the message as it travels.
@@ -134,7 +106,7 @@ impl AppRef {
     ///
     /// See [`CallError`].
     pub async fn tell_raw(&self, message: Payload) -> Result<(), CallError> {
-        self.deliver(Kind::Tell, message).await.map(drop)
+        self.route().deliver(Kind::Tell, message).await.map(drop)
     }
 
     /// Hands a message over without waiting for a confirmation: the fastest way.
@@ -146,7 +118,7 @@ impl AppRef {
     ///
     /// See [`CallError`].
     pub async fn cast(&self, message: impl Serialize + Send) -> Result<(), CallError> {
-        self.deliver(Kind::Cast, Payload::encode(&message).map_err(unsendable)?).await.map(drop)
+        self.route().cast(message).await
     }
 
     /// The hosts that would be taken, in order of their names.
@@ -162,151 +134,15 @@ impl AppRef {
         hosts
     }
 
-    async fn deliver(&self, kind: Kind<'_>, payload: Payload) -> Result<Payload, CallError> {
-        let core = self.node.core();
-        let deadline = Instant::now() + self.timeout;
-        let mut tried = Vec::new();
-        let mut failure = None;
-        loop {
-            if core.registry.is_draining() {
-                return Err(CallError::Stopped);
-            }
-            let target = match self.pick(core, &tried) {
-                Ok(target) => target,
-                Err(nobody) => match (failure, nobody) {
-                    (Some(failure), _) => return Err(failure),
-                    (None, Nobody::Ever(error)) => return Err(error),
-                    (None, Nobody::Yet(error)) => self.wait_for_host(core, deadline, error).await?,
-                },
-            };
-            let (peer_id, outcome) = match target {
-                Target::Here(hosted) => (core.peer_id, self.here(core, &hosted, kind, payload.clone(), deadline).await),
-                Target::There { peer_id, node } => {
-                    (peer_id, self.there(core, peer_id, &node, kind, payload.clone(), deadline).await)
-                }
-            };
-            match outcome {
-                Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < deadline => {
-                    tracing::debug!(%peer_id, %error, "trying another host");
-                    tried.push(peer_id);
-                    failure = Some(error);
-                }
-                outcome => return outcome,
-            }
+    fn route(&self) -> Route<'_> {
+        Route {
+            node: &self.node,
+            application: &self.application,
+            on: self.on.as_deref(),
+            filter: self.filter.as_ref(),
+            timeout: self.timeout,
+            options: self.options,
         }
-    }
-
-    fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
-        match &self.on {
-            Some(node) => selection::resolve(core, &self.application, node),
-            None => selection::pick(core, &self.application, self.filter.as_ref(), tried),
-        }
-    }
-
-    fn may_repeat(&self, error: &CallError) -> bool {
-        let lost = matches!(error, CallError::ConnectionLost { .. });
-        error.concerns_host_only() || (lost && self.options.contains(Options::IDEMPOTENT))
-    }
-
-    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it gives `nobody`.
-    async fn wait_for_host(&self, core: &Core, deadline: Instant, nobody: CallError) -> Result<Target, CallError> {
-        let mut changed = core.changed.subscribe();
-        let mut status = core.status.subscribe();
-        let limit = deadline.min(core.started + DISCOVERY);
-        loop {
-            match self.pick(core, &[]) {
-                Ok(target) => return Ok(target),
-                Err(Nobody::Ever(error)) => return Err(error),
-                Err(Nobody::Yet(_)) => {}
-            }
-            let now = *status.borrow_and_update();
-            let settled = core.started + SETTLING;
-            let until = if now.settled && now.synced { limit.min(settled) } else { limit };
-            tokio::select! {
-                outcome = changed.changed() => outcome.map_err(|_| CallError::Stopped)?,
-                outcome = status.changed() => outcome.map_err(|_| CallError::Stopped)?,
-                () = tokio::time::sleep_until(until.into()) => {
-                    return Err(match nobody {
-                        CallError::NoSuchApplication { application, .. } if !now.synced => {
-                            CallError::NotReady { application }
-                        }
-                        nobody => nobody,
-                    });
-                }
-            }
-        }
-    }
-
-    async fn here(
-        &self,
-        core: &Core,
-        hosted: &Arc<Hosted>,
-        kind: Kind<'_>,
-        payload: Payload,
-        deadline: Instant,
-    ) -> Result<Payload, CallError> {
-        let size = payload.as_bytes().len();
-        let limit = core.settings.max_message;
-        if size > limit {
-            return Err(CallError::TooLarge { size, limit });
-        }
-        let node = &core.settings.name;
-        let refused = |refusal| CallError::of_refusal(refusal, &self.application, node, self.timeout);
-        let context = Context {
-            node: self.node.clone(),
-            application: hosted.name.clone(),
-            caller: core.peer_id,
-            deadline,
-            trace: None,
-        };
-        match kind {
-            Kind::Call(action) => {
-                let admission = hosted.admit().map_err(refused)?;
-                let run = async {
-                    let _kept = (admission, hosted.wait_for_slot().await);
-                    hosted.call(context, action.to_owned(), payload).await
-                };
-                match tokio::time::timeout_at(deadline.into(), run).await {
-                    Ok(outcome) => outcome.map_err(refused),
-                    Err(_) => Err(CallError::TimedOut {
-                        application: self.application.clone(),
-                        node: node.clone(),
-                        after: self.timeout,
-                    }),
-                }
-            }
-            Kind::Tell | Kind::Cast => {
-                let told = Told { context, message: payload, charge: None };
-                match hosted.tell(told, matches!(kind, Kind::Cast)) {
-                    Delivery::Accepted => Ok(Payload::default()),
-                    Delivery::Refused(refusal) => Err(refused(refusal)),
-                    Delivery::Later(later) => later.await.map(|()| Payload::default()).map_err(refused),
-                }
-            }
-        }
-    }
-
-    async fn there(
-        &self,
-        core: &Core,
-        peer_id: PeerId,
-        node: &str,
-        kind: Kind<'_>,
-        payload: Payload,
-        deadline: Instant,
-    ) -> Result<Payload, CallError> {
-        let exchange = core.links.with(peer_id);
-        let (action, payload) = match kind {
-            Kind::Call(action) => (action, payload.into_bytes()),
-            Kind::Tell | Kind::Cast => ("", payload.into_bytes()),
-        };
-        let head = Outgoing { application: &self.application, action, deadline, options: self.options, trace: None };
-        let outcome = match kind {
-            Kind::Call(_) => exchange.call(head, &payload).await.map(Payload::from_bytes),
-            Kind::Tell => exchange.tell(head, &payload).await.map(|()| Payload::default()),
-            Kind::Cast => exchange.cast(head, &payload).await.map(|()| Payload::default()),
-        };
-        outcome.map_err(|error| CallError::of_lane(error, &self.application, node, self.timeout))
     }
 }
 
@@ -319,8 +155,4 @@ impl fmt::Debug for AppRef {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn unsendable(error: impl fmt::Display) -> CallError {
-    CallError::Unsendable { reason: error.to_string() }
 }

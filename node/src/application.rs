@@ -91,6 +91,10 @@ pub struct Context {
 impl Context {
     /// The node that hosts the application: to call and tell others. Do not keep it in the application: a node
     /// that is held by what it hosts never stops by itself.
+    ///
+    /// Inside a call, what is sent through this handle and its clones inherits what is left of the caller's time:
+    /// nobody waits for it longer. [`Node::unbounded`] gives one without that limit. Whoever tells does not wait, so a
+    /// message that was told sets no limit.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
@@ -235,14 +239,17 @@ pub(crate) trait Hostable: Send + Sync {
 impl<A: Application> Hostable for A {
     fn call(
         self: Arc<Self>,
-        context: Context,
+        mut context: Context,
         action: String,
         arguments: Payload,
     ) -> BoxFuture<'static, Result<Payload, AppError>> {
+        context.node.limit(Some(context.deadline));
         async move { Application::call(&*self, context, &action, arguments).await }.boxed()
     }
 
-    fn process(self: Arc<Self>, context: Context, message: Payload) -> BoxFuture<'static, Result<(), AppError>> {
+    fn process(self: Arc<Self>, mut context: Context, message: Payload) -> BoxFuture<'static, Result<(), AppError>> {
+        // It may come from a call on this node, which does not wait for it.
+        context.node.limit(None);
         async move { Application::process(&*self, context, message).await }.boxed()
     }
 }

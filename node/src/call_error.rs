@@ -88,6 +88,14 @@ pub enum CallError {
         /// The time that it had.
         after: Duration,
     },
+    /// The time was over before it was started: it surely did not run.
+    #[error("`{application}` on node `{node}`: the deadline had passed before it was started")]
+    Expired {
+        /// The application.
+        application: String,
+        /// The node that did not start it.
+        node: String,
+    },
     /// The message is over the limit; nothing was sent.
     #[error("the message has {size} bytes, the limit is {limit}")]
     TooLarge {
@@ -115,10 +123,12 @@ pub enum CallError {
         reason: String,
     },
     /// The application does not take these arguments.
-    #[error("`{application}` on node `{node}` does not take these arguments: {reason}")]
+    #[error("`{application}` on node `{node}`: wrong {}: {reason}", arguments_for(.action))]
     BadArguments {
         /// The application.
         application: String,
+        /// The action; empty for a message that was told.
+        action: String,
         /// The node.
         node: String,
         /// What is wrong with them.
@@ -188,6 +198,7 @@ impl CallError {
             | Self::NoMatch { .. }
             | Self::Unreachable { .. }
             | Self::Busy { .. }
+            | Self::Expired { .. }
             | Self::TooLarge { .. }
             | Self::NoSuchAction { .. }
             | Self::BadArguments { .. }
@@ -207,6 +218,7 @@ impl CallError {
                 | Self::Unreachable { .. }
                 | Self::ConnectionLost { .. }
                 | Self::Busy { .. }
+                | Self::Expired { .. }
                 | Self::TimedOut { .. }
         )
     }
@@ -224,6 +236,7 @@ impl CallError {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::Busy { .. } => "busy",
             Self::TimedOut { .. } => "timed_out",
+            Self::Expired { .. } => "expired",
             Self::TooLarge { .. } => "too_large",
             Self::ResultTooLarge { .. } => "result_too_large",
             Self::NoSuchAction { .. } => "no_such_action",
@@ -252,31 +265,35 @@ impl CallError {
             || matches!(self, Self::NoSuchApplication { node: Some(_), .. })
     }
 
-    /// What went wrong on the way to `application` on `node`.
-    pub(crate) fn of_lane(error: LaneError, application: &str, node: &str, after: Duration) -> Self {
-        let (application, node) = (application.to_owned(), node.to_owned());
+    /// What went wrong on the way.
+    pub(crate) fn of_lane(error: LaneError, attempt: &Attempt<'_>) -> Self {
+        let (application, node) = (attempt.application.to_owned(), attempt.node.to_owned());
         match error {
             LaneError::TooLarge { size, limit } => Self::TooLarge { size, limit },
             LaneError::TooManyOpen { .. } => Self::Busy { application, node, reason: error.to_string() },
             LaneError::Unsendable(reason) => Self::Unsendable { reason },
             LaneError::Lost => Self::ConnectionLost { node },
-            LaneError::TimedOut => Self::TimedOut { application, node, after },
-            LaneError::Refused(refusal) => Self::of_refusal(refusal, &application, &node, after),
+            LaneError::TimedOut => Self::TimedOut { application, node, after: attempt.after },
+            LaneError::Refused(refusal) => Self::of_refusal(refusal, attempt),
             // NotOpened, Closing and what may come: nothing was sent.
             error => Self::Unreachable { node, reason: error.to_string() },
         }
     }
 
-    /// What the node that hosts `application` says.
-    pub(crate) fn of_refusal(refusal: Refusal, application: &str, node: &str, after: Duration) -> Self {
-        let (application, node, reason) = (application.to_owned(), node.to_owned(), refusal.message);
+    /// What the node that hosts the application says.
+    pub(crate) fn of_refusal(refusal: Refusal, attempt: &Attempt<'_>) -> Self {
+        let (application, node) = (attempt.application.to_owned(), attempt.node.to_owned());
+        let reason = refusal.message;
         match refusal.code {
             ErrorCode::NoSuchApplication => Self::NoSuchApplication { application, node: Some(node) },
             ErrorCode::NoSuchAction => Self::NoSuchAction { application, node, reason },
-            ErrorCode::BadArguments => Self::BadArguments { application, node, reason },
+            ErrorCode::BadArguments => {
+                Self::BadArguments { application, action: attempt.action.to_owned(), node, reason }
+            }
             ErrorCode::Busy => Self::Busy { application, node, reason },
             ErrorCode::Draining => Self::Unreachable { node, reason },
-            ErrorCode::Expired | ErrorCode::TimedOut => Self::TimedOut { application, node, after },
+            ErrorCode::Expired => Self::Expired { application, node },
+            ErrorCode::TimedOut => Self::TimedOut { application, node, after: attempt.after },
             ErrorCode::Panicked => Self::Panicked { application, node, reason },
             ErrorCode::TooLarge => Self::ResultTooLarge { application, reason },
             ErrorCode::Forbidden => Self::Forbidden,
@@ -289,10 +306,50 @@ impl CallError {
     }
 }
 
+/// What was sent to whom, for the errors of it.
+pub(crate) struct Attempt<'a> {
+    pub(crate) application: &'a str,
+    /// Empty for what was told.
+    pub(crate) action: &'a str,
+    pub(crate) node: &'a str,
+    /// The time that it had.
+    pub(crate) after: Duration,
+}
+
 fn on(node: &Option<String>) -> String {
     node.as_ref().map(|node| format!(" on node `{node}`")).unwrap_or_default()
 }
 
+fn arguments_for(action: &str) -> String {
+    if action.is_empty() { "message".to_owned() } else { format!("arguments for `{action}`") }
+}
+
 fn list(peer_ids: &[PeerId]) -> String {
     peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: ErrorCode) -> CallError {
+        let after = Duration::from_secs(1);
+        let attempt = Attempt { application: "strange", action: "add", node: "alpha", after };
+        CallError::of_refusal(Refusal::new(code, "some reason"), &attempt)
+    }
+
+    #[test]
+    fn what_had_expired_before_it_was_started_did_not_run() {
+        let error = refused(ErrorCode::Expired);
+        assert!(!error.may_have_run() && error.is_retryable(), "{error:?}");
+        assert_eq!(error.code(), "expired");
+        assert_eq!(error.to_string(), "`strange` on node `alpha`: the deadline had passed before it was started");
+        assert!(refused(ErrorCode::TimedOut).may_have_run());
+    }
+
+    #[test]
+    fn wrong_arguments_name_their_action() {
+        let error = refused(ErrorCode::BadArguments);
+        assert_eq!(error.to_string(), "`strange` on node `alpha`: wrong arguments for `add`: some reason");
+    }
 }

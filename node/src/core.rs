@@ -17,12 +17,12 @@ use multinodes_behaviour::{
     record::MAX_ADDRESSES,
     wire::{ApplicationRecord, Record},
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     crew::Crew,
-    description::{ApplicationInfo, Description, Event, Host, NodeInfo, Snapshot, Status},
-    events,
+    description::{ApplicationInfo, Description, Host, NodeInfo, Snapshot, Status},
+    events::Teller,
     links::Links,
     node::{Guard, Node},
     registry::{Hosted, Registry},
@@ -68,7 +68,7 @@ pub(crate) struct Core {
     /// The directory as readers see it. Only the driver stores; it bumps `changed` afterwards.
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) changed: watch::Sender<u64>,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) events: Teller,
     pub(crate) status: watch::Sender<Status>,
     /// Where the node listens, loopback included.
     pub(crate) addresses: watch::Sender<Vec<Multiaddr>>,
@@ -88,7 +88,7 @@ impl Core {
             links: Links::new(me.clone(), settings.max_message),
             snapshot: ArcSwap::default(),
             changed: watch::Sender::new(0),
-            events: broadcast::Sender::new(events::KEPT),
+            events: Teller::new(),
             status: watch::Sender::default(),
             addresses: watch::Sender::default(),
             commands,

@@ -37,7 +37,7 @@ use tokio::{
 
 use self::{
     book::Book,
-    connections::{Dial, Peer, Redial},
+    connections::{Dial, Doubt, Peer, Redial},
     finding::Sources,
     joining::Joining,
     knowing::Own,
@@ -87,6 +87,7 @@ struct Driver {
     peers: HashMap<PeerId, Peer>,
     dials: HashMap<PeerId, Dial>,
     redials: HashMap<PeerId, Redial>,
+    doubts: HashMap<PeerId, Doubt>,
     /// Nodes that were lost, and how often each was looked for since.
     lost: HashMap<PeerId, u32>,
     /// Discovered, and to be dialled as soon as there is room.
@@ -135,6 +136,7 @@ impl Driver {
             peers: HashMap::new(),
             dials: HashMap::new(),
             redials: HashMap::new(),
+            doubts: HashMap::new(),
             lost: HashMap::new(),
             found: VecDeque::new(),
             waiting: HashMap::new(),
@@ -253,6 +255,7 @@ impl Driver {
                 Due::Loneliness => self.on_loneliness(),
                 Due::Dial(peer_id) => self.discover(peer_id),
                 Due::Redial(peer_id) => self.redial(peer_id),
+                Due::Silence => self.close_silent(now),
                 Due::Revisit(peer_id) => self.revisit(peer_id),
                 Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
@@ -276,6 +279,7 @@ impl Driver {
             self.directory.set_own_load(self.core.load());
         }
         self.publish_changes(true);
+        self.forget_doubts();
         self.ticked = now;
     }
 
@@ -287,7 +291,17 @@ impl Driver {
             self.core.changed.send_modify(|count| *count += 1);
         }
         for event in changes.events {
+            if let Event::Left { node, .. } = &event {
+                self.forget_link(&node.peer_id);
+            }
             self.tell(event);
+        }
+    }
+
+    /// A node that is gone, and was not connected either, leaves nothing behind.
+    fn forget_link(&self, peer_id: &PeerId) {
+        if !self.peers.contains_key(peer_id) {
+            self.core.disconnected(peer_id);
         }
     }
 
@@ -301,8 +315,7 @@ impl Driver {
             Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
             _ => {}
         }
-        // Nobody has to listen.
-        let _ = self.core.events.send(event);
+        self.core.events.tell(event);
     }
 
     fn stop(&mut self, respond_to: oneshot::Sender<()>) {

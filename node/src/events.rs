@@ -1,33 +1,76 @@
 //! The feed of what changes in the swarm.
 
 use std::{
+    collections::VecDeque,
     fmt,
     pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::description::Event;
 
 /// Events that are kept for a slow reader; it is told how many it has missed.
-pub(crate) const KEPT: usize = 1024;
+const KEPT: usize = 1024;
 
-/// What changes in the swarm from now on: see [`Event`]. Ends when the node has stopped.
+/// What does not work is kept for later readers, the latest of it: there are only a few ways of finding others.
+const KEPT_TROUBLES: usize = 16;
+
+/// Where events are told, for all readers.
+pub(crate) struct Teller {
+    events: broadcast::Sender<Event>,
+    /// Why the node is degraded: most of it shows while the node starts, when nobody can read yet.
+    troubles: Mutex<VecDeque<String>>,
+}
+
+impl Teller {
+    pub(crate) fn new() -> Self {
+        Self { events: broadcast::Sender::new(KEPT), troubles: Mutex::default() }
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        let mut troubles = self.troubles();
+        if let Event::Degraded { reason } = &event {
+            troubles.retain(|known| known != reason);
+            if troubles.len() >= KEPT_TROUBLES {
+                troubles.pop_front();
+            }
+            troubles.push_back(reason.clone());
+        }
+        // Nobody has to listen.
+        let _ = self.events.send(event);
+    }
+
+    /// What happens from now on, after what was degraded before.
+    pub(crate) fn subscribe(&self) -> Events {
+        let troubles = self.troubles();
+        let before: Vec<_> = troubles.iter().map(|reason| Event::Degraded { reason: reason.clone() }).collect();
+        Events::new(before, self.events.subscribe())
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What changes in the swarm from now on: see [`Event`]. Begins with what the node has found not to work
+/// ([`Event::Degraded`]), ends when the node has stopped.
 #[must_use = "events are only seen by who reads them"]
 pub struct Events(BoxStream<'static, Event>);
 
 impl Events {
-    pub(crate) fn new(receiver: broadcast::Receiver<Event>) -> Self {
-        let events = futures::stream::unfold(receiver, |mut receiver| async {
+    fn new(before: Vec<Event>, receiver: broadcast::Receiver<Event>) -> Self {
+        let events = stream::unfold(receiver, |mut receiver| async {
             match receiver.recv().await {
                 Ok(event) => Some((event, receiver)),
                 Err(RecvError::Lagged(missed)) => Some((Event::Missed(missed), receiver)),
                 Err(RecvError::Closed) => None,
             }
         });
-        Self(events.boxed())
+        Self(stream::iter(before).chain(events).boxed())
     }
 
     /// The next event, or `None` when the node has stopped.
@@ -47,5 +90,40 @@ impl Stream for Events {
 impl fmt::Debug for Events {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn degraded(number: usize) -> Event {
+        Event::Degraded { reason: format!("reason {number}") }
+    }
+
+    #[test]
+    fn a_late_reader_hears_first_what_does_not_work() {
+        let teller = Teller::new();
+        teller.tell(degraded(0));
+        teller.tell(Event::NetworkRestarted { reason: String::new() });
+        teller.tell(degraded(1));
+        teller.tell(degraded(0));
+        let mut events = teller.subscribe();
+        teller.tell(degraded(2));
+        let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+        assert_eq!(heard, [degraded(1), degraded(0), degraded(2)]);
+    }
+
+    #[test]
+    fn only_the_latest_troubles_are_kept() {
+        let teller = Teller::new();
+        for number in 0..2 * KEPT_TROUBLES {
+            teller.tell(degraded(number));
+        }
+        let mut events = teller.subscribe();
+        let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+        assert_eq!(heard, (KEPT_TROUBLES..2 * KEPT_TROUBLES).map(degraded).collect::<Vec<_>>());
     }
 }

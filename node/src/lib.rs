@@ -99,6 +99,7 @@ mod payload;
 mod random_name;
 mod registry;
 mod rendezvous;
+mod route;
 mod selection;
 
 pub use actions::Actions;

@@ -10,6 +10,7 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
     lane::{Delivery, Exchange, Incoming, Io, Limits, Opener, Refusal, Responder, Service},
+    quick_hash::QuickHash,
     wire::{ErrorCode, Options},
 };
 use tokio::sync::oneshot;
@@ -26,7 +27,7 @@ use crate::{
 pub(crate) struct Links {
     core: Weak<Core>,
     limits: Limits,
-    exchanges: Mutex<HashMap<PeerId, Arc<Exchange>>>,
+    exchanges: Mutex<HashMap<PeerId, Arc<Exchange>, QuickHash>>,
 }
 
 impl Links {
@@ -98,7 +99,7 @@ impl Links {
             .fold((0, 0), |(unasked, malformed), (one, other)| (unasked + one, malformed + other))
     }
 
-    fn exchanges(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Exchange>>> {
+    fn exchanges(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Exchange>, QuickHash>> {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

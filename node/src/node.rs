@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -22,6 +22,7 @@ use crate::{
     events::Events,
     identity::Identity,
     registry::RegisterError,
+    route::Route,
 };
 
 /// How long `stop` waits for calls that are running here.
@@ -46,6 +47,8 @@ pub struct Node {
     core: Arc<Core>,
     /// Absent in the handle of an application whose node the user has let go.
     guard: Option<Arc<Guard>>,
+    /// Nothing that is sent through this handle takes longer: it belongs to a call that ends then.
+    deadline: Option<Instant>,
 }
 
 /// Lives as long as a handle of the user does.
@@ -82,11 +85,21 @@ impl Drop for Guard {
 
 impl Node {
     pub(crate) fn new(core: Arc<Core>, guard: Option<Arc<Guard>>) -> Self {
-        Self { core, guard }
+        Self { core, guard, deadline: None }
+    }
+
+    /// Lets whatever is sent through this handle end at `deadline` at the latest.
+    pub(crate) fn limit(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// The end of the call that this handle belongs to.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// Begins to describe a node that is to be started.
@@ -101,6 +114,13 @@ impl Node {
     /// See [`StartError`].
     pub async fn start() -> Result<Self, StartError> {
         Self::builder().start().await
+    }
+
+    /// The same node without the deadline that its handle has inside a call, see
+    /// [`Context::node`](crate::Context::node): for work that goes on after the call is answered.
+    #[must_use]
+    pub fn unbounded(&self) -> Self {
+        Self { deadline: None, ..self.clone() }
     }
 
     /// The node's name.
@@ -230,7 +250,7 @@ impl Node {
         action: &str,
         arguments: impl Serialize + Send,
     ) -> Result<R, CallError> {
-        self.app(application).call(action, arguments).await
+        Route::new(self, application).call(action, arguments).await
     }
 
     /// Hands a message to an application, here if it is hosted here, else on a random host.
@@ -241,7 +261,7 @@ impl Node {
     ///
     /// See [`CallError`].
     pub async fn tell(&self, application: &str, message: impl Serialize + Send) -> Result<(), CallError> {
-        self.app(application).tell(message).await
+        Route::new(self, application).tell(message).await
     }
 
     /// Like [`tell`](Self::tell), without waiting for a confirmation: `Ok` means that it is in the write queue.
@@ -250,12 +270,12 @@ impl Node {
     ///
     /// See [`CallError`].
     pub async fn cast(&self, application: &str, message: impl Serialize + Send) -> Result<(), CallError> {
-        self.app(application).cast(message).await
+        Route::new(self, application).cast(message).await
     }
 
-    /// What changes in the swarm from now on.
+    /// What changes in the swarm from now on. What was found not to work before comes first.
     pub fn events(&self) -> Events {
-        Events::new(self.core.events.subscribe())
+        self.core.events.subscribe()
     }
 
     /// Waits until an application is hosted somewhere, and gives its hosts. Waits 10 s at the most.

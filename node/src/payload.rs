@@ -65,6 +65,10 @@ impl Payload {
         self.0
     }
 
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
     /// The encoded bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

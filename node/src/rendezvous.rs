@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -23,6 +23,9 @@ const MAX_NOTE: u64 = 16 * 1024;
 
 /// The most addresses taken from one note.
 const MAX_ADDRESSES: usize = 32;
+
+/// A note that is still being written after this time never will be finished: its writer has crashed.
+const UNFINISHED_FOR: Duration = Duration::from_secs(60);
 
 /// A folder in which the nodes of one user and one swarm leave notes.
 #[derive(Debug, Clone)]
@@ -74,7 +77,7 @@ impl Rendezvous {
 
     /// Leaves or replaces this node's note. A reader sees the old one or the new one, never a part.
     pub(crate) fn publish(&self, note: &Note) -> io::Result<()> {
-        let temporary = self.folder.join(format!(".{}.{}", note.peer_id, note.pid));
+        let temporary = self.unfinished(note);
         let _ = fs::remove_file(&temporary);
         let written = write_private(&temporary, &serde_json::to_vec(note)?)
             .and_then(|()| fs::rename(&temporary, self.path(&note.peer_id)));
@@ -105,6 +108,18 @@ impl Rendezvous {
         Ok(found.iter().filter_map(|(_, path)| read_note(path)).collect())
     }
 
+    /// Takes away what crashed nodes have left unfinished.
+    pub(crate) fn sweep_unfinished(&self, now: SystemTime) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.take(4 * MAX_NOTES).flatten() {
+            let modified = entry.metadata().ok().filter(fs::Metadata::is_file).and_then(|file| file.modified().ok());
+            let age = modified.and_then(|modified| now.duration_since(modified).ok());
+            if is_unfinished(&entry.file_name()) && age.is_some_and(|age| age > UNFINISHED_FOR) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Takes this node's note away.
     pub(crate) fn remove(&self, peer_id: &PeerId) {
         let _ = fs::remove_file(self.path(peer_id));
@@ -124,6 +139,16 @@ impl Rendezvous {
     fn path(&self, peer_id: &PeerId) -> PathBuf {
         self.folder.join(format!("{peer_id}.json"))
     }
+
+    fn unfinished(&self, note: &Note) -> PathBuf {
+        self.folder.join(format!(".{}.{}", note.peer_id, note.pid))
+    }
+}
+
+/// Whether a file of that name is a note being written; nothing else in the folder is ours to remove.
+fn is_unfinished(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.strip_prefix('.')).and_then(|name| name.split_once('.'));
+    parts.is_some_and(|(peer_id, pid)| peer_id.parse::<PeerId>().is_ok() && pid.parse::<u32>().is_ok())
 }
 
 /// The folder for the nodes of this user and `swarm`: in `$XDG_RUNTIME_DIR`, else in the folder for temporary files.
@@ -324,6 +349,22 @@ mod tests {
         rendezvous.publish(&stale).unwrap();
         assert!(rendezvous.sweep(&stale, Some("ab")));
         assert_eq!(rendezvous.peers().unwrap(), []);
+    }
+
+    #[test]
+    fn what_a_crash_has_left_unfinished_is_swept_after_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let rendezvous = Rendezvous::open(&folder.path().join("swarm")).unwrap();
+        let (finished, unfinished) = (note(1), note(2));
+        rendezvous.publish(&finished).unwrap();
+        write_private(&rendezvous.unfinished(&unfinished), b"{").unwrap();
+        write_private(&rendezvous.folder().join(".hidden.1"), b"").unwrap();
+        let names = || fs::read_dir(rendezvous.folder()).unwrap().count();
+        rendezvous.sweep_unfinished(SystemTime::now());
+        assert_eq!(names(), 3, "it may be under way");
+        rendezvous.sweep_unfinished(SystemTime::now() + 2 * UNFINISHED_FOR);
+        assert_eq!(names(), 2);
+        assert!(rendezvous.holds(&finished) && !rendezvous.unfinished(&unfinished).exists());
     }
 
     #[test]

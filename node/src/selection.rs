@@ -8,7 +8,7 @@ use rand::Rng;
 use crate::{
     call_error::CallError,
     core::Core,
-    description::{Host, NodeInfo, Snapshot},
+    description::{Host, NodeInfo},
     registry::Hosted,
 };
 
@@ -19,13 +19,8 @@ pub(crate) type Filter = Arc<dyn Fn(&Host) -> bool + Send + Sync>;
 pub(crate) enum Target {
     /// The application that is hosted here.
     Here(Arc<Hosted>),
-    /// A remote node.
-    There {
-        /// Its peer id.
-        peer_id: PeerId,
-        /// Its name, for errors.
-        node: String,
-    },
+    /// The application that this remote node hosts.
+    There(Arc<NodeInfo>),
 }
 
 /// Nobody can get the message, as far as is known now.
@@ -54,7 +49,7 @@ pub(crate) fn pick(
     let hosts = snapshot.by_application.get(application).map(|hosts| &hosts[..]).unwrap_or_default();
     let fits = |host: &Host| !host.local && !tried.contains(&host.peer_id) && filter.is_none_or(|filter| filter(host));
     match at_random(hosts, fits) {
-        Some(host) => Ok(Target::There { peer_id: host.peer_id, node: host.node.clone() }),
+        Some(host) => Ok(Target::There(host.info.clone())),
         None => {
             let remote = hosts.iter().filter(|host| !host.local).count();
             Err(Nobody::Yet(nobody(application, remote + usize::from(here.is_some()))))
@@ -70,28 +65,25 @@ pub(crate) fn resolve(core: &Core, application: &str, node: &str) -> Result<Targ
         }
         let snapshot = core.snapshot.load();
         return match snapshot.by_peer.get(&peer_id) {
-            Some(info) => Ok(there(info)),
+            Some(info) => Ok(Target::There(info.clone())),
             None => Err(Nobody::Yet(CallError::NoSuchNode { node: node.to_owned() })),
         };
     }
     let snapshot = core.snapshot.load();
-    let holders = holders(core, &snapshot, node);
-    match holders[..] {
-        [] => Err(Nobody::Yet(CallError::NoSuchNode { node: node.to_owned() })),
-        [peer_id] if peer_id == core.peer_id => here(core, application),
-        [peer_id] => Ok(Target::There { peer_id, node: node.to_owned() }),
-        _ => Err(Nobody::Ever(CallError::AmbiguousName { name: node.to_owned(), peer_ids: holders })),
+    let known = snapshot.by_name.get(node).map(Vec::as_slice).unwrap_or_default();
+    // This node's own name counts before the directory has it.
+    let own =
+        core.settings.name == node && !core.settings.passive && !known.iter().any(|info| info.peer_id == core.peer_id);
+    match (known, own) {
+        ([], false) => Err(Nobody::Yet(CallError::NoSuchNode { node: node.to_owned() })),
+        ([], true) => here(core, application),
+        ([info], false) if info.peer_id == core.peer_id => here(core, application),
+        ([info], false) => Ok(Target::There(info.clone())),
+        _ => {
+            let peer_ids = known.iter().map(|info| info.peer_id).chain(own.then_some(core.peer_id)).collect();
+            Err(Nobody::Ever(CallError::AmbiguousName { name: node.to_owned(), peer_ids }))
+        }
     }
-}
-
-/// Who holds a name, this node included: its own name counts before the directory has it.
-fn holders(core: &Core, snapshot: &Snapshot, name: &str) -> Vec<PeerId> {
-    let known = snapshot.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-    let mut holders: Vec<_> = known.iter().map(|info| info.peer_id).collect();
-    if core.settings.name == name && !core.settings.passive && !holders.contains(&core.peer_id) {
-        holders.push(core.peer_id);
-    }
-    holders
 }
 
 fn here(core: &Core, application: &str) -> Result<Target, Nobody> {
@@ -102,10 +94,6 @@ fn here(core: &Core, application: &str) -> Result<Target, Nobody> {
             node: Some(core.settings.name.clone()),
         })),
     }
-}
-
-fn there(info: &NodeInfo) -> Target {
-    Target::There { peer_id: info.peer_id, node: info.name.clone() }
 }
 
 fn nobody(application: &str, hosts: usize) -> CallError {

@@ -5,9 +5,9 @@
 #[path = "common/in_process.rs"]
 mod in_process;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use multinodes::{Actions, CallError, Node, RegisterError, StartError, json};
+use multinodes::{Actions, CallError, Event, Node, RegisterError, StartError, json};
 
 use in_process::{hosts, in_process, pair, within};
 
@@ -51,15 +51,21 @@ async fn a_node_that_is_alone_says_that_it_has_found_nobody() {
 }
 
 #[tokio::test]
+async fn a_passive_node_that_has_looked_everywhere_says_so_at_once() {
+    let node = Node::builder().passive(true).mdns(false).rendezvous(false).start().await.unwrap();
+    let begun = Instant::now();
+    let error = within(node.call::<i64>("unknown", "add", (1, 2))).await.unwrap_err();
+    assert!(matches!(error, CallError::NotReady { .. }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn arguments_that_do_not_fit_are_refused_before_anything_runs() {
     let (one, other) = pair("alpha", "beta").await;
     one.register("strange", strange()).unwrap();
     hosts(&other, "strange", 1).await;
     let error = within(other.call::<i64>("strange", "add", (1, 2, 3))).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`strange` on node `alpha` does not take these arguments: takes 2 arguments, 3 given"
-    );
+    assert_eq!(error.to_string(), "`strange` on node `alpha`: wrong arguments for `add`: takes 2 arguments, 3 given");
     let error = within(other.call::<i64>("strange", "add", ("one", "two"))).await.unwrap_err();
     assert!(matches!(&error, CallError::BadArguments { .. }) && !error.may_have_run(), "{error:?}");
     let error = within(other.call::<String>("strange", "add", (1, 2))).await.unwrap_err();
@@ -149,6 +155,18 @@ async fn what_cannot_start_says_why() {
     let address = format!("/ip4/127.0.0.1/tcp/{}", port.local_addr().unwrap().port());
     let error = start(local().listen(&address)).await;
     assert!(error.contains(&address) && error.contains("in use"), "{error}");
+}
+
+#[tokio::test]
+async fn what_did_not_work_while_the_node_started_is_told_to_every_reader() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let builder = Node::builder().mdns(false).listen("/ip4/127.0.0.1/tcp/0").rendezvous_folder(file.path());
+    let node = builder.start().await.unwrap();
+    for _ in 0..2 {
+        let event = within(node.events().next()).await.unwrap();
+        let folder = file.path().display().to_string();
+        assert!(matches!(&event, Event::Degraded { reason } if reason.contains(&folder)), "{event:?}");
+    }
 }
 
 #[tokio::test]

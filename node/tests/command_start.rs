@@ -79,6 +79,15 @@ fn one_name_held_twice_is_shown_as_a_conflict() {
     let mut shown: Vec<_> = conflict["peer_ids"].as_array().unwrap().iter().filter_map(|id| id.as_str()).collect();
     shown.sort_unstable();
     assert_eq!(shown, peer_ids);
+    second.wait_for("a name conflict", |line| line.is("name_conflict", "twin"));
+    assert_eq!(first.heard.iter().filter(|line| line.value["event"] == "name_conflict").count(), 1);
+    let outcome = swarm.run(&["nodes"]).expect(0);
+    assert!(peer_ids.iter().all(|peer_id| outcome.stderr.contains(peer_id)), "{outcome:?}");
+    let mut third = common::Process::spawn("twin", swarm.command(&["start", "--name", "twin", "--no-mdns"]));
+    third.wait_for("a name conflict for people", |line| {
+        line.value.as_str().is_some_and(|text| text.contains("nodes are called `twin`"))
+    });
+    drop(third);
     let outcome = swarm.run(&["call", "node", "echo", "1", "--node", "twin"]).expect(1);
     assert!(peer_ids.iter().all(|peer_id| outcome.stderr.contains(peer_id)), "{outcome:?}");
     swarm.run(&["call", "node", "echo", "1", "--node", &peer_ids[0]]).expect(0);
@@ -124,6 +133,19 @@ fn what_cannot_be_used_is_named() {
     std::fs::write(swarm.path("foreign.key"), "this is no key").unwrap();
     let outcome = swarm.run(&["start", "--identity", "foreign.key"]).expect(2);
     assert!(outcome.stderr.contains("foreign.key"), "{outcome:?}");
+}
+
+#[test]
+fn a_rendezvous_folder_of_no_use_is_said_and_nothing_else_breaks() {
+    let swarm = Swarm::new();
+    std::fs::create_dir_all(swarm.runtime_dir()).unwrap();
+    let file = swarm.runtime_dir().join("multinodes");
+    std::fs::write(&file, "in the way").unwrap();
+    let mut alpha = swarm.start("alpha", &[]);
+    let line = alpha.wait_for("what does not work", |line| line.value["event"] == "degraded");
+    assert!(line.value["reason"].as_str().unwrap().contains(file.to_str().unwrap()), "{line:?}");
+    let address = alpha.started()["addresses"][0].as_str().unwrap().to_owned();
+    swarm.run(&["call", "node", "echo", "1", "--join", &address]).expect(0);
 }
 
 #[test]

@@ -8,12 +8,12 @@ mod in_process;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
 
-use multinodes::{Actions, CallError, Node};
+use multinodes::{Actions, AppError, CallError, Context, Node};
 use tokio::sync::{Notify, mpsc};
 
 use in_process::{hosts, in_process, pair, within};
@@ -82,6 +82,75 @@ async fn the_handler_is_told_the_proven_caller_and_the_remaining_time() {
     assert!((1..=5000).contains(&left), "{left}");
     let (caller, local, _): (String, bool, u64) = within(one.call("who", "who", ())).await.unwrap();
     assert_eq!((caller, local), (one.peer_id().to_string(), true));
+}
+
+/// Calls itself on the nodes that it is given, one after the other, and says what is left of the time at the last one.
+fn relay() -> Actions {
+    async fn next(node: &Node, mut path: Vec<String>) -> Result<u64, CallError> {
+        let first = path.remove(0);
+        node.app("relay").on(first).call("left", path).await
+    }
+    let told = Arc::new(AtomicU64::new(0));
+    let heard = told.clone();
+    Actions::new()
+        .try_action_with("left", |context: Context, path: Vec<String>| async move {
+            if path.is_empty() {
+                return Ok(u64::try_from(context.remaining().as_millis()).unwrap());
+            }
+            next(context.node(), path).await.map_err(AppError::of)
+        })
+        .try_action_with("unbounded", |context: Context, path: Vec<String>| async move {
+            next(&context.node().unbounded(), path).await.map_err(AppError::of)
+        })
+        .try_action_with("tell", |context: Context, path: Vec<String>| async move {
+            context.node().app("relay").on(context.node().name()).tell(path).await.map_err(AppError::of)
+        })
+        .on_tell_with(move |context, path: Vec<String>| {
+            let told = told.clone();
+            async move { told.store(next(context.node(), path).await.unwrap(), SeqCst) }
+        })
+        .action("told", move |()| {
+            let left = heard.load(SeqCst);
+            async move { left }
+        })
+}
+
+#[tokio::test]
+async fn nested_calls_inherit_what_is_left_and_messages_told_do_not() {
+    let (one, other) = pair("alpha", "beta").await;
+    for node in [&one, &other] {
+        node.register("relay", relay()).unwrap();
+    }
+    hosts(&one, "relay", 2).await;
+    hosts(&other, "relay", 2).await;
+    let target = other.app("relay").on("alpha").timeout(Duration::from_secs(5));
+    for path in [&["beta"][..], &["beta", "alpha"], &["alpha", "alpha", "beta"]] {
+        let left: u64 = within(target.call("left", path)).await.unwrap();
+        assert!((1..=5_000).contains(&left), "{path:?}: {left}");
+    }
+    let left: u64 = within(target.call("unbounded", vec!["beta"])).await.unwrap();
+    assert!(left > 5_000, "{left}");
+    within(target.call::<()>("tell", vec!["beta"])).await.unwrap();
+    let told = async {
+        loop {
+            match one.call("relay", "told", ()).await.unwrap() {
+                0_u64 => tokio::task::yield_now().await,
+                left => break left,
+            }
+        }
+    };
+    let left = within(told).await;
+    assert!(left > 5_000, "{left}");
+}
+
+#[tokio::test]
+async fn without_any_time_left_nothing_is_started() {
+    let node = in_process("alone").0.start().await.unwrap();
+    let target = node.app("node").timeout(Duration::ZERO);
+    let error = within(target.call::<String>("echo", "hi")).await.unwrap_err();
+    assert!(matches!(error, CallError::Expired { .. }) && !error.may_have_run(), "{error:?}");
+    let target = node.app("node").timeout(Duration::MAX);
+    assert_eq!(within(target.call::<String>("echo", "hi")).await.unwrap(), "hi");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use slab::Slab;
 use tokio::{sync::oneshot, task::AbortHandle};
 
 use super::{LaneError, MAX_ASKED, MAX_SERVED};
+use crate::quick_hash::QuickHash;
 
 /// Bits of an id that say the place in the table; the others count its uses, so that a late answer meets nobody else.
 const PLACE_BITS: u32 = 16;
@@ -115,7 +116,7 @@ impl Asked {
 /// Calls that this side works on for the other one. Ids are the other side's, so they are not trusted.
 #[derive(Default)]
 pub(super) struct Served {
-    open: Mutex<HashMap<u64, Work>>,
+    open: Mutex<HashMap<u64, Work, QuickHash>>,
     tokens: AtomicU64,
 }
 
@@ -217,7 +218,7 @@ impl Served {
         self.lock().iter().filter(|(_, work)| which(work)).map(|(id, _)| *id).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Work>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Work, QuickHash>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

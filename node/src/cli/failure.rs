@@ -34,7 +34,9 @@ impl Failure {
     pub(crate) fn call(error: &CallError, hint: &str) -> Self {
         use CallError as E;
         match error {
-            E::TimedOut { .. } => Self::TimedOut(one_line(format_args!("{error}; `--timeout TIME` allows more"))),
+            E::TimedOut { .. } | E::Expired { .. } => {
+                Self::TimedOut(one_line(format_args!("{error}; `--timeout TIME` allows more")))
+            }
             // The hint says all of it, and where was looked.
             E::NotReady { .. } => Self::negative(hint),
             E::NoSuchApplication { .. } | E::NoSuchNode { .. } | E::NoSuchAction { .. } => {
@@ -86,4 +88,16 @@ fn complain(reason: &str, code: u8) -> ExitCode {
 /// Reasons may hold text that came from another node: no line breaks, no control characters.
 fn one_line(reason: impl fmt::Display) -> String {
     style::printable(&reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_no_time_left_is_out_of_time_too() {
+        let error = CallError::Expired { application: "clock".into(), node: "alpha".into() };
+        let failure = Failure::call(&error, "no hint");
+        assert!(matches!(&failure, Failure::TimedOut(reason) if reason.contains("--timeout")), "{failure:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The live feed of the swarm, for `start` and `events`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use multinodes::{Event, LeftReason, Node, NodeInfo, PeerId};
 
@@ -16,17 +16,24 @@ pub(crate) struct Feed {
     output: Output,
     local: PeerId,
     shown: HashSet<PeerId>,
+    /// Who was said to hold one name.
+    conflicts: HashMap<String, Vec<PeerId>>,
 }
 
 impl Feed {
     /// A feed as `node` sees it.
     pub(crate) fn new(node: &Node, output: Output) -> Self {
-        Self { output, local: node.peer_id(), shown: HashSet::new() }
+        Self { output, local: node.peer_id(), shown: HashSet::new(), conflicts: HashMap::new() }
     }
 
     /// Shows the nodes that are known already. To miss none, take `node.events()` before.
     pub(crate) fn on_known(&mut self, node: &Node) -> Result<(), Failure> {
-        node.nodes().iter().try_for_each(|node| self.on_joined(node))
+        let nodes = node.nodes();
+        nodes.iter().try_for_each(|node| self.on_joined(node))?;
+        for (name, holders) in conflicts(nodes.iter().map(|node| &**node)) {
+            self.on_name_conflict(name, &holders)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn on_event(&mut self, event: &Event) -> Result<(), Failure> {
@@ -70,6 +77,7 @@ impl Feed {
     }
 
     fn on_left(&mut self, node: &NodeInfo, reason: LeftReason) -> Result<(), Failure> {
+        self.conflicts.remove(&node.name);
         if !self.shown.remove(&node.peer_id) {
             return Ok(());
         }
@@ -82,14 +90,14 @@ impl Feed {
         })
     }
 
-    fn on_name_conflict(&self, name: &str, peer_ids: &[PeerId]) -> Result<(), Failure> {
-        let peer_ids: Vec<String> = peer_ids.iter().map(PeerId::to_string).collect();
-        let text = format!(
-            "{} nodes are called `{}`: messages to that name are refused until one is left; address them by peer id: {}",
-            peer_ids.len(),
-            printable(name),
-            peer_ids.join(", ")
-        );
+    fn on_name_conflict(&mut self, name: &str, peer_ids: &[PeerId]) -> Result<(), Failure> {
+        let mut holders = peer_ids.to_vec();
+        holders.sort_unstable();
+        if self.conflicts.insert(name.to_owned(), holders.clone()).is_some_and(|told| told == holders) {
+            return Ok(());
+        }
+        let text = conflict_text(name, peer_ids);
+        let peer_ids = peer_ids.iter().map(PeerId::to_string).collect();
         self.on_trouble(&Line::NameConflict { name, peer_ids }, &text)
     }
 
@@ -100,6 +108,25 @@ impl Feed {
     fn show(&self, line: &Line<'_>, text: impl FnOnce() -> String) -> Result<(), Failure> {
         if self.output.json { self.output.line(line) } else { self.output.text(&text()) }
     }
+}
+
+/// The names that several of `nodes` hold, and who does.
+pub(crate) fn conflicts<'a>(nodes: impl Iterator<Item = &'a NodeInfo>) -> BTreeMap<&'a str, Vec<PeerId>> {
+    let mut conflicts: BTreeMap<&str, Vec<PeerId>> = BTreeMap::new();
+    for node in nodes.filter(|node| node.conflict) {
+        conflicts.entry(&node.name).or_default().push(node.peer_id);
+    }
+    conflicts
+}
+
+pub(crate) fn conflict_text(name: &str, peer_ids: &[PeerId]) -> String {
+    let holders: Vec<String> = peer_ids.iter().map(PeerId::to_string).collect();
+    format!(
+        "{} nodes are called `{}`: messages to that name are refused until one is left; address them by peer id: {}",
+        holders.len(),
+        printable(name),
+        holders.join(", ")
+    )
 }
 
 fn name(node: &NodeInfo) -> String {

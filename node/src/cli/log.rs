@@ -7,14 +7,19 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging: RUST_LOG if it is set, else by the number of `-v`.
 pub(crate) fn start(verbose: u8) {
-    let level = match verbose {
-        0 => "error",
-        1 => "error,multinodes=info,multinodes_behaviour=info",
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level(verbose)));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours()).init();
+}
+
+/// mDNS calls it an error that an interface without multicast has none, again and again; the node itself says once
+/// what people should know of it.
+fn level(verbose: u8) -> &'static str {
+    match verbose {
+        0 => "error,libp2p_mdns=off",
+        1 => "error,libp2p_mdns=off,multinodes=info,multinodes_behaviour=info",
         2 => "warn,multinodes=debug,multinodes_behaviour=debug",
         _ => "info,multinodes=trace,multinodes_behaviour=trace,libp2p_swarm=debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours()).init();
+    }
 }
 
 fn colours() -> bool {
@@ -23,6 +28,47 @@ fn colours() -> bool {
         ColorChoice::Never => false,
         ColorChoice::Auto => {
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn complaints_of_mdns_are_shown_only_to_those_who_want_details() {
+        for (verbose, expected) in [(0, 1), (1, 1), (2, 2)] {
+            let written = Written::default();
+            let writer = written.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(EnvFilter::new(level(verbose)))
+                .with_writer(move || writer.clone())
+                .finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::error!(target: "libp2p_mdns::behaviour::iface", "error sending packet on iface address fe80::1");
+                tracing::error!(target: "libp2p_swarm", "something else");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), expected, "{verbose}: {text}");
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{
     failure::Failure,
+    feed,
     options::Settings,
     output::Output,
     session::Session,
@@ -28,6 +29,9 @@ impl Nodes {
                 let rows: Vec<_> = nodes.iter().filter(|node| !node.local).map(|node| NodeRow::of(node)).collect();
                 if rows.is_empty() {
                     style::note(style::WARN, "nothing found:", &session.nobody());
+                }
+                for (name, holders) in feed::conflicts(nodes.iter().map(|node| &**node)) {
+                    style::note(style::WARN, "name conflict:", &feed::conflict_text(name, &holders));
                 }
                 if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }
             })

@@ -1,7 +1,7 @@
 //! Connections: who is connected, who is a stranger, whether a node is lost, and how many connections are kept.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     time::{Duration, Instant},
 };
 
@@ -25,8 +25,8 @@ const FRESH: Duration = Duration::from_millis(1_500);
 /// A node whose connection was lost has so long to be reached again: one repeated SYN, and some.
 const REDIAL_LIMIT: Duration = Duration::from_millis(2_500);
 
-/// The same after it had been silent for [`SILENCE`] already.
-const REDIAL_LIMIT_AFTER_SILENCE: Duration = Duration::from_millis(1_500);
+/// The same after it had been silent for [`SILENCE`] already: the answer to a repeated SYN still counts.
+const REDIAL_LIMIT_AFTER_SILENCE: Duration = Duration::from_millis(1_200);
 
 /// Of two nodes that lose their connection, the one with the larger peer id waits so long for the other's dial.
 const YIELD: Duration = Duration::from_millis(100);
@@ -34,9 +34,15 @@ const YIELD: Duration = Duration::from_millis(100);
 /// A node that restarts its network is back after a moment: only the second refusal counts.
 const SECOND_CHANCE: Duration = Duration::from_millis(200);
 
-/// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest.
-/// Not left to libp2p's ping: it keeps the first failure to itself, and reports the second after more than ten seconds.
-const SILENCE: Duration = Duration::from_secs(4);
+/// Two refusals of a node that nobody here was connected to belong together if no more lies between them.
+const DOUBT: Duration = Duration::from_secs(2);
+
+/// More nodes than that are not doubted at once; missing signs of life show the others.
+const MAX_DOUBTS: usize = 256;
+
+/// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest:
+/// together less than 5 s. Not left to libp2p's ping: it keeps the first failure to itself, and reports the second after more than ten seconds.
+const SILENCE: Duration = Duration::from_millis(3_500);
 
 /// Identify is the first thing that libp2p programs tell each other.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -97,6 +103,15 @@ pub(super) struct Redial {
     until: Instant,
 }
 
+/// A live node that nobody here is connected to was refused at its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Once, at that time.
+    Refused(Instant),
+    /// Twice, in this life of it. If it gives signs of life all the same, its addresses mean something else here.
+    Judged { incarnation: u64 },
+}
+
 impl Peer {
     fn new(now: Instant) -> Self {
         Self {
@@ -139,6 +154,7 @@ impl Driver {
         tracing::debug!(%peer_id, outbound, address = %endpoint.get_remote_address(), "connected");
         self.dials.remove(&peer_id);
         self.redials.remove(&peer_id);
+        self.doubts.remove(&peer_id);
         self.lost.remove(&peer_id);
         self.on_join_connected(connection, peer_id);
         let peer = self.peers.entry(peer_id).or_insert_with(|| Peer::new(now));
@@ -208,9 +224,8 @@ impl Driver {
     }
 
     pub(super) fn redial(&mut self, peer_id: PeerId) {
-        if self.redials.contains_key(&peer_id)
-            && !self.peers.contains_key(&peer_id)
-            && !self.dials.contains_key(&peer_id)
+        let wanted = self.redials.contains_key(&peer_id) || self.doubts.contains_key(&peer_id);
+        if wanted && self.stopping.is_none() && !self.peers.contains_key(&peer_id) && !self.dials.contains_key(&peer_id)
         {
             self.dial(peer_id);
         }
@@ -275,13 +290,13 @@ impl Driver {
         self.dials.remove(&peer_id);
         if !self.peers.contains_key(&peer_id) {
             if nobody_there(error) {
-                self.on_nobody_there(peer_id);
+                self.on_nobody_there(peer_id, refused(error));
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
         }
     }
 
-    fn on_nobody_there(&mut self, peer_id: PeerId) {
+    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool) {
         let now = Instant::now();
         self.sweep_note(&peer_id);
         if let Some(redial) = self.redials.get_mut(&peer_id) {
@@ -291,10 +306,36 @@ impl Driver {
                 return;
             }
             self.on_lost(peer_id, now);
+        } else if refused && self.directory.is_live(&peer_id) {
+            self.doubt(peer_id, now);
+        } else if let Some(Doubt::Refused(_)) = self.doubts.get(&peer_id) {
+            self.doubts.remove(&peer_id);
         }
         if !self.directory.is_live(&peer_id) {
             self.book.remove(&peer_id);
         }
+    }
+
+    /// Where a live node should be there is nobody. The second refusal in a row counts, unless the node has outlived
+    /// one already.
+    fn doubt(&mut self, peer_id: PeerId, now: Instant) {
+        let incarnation = self.directory.record(&peer_id).map_or(0, |signed| signed.record.incarnation);
+        match self.doubts.get(&peer_id) {
+            Some(Doubt::Judged { incarnation: judged }) if *judged == incarnation => {}
+            Some(Doubt::Refused(first)) if now.saturating_duration_since(*first) <= DOUBT => {
+                self.doubts.insert(peer_id, Doubt::Judged { incarnation });
+                self.on_lost(peer_id, now);
+            }
+            None if self.doubts.len() >= MAX_DOUBTS => {}
+            _ => {
+                self.doubts.insert(peer_id, Doubt::Refused(now));
+                self.timers.at(now + SECOND_CHANCE, Due::Redial(peer_id));
+            }
+        }
+    }
+
+    pub(super) fn forget_doubts(&mut self) {
+        self.doubts.retain(|peer_id, _| self.directory.record(peer_id).is_some());
     }
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {
@@ -362,14 +403,20 @@ impl Driver {
     /// Closes connections whose other side has gone silent.
     pub(super) fn close_silent(&mut self, now: Instant) {
         let slept = now.saturating_duration_since(self.ticked) > SILENCE / 2;
-        let mut silent = Vec::new();
+        let (mut silent, mut next) = (Vec::new(), now + TICK);
         for connection in self.peers.values_mut().flat_map(|peer| &mut peer.connections) {
             if slept {
                 // This process did not run for a while: nobody else is to blame.
                 connection.heard = now;
             } else if now.saturating_duration_since(connection.heard) > SILENCE {
                 silent.push(connection.id);
+            } else {
+                next = next.min(connection.heard + SILENCE);
             }
+        }
+        if next < now + TICK {
+            // Its turn comes before the next tick, unless a pong does.
+            self.timers.at(next + Duration::from_millis(1), Due::Silence);
         }
         for connection in silent {
             tracing::debug!(?connection, "no sign of life, so the connection is closed");
@@ -473,9 +520,49 @@ fn nobody_there(error: &DialError) -> bool {
     matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
 }
 
+/// Whether nobody listens at any of the peer's addresses that can be asked from here. A firewall that drops everything,
+/// or a host that is down, looks different: the dial times out.
+fn refused(error: &DialError) -> bool {
+    let DialError::Transport(errors) = error else { return false };
+    let kinds = errors.iter().filter_map(|(_, error)| match error {
+        TransportError::MultiaddrNotSupported(_) => None,
+        TransportError::Other(error) => Some(innermost_kind(error)),
+    });
+    // Addresses of a kind of network that this host does not have say nothing.
+    let telling: Vec<ErrorKind> =
+        kinds.filter(|kind| !matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable)).collect();
+    !telling.is_empty() && telling.iter().all(|kind| *kind == ErrorKind::ConnectionRefused)
+}
+
+fn innermost_kind(error: &io::Error) -> ErrorKind {
+    root(error).downcast_ref::<io::Error>().map_or(error.kind(), io::Error::kind)
+}
+
 /// What went wrong, for people: the innermost cause at each address.
 fn reason(error: &DialError) -> String {
     let DialError::Transport(errors) = error else { return error.to_string() };
     let at = |(address, error): &(Multiaddr, TransportError<io::Error>)| format!("{address}: {}", root(error));
     errors.iter().map(at).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(kinds: &[ErrorKind]) -> DialError {
+        let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let wrapped = |kind: &ErrorKind| TransportError::Other(io::Error::other(io::Error::from(*kind)));
+        DialError::Transport(kinds.iter().map(|kind| (address.clone(), wrapped(kind))).collect())
+    }
+
+    #[test]
+    fn only_refusals_show_that_a_node_is_gone() {
+        use ErrorKind::{ConnectionRefused, NetworkUnreachable, TimedOut};
+        assert!(refused(&failed(&[ConnectionRefused, ConnectionRefused])));
+        assert!(refused(&failed(&[ConnectionRefused, NetworkUnreachable])));
+        assert!(!refused(&failed(&[TimedOut])));
+        assert!(!refused(&failed(&[ConnectionRefused, TimedOut])));
+        assert!(!refused(&failed(&[NetworkUnreachable])));
+        assert!(!refused(&DialError::Aborted));
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use libp2p::{Multiaddr, PeerId, kad};
@@ -19,6 +19,9 @@ use crate::{
 /// Nodes that start together may miss each other's note at first, so the folder is read again soon, and then seldom.
 const RESCANS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1)];
 const RESCAN: Duration = Duration::from_secs(5);
+
+/// A passive node that knows nobody leaves no note by which others could find it: it has to look by itself.
+const RESCAN_ALONE: Duration = Duration::from_secs(1);
 
 /// Of two nodes that discover each other, the one with the larger peer id waits so long for the other's dial.
 const YIELD: Duration = Duration::from_millis(100);
@@ -85,7 +88,12 @@ impl Driver {
             return;
         }
         match Rendezvous::open(&folder) {
-            Ok(rendezvous) => self.sources.rendezvous = Some(rendezvous),
+            Ok(rendezvous) => {
+                if !settings.passive {
+                    rendezvous.sweep_unfinished(SystemTime::now());
+                }
+                self.sources.rendezvous = Some(rendezvous);
+            }
             Err(error) => self.tell(Event::Degraded { reason: error.to_string() }),
         }
     }
@@ -110,7 +118,9 @@ impl Driver {
 
     pub(super) fn rescan(&mut self) {
         self.sources.rescans += 1;
-        let pause = RESCANS.get(self.sources.rescans).copied().unwrap_or(RESCAN);
+        let alone = self.core.settings.passive && self.directory.len() == 0;
+        let seldom = if alone { RESCAN_ALONE } else { RESCAN };
+        let pause = RESCANS.get(self.sources.rescans).copied().unwrap_or(seldom);
         self.timers.after(pause, Due::Rescan);
         if self.stopping.is_some() {
             return;

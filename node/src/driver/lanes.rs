@@ -130,6 +130,9 @@ impl Driver {
     }
 
     fn fail_waiting(&mut self, peer_id: &PeerId, failure: &OpenFailure) {
+        if !self.directory.is_live(peer_id) {
+            self.forget_link(peer_id);
+        }
         for (_, respond_to) in self.waiting.remove(peer_id).into_iter().flat_map(|waiting| waiting.requests) {
             let _ = respond_to.send(Err(failure.clone()));
         }

@@ -134,6 +134,7 @@ impl Driver {
         }
         self.dials.clear();
         self.redials.clear();
+        self.doubts.clear();
         self.lost.clear();
         self.exchanges.clear();
         self.timers = super::Timers::default();

@@ -1,12 +1,13 @@
 use std::path::Path;
 
+use futures::FutureExt;
 use libp2p::identity::Keypair;
-use tokio::sync::broadcast;
 
 use super::*;
 use crate::{
     core::Settings,
     description::{LeftReason, Snapshot, Status},
+    events::Events,
 };
 
 /// Far more than anything here takes, even on a busy machine.
@@ -14,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 struct Running {
     core: Arc<Core>,
-    events: broadcast::Receiver<Event>,
+    events: Events,
     driver: JoinHandle<()>,
 }
 
@@ -91,7 +92,7 @@ impl Running {
     /// Waits for an event, and says how long that took.
     async fn hears(&mut self, what: &str, matches: impl Fn(&Event) -> bool) -> Duration {
         let begun = Instant::now();
-        let heard = async { while !matches(&self.events.recv().await.unwrap()) {} };
+        let heard = async { while !matches(&self.events.next().await.unwrap()) {} };
         assert!(tokio::time::timeout(LIMIT, heard).await.is_ok(), "`{}` does not hear {what}", self.core.settings.name);
         begun.elapsed()
     }
@@ -161,6 +162,23 @@ async fn a_killed_node_is_noticed_within_a_second_or_so() {
     let took = alpha.hears("that beta is lost", left("beta", LeftReason::Lost)).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     alpha.sees_names(&["alpha"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_that_was_never_connected_is_noticed_when_it_is_called() {
+    let alpha = begin(Settings { low_mark: 1, ..settings("alpha") }).await;
+    let beta = begin(Settings { low_mark: 1, ..joining("beta", &alpha) }).await;
+    let mut gamma = begin(Settings { low_mark: 1, ..joining("gamma", &alpha) }).await;
+    gamma.sees_names(&["alpha", "beta", "gamma"]).await;
+    let peer_id = beta.core.peer_id;
+    let link = Arc::downgrade(&gamma.core.links.with(peer_id));
+    beta.kill().await;
+    let (respond_to, opened) = oneshot::channel();
+    gamma.core.commands.send(Command::OpenLane { peer_id, respond_to }).await.unwrap();
+    assert!(tokio::time::timeout(LIMIT, opened).await.unwrap().unwrap().is_err());
+    let took = gamma.hears("that beta is lost", left("beta", LeftReason::Lost)).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(link.strong_count(), 0, "nothing is left of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -377,7 +395,7 @@ async fn above_the_high_mark_idle_connections_are_released_and_nobody_is_taken_f
     assert_eq!(hub.names().len(), 19);
     for spoke in &mut spokes {
         assert_eq!(spoke.names().len(), 19);
-        while let Ok(event) = spoke.events.try_recv() {
+        while let Some(Some(event)) = spoke.events.next().now_or_never() {
             assert!(!matches!(event, Event::Left { .. }), "{event:?}");
         }
     }

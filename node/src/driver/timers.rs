@@ -31,6 +31,8 @@ pub(super) enum Due {
     Dial(PeerId),
     /// Dials a peer again whose connection was lost.
     Redial(PeerId),
+    /// Looks for connections that have gone silent.
+    Silence,
     /// Looks whether a lost node is back.
     Revisit(PeerId),
     /// Ends a dial that takes too long.

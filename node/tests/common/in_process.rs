@@ -1,4 +1,5 @@
 //! Nodes that exist only in the test's own process.
+#![allow(unreachable_pub, reason = "each test program includes it as a module of its own")]
 
 use std::{
     future::Future,

@@ -1,0 +1,269 @@
+//! The way of one message: which host, another one if need be, and how long it may take.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+use multinodes_behaviour::{
+    lane::{Delivery, Outgoing},
+    wire::Options,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    app_ref::DEFAULT_TIMEOUT,
+    application::Context,
+    call_error::{Attempt, CallError},
+    core::Core,
+    description::NodeInfo,
+    node::Node,
+    payload::Payload,
+    registry::{Hosted, Told},
+    selection::{self, Filter, Nobody, Target},
+};
+
+/// A longer time than that is as good as for ever, and no clock overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// A node that was just started is given so long to find others, before it is said that something does not exist.
+const DISCOVERY: Duration = Duration::from_secs(3);
+
+/// Even when all that can be asked has answered, news of a swarm that is just forming may be on the way so long.
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// Where a message may go. Borrows everything, so that a plain call allocates nothing for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Route<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) application: &'a str,
+    pub(crate) on: Option<&'a str>,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) timeout: Duration,
+    pub(crate) options: Options,
+}
+
+/// What is done with a message.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind<'a> {
+    Call(&'a str),
+    Tell,
+    Cast,
+}
+
+/// How long a message may take.
+#[derive(Clone, Copy)]
+struct Time {
+    deadline: Instant,
+    /// All of it, for errors.
+    after: Duration,
+}
+
+impl<'a> Route<'a> {
+    /// To an application wherever it is, with the usual time.
+    pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
+        Self { node, application, on: None, filter: None, timeout: DEFAULT_TIMEOUT, options: Options::default() }
+    }
+
+    pub(crate) async fn call<R: DeserializeOwned>(
+        &self,
+        action: &str,
+        arguments: impl Serialize + Send,
+    ) -> Result<R, CallError> {
+        let arguments = Payload::arguments(&arguments).map_err(unsendable)?;
+        let result = self.deliver(Kind::Call(action), arguments).await?;
+        result.decode().map_err(|error| CallError::UnexpectedResult {
+            application: self.application.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    pub(crate) async fn tell(&self, message: impl Serialize + Send) -> Result<(), CallError> {
+        self.deliver(Kind::Tell, Payload::encode(&message).map_err(unsendable)?).await.map(drop)
+    }
+
+    pub(crate) async fn cast(&self, message: impl Serialize + Send) -> Result<(), CallError> {
+        self.deliver(Kind::Cast, Payload::encode(&message).map_err(unsendable)?).await.map(drop)
+    }
+
+    pub(crate) async fn deliver(&self, kind: Kind<'_>, payload: Payload) -> Result<Payload, CallError> {
+        let core = self.node.core();
+        let time = self.time()?;
+        let mut tried = Vec::new();
+        let mut failure = None;
+        loop {
+            if core.registry.is_draining() {
+                return Err(CallError::Stopped);
+            }
+            let target = match self.pick(core, &tried) {
+                Ok(target) => target,
+                Err(nobody) => match (failure, nobody) {
+                    (Some(failure), _) => return Err(failure),
+                    (None, Nobody::Ever(error)) => return Err(error),
+                    (None, Nobody::Yet(error)) => Box::pin(self.wait_for_host(core, time.deadline, error)).await?,
+                },
+            };
+            let (peer_id, outcome) = match target {
+                Target::Here(hosted) => {
+                    (core.peer_id, Box::pin(self.here(core, &hosted, kind, payload.clone(), time)).await)
+                }
+                Target::There(info) => (info.peer_id, self.there(core, &info, kind, &payload, time).await),
+            };
+            match outcome {
+                Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < time.deadline => {
+                    tracing::debug!(%peer_id, %error, "trying another host");
+                    tried.push(peer_id);
+                    failure = Some(error);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The time that a message has from now on: as long as was said, but not longer than the call within which it is
+    /// sent.
+    fn time(&self) -> Result<Time, CallError> {
+        let now = Instant::now();
+        let own = now.checked_add(self.timeout).unwrap_or_else(|| now + LONGEST);
+        let deadline = self.node.deadline().map_or(own, |inherited| inherited.min(own));
+        if deadline <= now {
+            let node = self.node.name().to_owned();
+            return Err(CallError::Expired { application: self.application.to_owned(), node });
+        }
+        let left = Duration::from_millis(u64::try_from((deadline - now).as_millis()).unwrap_or(u64::MAX));
+        Ok(Time { deadline, after: if deadline == own { self.timeout } else { left } })
+    }
+
+    fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
+        match self.on {
+            Some(node) => selection::resolve(core, self.application, node),
+            None => selection::pick(core, self.application, self.filter, tried),
+        }
+    }
+
+    fn may_repeat(&self, error: &CallError) -> bool {
+        let lost = matches!(error, CallError::ConnectionLost { .. });
+        error.concerns_host_only() || (lost && self.options.contains(Options::IDEMPOTENT))
+    }
+
+    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it gives `nobody`.
+    async fn wait_for_host(&self, core: &Core, deadline: Instant, nobody: CallError) -> Result<Target, CallError> {
+        let mut changed = core.changed.subscribe();
+        let mut status = core.status.subscribe();
+        let limit = deadline.min(core.started + DISCOVERY);
+        loop {
+            match self.pick(core, &[]) {
+                Ok(target) => return Ok(target),
+                Err(Nobody::Ever(error)) => return Err(error),
+                Err(Nobody::Yet(_)) => {}
+            }
+            let now = *status.borrow_and_update();
+            let settled = core.started + SETTLING;
+            // A swarm may just be forming around a node; a passive one only looks at what is there.
+            let complete = now.settled && (now.synced || core.settings.passive);
+            let until = if complete { limit.min(settled) } else { limit };
+            tokio::select! {
+                outcome = changed.changed() => outcome.map_err(|_| CallError::Stopped)?,
+                outcome = status.changed() => outcome.map_err(|_| CallError::Stopped)?,
+                () = tokio::time::sleep_until(until.into()) => {
+                    return Err(match nobody {
+                        CallError::NoSuchApplication { application, .. } if !now.synced => {
+                            CallError::NotReady { application }
+                        }
+                        nobody => nobody,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn here(
+        &self,
+        core: &Core,
+        hosted: &Arc<Hosted>,
+        kind: Kind<'_>,
+        payload: Payload,
+        time: Time,
+    ) -> Result<Payload, CallError> {
+        let size = payload.as_bytes().len();
+        let limit = core.settings.max_message;
+        if size > limit {
+            return Err(CallError::TooLarge { size, limit });
+        }
+        let node = &core.settings.name;
+        let attempt = self.attempt(kind, node, time);
+        let refused = |refusal| CallError::of_refusal(refusal, &attempt);
+        let context = Context {
+            node: self.node.clone(),
+            application: hosted.name.clone(),
+            caller: core.peer_id,
+            deadline: time.deadline,
+            trace: None,
+        };
+        match kind {
+            Kind::Call(action) => {
+                let admission = hosted.admit().map_err(refused)?;
+                let run = async {
+                    let _kept = (admission, hosted.wait_for_slot().await);
+                    hosted.call(context, action.to_owned(), payload).await
+                };
+                match tokio::time::timeout_at(time.deadline.into(), run).await {
+                    Ok(outcome) => outcome.map_err(refused),
+                    Err(_) => Err(CallError::TimedOut {
+                        application: self.application.to_owned(),
+                        node: node.clone(),
+                        after: time.after,
+                    }),
+                }
+            }
+            Kind::Tell | Kind::Cast => {
+                let told = Told { context, message: payload, charge: None };
+                match hosted.tell(told, matches!(kind, Kind::Cast)) {
+                    Delivery::Accepted => Ok(Payload::default()),
+                    Delivery::Refused(refusal) => Err(refused(refusal)),
+                    Delivery::Later(later) => later.await.map(|()| Payload::default()).map_err(refused),
+                }
+            }
+        }
+    }
+
+    async fn there(
+        &self,
+        core: &Core,
+        info: &NodeInfo,
+        kind: Kind<'_>,
+        payload: &Payload,
+        time: Time,
+    ) -> Result<Payload, CallError> {
+        let exchange = core.links.with(info.peer_id);
+        let attempt = self.attempt(kind, &info.name, time);
+        let payload = payload.bytes();
+        let head = Outgoing {
+            application: self.application,
+            action: attempt.action,
+            deadline: time.deadline,
+            options: self.options,
+            trace: None,
+        };
+        let outcome = match kind {
+            Kind::Call(_) => exchange.call(head, payload).await.map(Payload::from_bytes),
+            Kind::Tell => exchange.tell(head, payload).await.map(|()| Payload::default()),
+            Kind::Cast => exchange.cast(head, payload).await.map(|()| Payload::default()),
+        };
+        outcome.map_err(|error| CallError::of_lane(error, &attempt))
+    }
+
+    fn attempt<'b>(&'b self, kind: Kind<'b>, node: &'b str, time: Time) -> Attempt<'b> {
+        let action = match kind {
+            Kind::Call(action) => action,
+            Kind::Tell | Kind::Cast => "",
+        };
+        Attempt { application: self.application, action, node, after: time.after }
+    }
+}
+
+fn unsendable(error: impl fmt::Display) -> CallError {
+    CallError::Unsendable { reason: error.to_string() }
+}
