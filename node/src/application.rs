@@ -88,9 +88,25 @@ pub struct Context {
     pub(crate) trace: Option<Arc<str>>,
 }
 
+/// What is known of a message before an application works on it. Cheap to pass on: the context is made where it is used.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) caller: PeerId,
+    pub(crate) deadline: Instant,
+    pub(crate) trace: Option<Arc<str>>,
+}
+
+impl Origin {
+    /// `node` is the handle that the application gets.
+    pub(crate) fn context(self, node: Node, application: Arc<str>) -> Context {
+        let Self { caller, deadline, trace } = self;
+        Context { node, application, caller, deadline, trace }
+    }
+}
+
 impl Context {
-    /// The node that hosts the application: to call and tell others. Do not keep it in the application: a node
-    /// that is held by what it hosts never stops by itself.
+    /// The node that hosts the application: to call and tell others. This handle does not keep the node: when the
+    /// user lets it go it stops, whatever the application holds.
     ///
     /// Inside a call, what is sent through this handle and its clones inherits what is left of the caller's time:
     /// nobody waits for it longer. [`Node::unbounded`] gives one without that limit. Whoever tells does not wait, so a

@@ -167,7 +167,7 @@ impl Builder {
         }
         let driver = driver::start(core.clone(), commands).await?;
         let guard = Guard::new(core.clone(), driver, identity);
-        Ok(Node::new(core, Some(guard)))
+        Ok(Node::new(core, guard))
     }
 
     fn resolve(self) -> Result<(Settings, Identity), StartError> {

@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -24,7 +24,6 @@ use crate::{
     description::{ApplicationInfo, Description, Host, NodeInfo, Snapshot, Status},
     events::Teller,
     links::Links,
-    node::{Guard, Node},
     registry::{Hosted, Registry},
 };
 
@@ -56,8 +55,6 @@ pub(crate) struct Settings {
 
 /// The shared core of one node.
 pub(crate) struct Core {
-    /// Gone when the last handle of the user is.
-    pub(crate) guard: OnceLock<Weak<Guard>>,
     pub(crate) settings: Settings,
     pub(crate) keypair: Keypair,
     pub(crate) peer_id: PeerId,
@@ -80,10 +77,9 @@ impl Core {
     pub(crate) fn new(settings: Settings, keypair: Keypair) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let core = Arc::new_cyclic(|me: &Weak<Self>| Self {
-            guard: OnceLock::new(),
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),
-            registry: Registry::default(),
+            registry: Registry::new(me.clone()),
             crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),
             snapshot: ArcSwap::default(),
@@ -97,11 +93,6 @@ impl Core {
             keypair,
         });
         (core, receiver)
-    }
-
-    /// A handle for an application: it keeps the node only while the user keeps it as well.
-    pub(crate) fn handle(self: &Arc<Self>) -> Node {
-        Node::new(self.clone(), self.guard.get().and_then(Weak::upgrade))
     }
 
     /// Runs a lane on a stream that a peer has opened.

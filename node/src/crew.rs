@@ -23,7 +23,9 @@ use tokio::{
 };
 
 use crate::{
-    application::Context,
+    application::Origin,
+    core::Core,
+    node::Node,
     payload::Payload,
     registry::{Admission, Hosted},
 };
@@ -36,9 +38,10 @@ const BACKLOG: usize = 64;
 
 /// A call that was taken in.
 pub(crate) struct Job {
+    pub(crate) core: Arc<Core>,
     pub(crate) hosted: Arc<Hosted>,
     pub(crate) admission: Admission,
-    pub(crate) context: Context,
+    pub(crate) origin: Origin,
     pub(crate) action: String,
     pub(crate) arguments: Payload,
     pub(crate) responder: Responder,
@@ -154,10 +157,11 @@ impl Drop for Engaged<'_> {
 impl Job {
     /// Polls the call once. If it is not done then, it goes on in a task of its own.
     async fn start(self) {
-        let Self { hosted, admission, context, action, arguments, responder, charge } = self;
+        let Self { core, hosted, admission, origin, action, arguments, responder, charge } = self;
         if !responder.is_wanted() {
             return;
         }
+        let context = origin.context(Node::inner(core), hosted.name.clone());
         let assignment = responder.assignment();
         let Some(slot) = hosted.slot() else {
             // Its turn comes when another call of the application is done.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Instant,
 };
 
@@ -16,7 +19,7 @@ use multinodes_behaviour::{
 use tokio::sync::oneshot;
 
 use crate::{
-    application::Context,
+    application::Origin,
     core::{Command, Core},
     crew::Job,
     payload::Payload,
@@ -28,27 +31,33 @@ pub(crate) struct Links {
     core: Weak<Core>,
     limits: Limits,
     exchanges: Mutex<HashMap<PeerId, Arc<Exchange>, QuickHash>>,
+    closed: AtomicBool,
 }
 
 impl Links {
     pub(crate) fn new(core: Weak<Core>, max_message: usize) -> Self {
-        Self { core, limits: Limits::new(max_message), exchanges: Mutex::default() }
+        Self { core, limits: Limits::new(max_message), exchanges: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// The exchange with a peer; it connects when it is first used.
-    pub(crate) fn with(&self, peer_id: PeerId) -> Arc<Exchange> {
-        self.exchanges()
-            .entry(peer_id)
-            .or_insert_with(|| {
-                let service = Arc::new(Peer { core: self.core.clone(), peer_id });
-                Exchange::new(service.clone(), service, self.limits.clone())
-            })
-            .clone()
+    /// `None` when the node has stopped.
+    pub(crate) fn with(&self, peer_id: PeerId) -> Option<Arc<Exchange>> {
+        let mut exchanges = self.exchanges();
+        if let Some(exchange) = exchanges.get(&peer_id) {
+            return Some(exchange.clone());
+        }
+        if self.closed.load(SeqCst) {
+            return None;
+        }
+        let service = Arc::new(Peer { core: self.core.upgrade()?, peer_id });
+        let exchange = Exchange::new(service.clone(), service, self.limits.clone());
+        exchanges.insert(peer_id, exchange.clone());
+        Some(exchange)
     }
 
     /// Runs a lane on a stream that a peer has opened.
     pub(crate) fn accept(&self, peer_id: PeerId, io: Box<dyn Io>) {
-        if !self.with(peer_id).accept(io) {
+        if !self.with(peer_id).is_some_and(|exchange| exchange.accept(io)) {
             tracing::debug!(%peer_id, "lane refused: the peer has too many");
         }
     }
@@ -80,7 +89,10 @@ impl Links {
 
     /// Closes everything, and gives what ends when all that was queued is written.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
-        let exchanges: Vec<_> = self.exchanges().drain().map(|(_, exchange)| exchange).collect();
+        let mut open = self.exchanges();
+        self.closed.store(true, SeqCst);
+        let exchanges: Vec<_> = open.drain().map(|(_, exchange)| exchange).collect();
+        drop(open);
         for exchange in &exchanges {
             exchange.close();
         }
@@ -105,28 +117,25 @@ impl Links {
 }
 
 /// This node's side of the exchange with one peer.
+///
+/// It holds the core, which holds it: [`Links::close`] breaks the circle, and a node does not end without it.
 struct Peer {
-    core: Weak<Core>,
+    core: Arc<Core>,
     peer_id: PeerId,
 }
 
 impl Peer {
-    fn context(&self, core: &Arc<Core>, application: &Arc<str>, deadline: Instant, trace: Option<&str>) -> Context {
-        Context {
-            node: core.handle(),
-            application: application.clone(),
-            caller: self.peer_id,
-            deadline,
-            trace: trace.map(Arc::from),
-        }
+    fn origin(&self, deadline: Instant, trace: Option<&str>) -> Origin {
+        Origin { caller: self.peer_id, deadline, trace: trace.map(Arc::from) }
     }
 }
 
 impl Service for Peer {
     fn on_call(&self, call: Incoming<'_>, responder: Responder) {
-        let Some(core) = self.core.upgrade().filter(|core| !core.registry.is_draining()) else {
+        let core = &self.core;
+        if core.registry.is_draining() {
             return responder.refuse(draining());
-        };
+        }
         if call.deadline <= Instant::now() {
             return responder.refuse(expired());
         }
@@ -137,37 +146,36 @@ impl Service for Peer {
             Ok(admission) => admission,
             Err(refusal) => return responder.refuse(refusal),
         };
-        let context = self.context(&core, &hosted.name, call.deadline, call.trace);
+        let (core, origin) = (core.clone(), self.origin(call.deadline, call.trace));
         let (action, arguments, charge) = (call.action.to_owned(), Payload::from_bytes(call.payload), call.charge);
-        core.crew.run(Job { hosted, admission, context, action, arguments, responder, charge });
+        self.core.crew.run(Job { core, hosted, admission, origin, action, arguments, responder, charge });
     }
 
     fn on_sweep(&self) {
-        if let Some(core) = self.core.upgrade() {
-            core.crew.look();
-        }
+        self.core.crew.look();
     }
 
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery {
-        let Some(core) = self.core.upgrade().filter(|core| !core.registry.is_draining()) else {
+        let core = &self.core;
+        if core.registry.is_draining() {
             return Delivery::Refused(draining());
-        };
+        }
         if tell.deadline <= Instant::now() {
             return Delivery::Refused(expired());
         }
         let Some(hosted) = core.registry.find(tell.application) else {
             return Delivery::Refused(unknown(tell.application));
         };
-        let context = self.context(&core, &hosted.name, tell.deadline, tell.trace);
+        let origin = self.origin(tell.deadline, tell.trace);
         let is_cast = tell.options.contains(Options::CAST);
-        hosted.tell(Told { context, message: Payload::from_bytes(tell.payload), charge: tell.charge }, is_cast)
+        hosted.tell(Told { origin, message: Payload::from_bytes(tell.payload), charge: tell.charge }, is_cast)
     }
 }
 
 impl Opener for Peer {
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
         async {
-            let core = self.core.upgrade().ok_or("this node is stopping")?;
+            let core = &self.core;
             let (respond_to, stream) = oneshot::channel();
             let command = Command::OpenLane { peer_id: self.peer_id, respond_to };
             core.commands.send(command).await.map_err(|_| "this node is stopping")?;

@@ -45,7 +45,7 @@ const WAIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Node {
     core: Arc<Core>,
-    /// Absent in the handle of an application whose node the user has let go.
+    /// Absent in the handles that applications get.
     guard: Option<Arc<Guard>>,
     /// Nothing that is sent through this handle takes longer: it belongs to a call that ends then.
     deadline: Option<Instant>,
@@ -61,10 +61,7 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn new(core: Arc<Core>, driver: JoinHandle<()>, identity: Identity) -> Arc<Self> {
-        let guard = Arc::new(Self { core, driver: Mutex::new(Some(driver)), _identity: identity });
-        // Nothing else sets it.
-        let _ = guard.core.guard.set(Arc::downgrade(&guard));
-        guard
+        Arc::new(Self { core, driver: Mutex::new(Some(driver)), _identity: identity })
     }
 
     fn take_driver(&self) -> Option<JoinHandle<()>> {
@@ -84,8 +81,13 @@ impl Drop for Guard {
 }
 
 impl Node {
-    pub(crate) fn new(core: Arc<Core>, guard: Option<Arc<Guard>>) -> Self {
-        Self { core, guard, deadline: None }
+    pub(crate) fn new(core: Arc<Core>, guard: Arc<Guard>) -> Self {
+        Self { core, guard: Some(guard), deadline: None }
+    }
+
+    /// A handle for an application: it does not keep the node.
+    pub(crate) fn inner(core: Arc<Core>) -> Self {
+        Self { core, guard: None, deadline: None }
     }
 
     /// Lets whatever is sent through this handle end at `deadline` at the latest.

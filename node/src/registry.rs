@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -25,7 +25,9 @@ use tokio::{
 };
 
 use crate::{
-    application::{AppError, AppErrorKind, Application, Context, Hostable, Profile},
+    application::{AppError, AppErrorKind, Application, Context, Hostable, Origin, Profile},
+    core::Core,
+    node::Node,
     payload::Payload,
 };
 
@@ -36,8 +38,8 @@ const CAST_PATIENCE: Duration = Duration::from_millis(100);
 const BATCH: usize = 64;
 
 /// The applications that a node hosts.
-#[derive(Default)]
 pub(crate) struct Registry {
+    core: Weak<Core>,
     hosted: ArcSwap<HashMap<Arc<str>, Arc<Hosted>>>,
     /// Serialises changes; readers never wait.
     changing: Mutex<()>,
@@ -65,7 +67,7 @@ pub(crate) struct Hosted {
 
 /// A tell in an application's queue.
 pub(crate) struct Told {
-    pub(crate) context: Context,
+    pub(crate) origin: Origin,
     pub(crate) message: Payload,
     /// What it holds of the budgets for large messages.
     pub(crate) charge: Option<Charge>,
@@ -113,6 +115,19 @@ pub enum RegisterError {
 }
 
 impl Registry {
+    pub(crate) fn new(core: Weak<Core>) -> Self {
+        Self {
+            core,
+            hosted: ArcSwap::default(),
+            changing: Mutex::default(),
+            draining: AtomicBool::new(false),
+            running: Arc::default(),
+            queues: Mutex::default(),
+            failed_tells: Arc::default(),
+            dropped_casts: Arc::default(),
+        }
+    }
+
     /// Hosts `application`. `check` says whether what is hosted then can be told to others.
     pub(crate) fn register(
         &self,
@@ -197,7 +212,14 @@ impl Registry {
         let application: Arc<dyn Hostable> = Arc::new(application);
         let (tells, queue) = mpsc::channel(profile.queue.max(1));
         let clogged = Arc::new(AtomicBool::new(false));
-        let work = process_all(application.clone(), queue, clogged.clone(), self.failed_tells.clone());
+        let work = process_all(
+            self.core.clone(),
+            name.clone(),
+            application.clone(),
+            queue,
+            clogged.clone(),
+            self.failed_tells.clone(),
+        );
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         while queues.try_join_next().is_some() {}
         queues.spawn(work);
@@ -338,6 +360,8 @@ pub(crate) fn unknown(name: &str) -> Refusal {
 
 /// Processes an application's tells one after the other, until it is unregistered and its queue is empty.
 async fn process_all(
+    core: Weak<Core>,
+    name: Arc<str>,
     application: Arc<dyn Hostable>,
     mut queue: mpsc::Receiver<Told>,
     clogged: Arc<AtomicBool>,
@@ -346,8 +370,10 @@ async fn process_all(
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         clogged.store(false, SeqCst);
-        for Told { context, message, charge } in batch.drain(..) {
-            let name = context.application.clone();
+        // Without its node an application has nothing to work on.
+        let Some(core) = core.upgrade() else { return };
+        for Told { origin, message, charge } in batch.drain(..) {
+            let context = origin.context(Node::inner(core.clone()), name.clone());
             let processing = application.clone().process(context, message);
             let failure = match AssertUnwindSafe(processing).catch_unwind().await {
                 Ok(Ok(())) => None,

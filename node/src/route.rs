@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     app_ref::DEFAULT_TIMEOUT,
-    application::Context,
+    application::Origin,
     call_error::{Attempt, CallError},
     core::Core,
     description::NodeInfo,
@@ -181,7 +181,7 @@ impl<'a> Route<'a> {
 
     async fn here(
         &self,
-        core: &Core,
+        core: &Arc<Core>,
         hosted: &Arc<Hosted>,
         kind: Kind<'_>,
         payload: Payload,
@@ -195,16 +195,11 @@ impl<'a> Route<'a> {
         let node = &core.settings.name;
         let attempt = self.attempt(kind, node, time);
         let refused = |refusal| CallError::of_refusal(refusal, &attempt);
-        let context = Context {
-            node: self.node.clone(),
-            application: hosted.name.clone(),
-            caller: core.peer_id,
-            deadline: time.deadline,
-            trace: None,
-        };
+        let origin = Origin { caller: core.peer_id, deadline: time.deadline, trace: None };
         match kind {
             Kind::Call(action) => {
                 let admission = hosted.admit().map_err(refused)?;
+                let context = origin.context(Node::inner(core.clone()), hosted.name.clone());
                 let run = async {
                     let _kept = (admission, hosted.wait_for_slot().await);
                     hosted.call(context, action.to_owned(), payload).await
@@ -219,7 +214,7 @@ impl<'a> Route<'a> {
                 }
             }
             Kind::Tell | Kind::Cast => {
-                let told = Told { context, message: payload, charge: None };
+                let told = Told { origin, message: payload, charge: None };
                 match hosted.tell(told, matches!(kind, Kind::Cast)) {
                     Delivery::Accepted => Ok(Payload::default()),
                     Delivery::Refused(refusal) => Err(refused(refusal)),
@@ -237,7 +232,7 @@ impl<'a> Route<'a> {
         payload: &Payload,
         time: Time,
     ) -> Result<Payload, CallError> {
-        let exchange = core.links.with(info.peer_id);
+        let exchange = core.links.with(info.peer_id).ok_or(CallError::Stopped)?;
         let attempt = self.attempt(kind, &info.name, time);
         let payload = payload.bytes();
         let head = Outgoing {

@@ -14,7 +14,7 @@ use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP,
+    HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP, WRITE_STALL,
     incoming::{Service, reply_frame},
     outbox::Rejected,
     reader::PERMIT,
@@ -137,7 +137,7 @@ impl Exchange {
     }
 
     async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Reply {
-        let lane = self.lane_for(payload.len()).await?;
+        let lane = self.lane_for(payload.len(), head.deadline).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
         let mut interest = Interest::new(self, &lane, id);
         let frame = Frame::Call(Call {
@@ -171,7 +171,7 @@ impl Exchange {
     }
 
     async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Result<(), LaneError> {
-        let lane = self.lane_for(payload.len()).await?;
+        let lane = self.lane_for(payload.len(), head.deadline).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
         let mut interest = Interest::new(self, &lane, id);
         self.send(&lane, &tell_frame(id, head), payload, head.deadline).await?;
@@ -192,7 +192,7 @@ impl Exchange {
         }
         head.options = head.options | Options::CAST;
         loop {
-            let lane = self.lane_for(payload.len()).await?;
+            let lane = self.lane_for(payload.len(), head.deadline).await?;
             match self.send(&lane, &tell_frame(0, head), payload, head.deadline).await {
                 Err(LaneError::Closing) => {}
                 outcome => return outcome,
@@ -304,7 +304,7 @@ impl Exchange {
     pub(super) async fn send_reply(self: &Arc<Self>, lane: &Lane, id: u64, payload: Bytes) {
         let frame = reply_frame(id);
         if payload.len() > LARGE_FROM
-            && let Ok(large) = self.lane_for(payload.len()).await
+            && let Ok(large) = self.lane_for(payload.len(), Instant::now() + WRITE_STALL).await
             && large.send(&frame, &payload).await.is_ok()
         {
             return;
@@ -328,7 +328,7 @@ impl Exchange {
         })
     }
 
-    async fn lane_for(self: &Arc<Self>, size: usize) -> Result<Lane, LaneError> {
+    async fn lane_for(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<Lane, LaneError> {
         let limit = self.limits.max_message;
         if size > limit {
             return Err(LaneError::TooLarge { size, limit });
@@ -337,7 +337,10 @@ impl Exchange {
         if let Some(lane) = self.lanes().find(large) {
             return Ok(lane);
         }
-        Box::pin(self.open_lane(large)).await
+        match Box::pin(tokio::time::timeout_at(deadline.into(), self.open_lane(large))).await {
+            Ok(lane) => lane,
+            Err(_) => Err(LaneError::NotOpened("no lane could be opened within the deadline".into())),
+        }
     }
 
     async fn open_lane(self: &Arc<Self>, large: bool) -> Result<Lane, LaneError> {
