@@ -5,6 +5,7 @@
 
 mod book;
 mod connections;
+mod doubts;
 mod finding;
 mod joining;
 mod knowing;
@@ -37,7 +38,8 @@ use tokio::{
 
 use self::{
     book::Book,
-    connections::{Dial, Doubt, Peer, Redial},
+    connections::{Dial, Peer, Redial},
+    doubts::Doubt,
     finding::Sources,
     joining::Joining,
     knowing::Own,

@@ -1,7 +1,7 @@
 //! Connections: who is connected, who is a stranger, whether a node is lost, and how many connections are kept.
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use libp2p::{
 };
 use rand::seq::IteratorRandom;
 
-use super::{Driver, Due, TICK, finding::EAGER_PASSIVE, root, syncing::Bucket, timers::jittered};
+use super::{Driver, Due, TICK, doubts::refused, finding::EAGER_PASSIVE, root, syncing::Bucket, timers::jittered};
 use crate::core::Counters;
 
 /// A dial that takes longer is ended.
@@ -32,13 +32,7 @@ const REDIAL_LIMIT_AFTER_SILENCE: Duration = Duration::from_millis(1_200);
 const YIELD: Duration = Duration::from_millis(100);
 
 /// A node that restarts its network is back after a moment: only the second refusal counts.
-const SECOND_CHANCE: Duration = Duration::from_millis(200);
-
-/// Two refusals of a node that nobody here was connected to belong together if no more lies between them.
-const DOUBT: Duration = Duration::from_secs(2);
-
-/// More nodes than that are not doubted at once; missing signs of life show the others.
-const MAX_DOUBTS: usize = 256;
+pub(super) const SECOND_CHANCE: Duration = Duration::from_millis(200);
 
 /// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest:
 /// together less than 5 s. Not left to libp2p's ping: it keeps the first failure to itself, and reports the second after more than ten seconds.
@@ -101,15 +95,6 @@ pub(super) struct Dial {
 pub(super) struct Redial {
     attempts: u32,
     until: Instant,
-}
-
-/// A live node that nobody here is connected to was refused at its addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doubt {
-    /// Once, at that time.
-    Refused(Instant),
-    /// Twice, in this life of it. If it gives signs of life all the same, its addresses mean something else here.
-    Judged { incarnation: u64 },
 }
 
 impl Peer {
@@ -240,7 +225,7 @@ impl Driver {
         }
     }
 
-    fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
+    pub(super) fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
         self.redials.remove(&peer_id);
         self.directory.on_unreachable(&peer_id, now);
         if self.lost.len() < MAX_LOST {
@@ -308,34 +293,12 @@ impl Driver {
             self.on_lost(peer_id, now);
         } else if refused && self.directory.is_live(&peer_id) {
             self.doubt(peer_id, now);
-        } else if let Some(Doubt::Refused(_)) = self.doubts.get(&peer_id) {
-            self.doubts.remove(&peer_id);
+        } else {
+            self.break_doubt(&peer_id);
         }
         if !self.directory.is_live(&peer_id) {
             self.book.remove(&peer_id);
         }
-    }
-
-    /// Where a live node should be there is nobody. The second refusal in a row counts, unless the node has outlived
-    /// one already.
-    fn doubt(&mut self, peer_id: PeerId, now: Instant) {
-        let incarnation = self.directory.record(&peer_id).map_or(0, |signed| signed.record.incarnation);
-        match self.doubts.get(&peer_id) {
-            Some(Doubt::Judged { incarnation: judged }) if *judged == incarnation => {}
-            Some(Doubt::Refused(first)) if now.saturating_duration_since(*first) <= DOUBT => {
-                self.doubts.insert(peer_id, Doubt::Judged { incarnation });
-                self.on_lost(peer_id, now);
-            }
-            None if self.doubts.len() >= MAX_DOUBTS => {}
-            _ => {
-                self.doubts.insert(peer_id, Doubt::Refused(now));
-                self.timers.at(now + SECOND_CHANCE, Due::Redial(peer_id));
-            }
-        }
-    }
-
-    pub(super) fn forget_doubts(&mut self) {
-        self.doubts.retain(|peer_id, _| self.directory.record(peer_id).is_some());
     }
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {
@@ -520,49 +483,9 @@ fn nobody_there(error: &DialError) -> bool {
     matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
 }
 
-/// Whether nobody listens at any of the peer's addresses that can be asked from here. A firewall that drops everything,
-/// or a host that is down, looks different: the dial times out.
-fn refused(error: &DialError) -> bool {
-    let DialError::Transport(errors) = error else { return false };
-    let kinds = errors.iter().filter_map(|(_, error)| match error {
-        TransportError::MultiaddrNotSupported(_) => None,
-        TransportError::Other(error) => Some(innermost_kind(error)),
-    });
-    // Addresses of a kind of network that this host does not have say nothing.
-    let telling: Vec<ErrorKind> =
-        kinds.filter(|kind| !matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable)).collect();
-    !telling.is_empty() && telling.iter().all(|kind| *kind == ErrorKind::ConnectionRefused)
-}
-
-fn innermost_kind(error: &io::Error) -> ErrorKind {
-    root(error).downcast_ref::<io::Error>().map_or(error.kind(), io::Error::kind)
-}
-
 /// What went wrong, for people: the innermost cause at each address.
 fn reason(error: &DialError) -> String {
     let DialError::Transport(errors) = error else { return error.to_string() };
     let at = |(address, error): &(Multiaddr, TransportError<io::Error>)| format!("{address}: {}", root(error));
     errors.iter().map(at).collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failed(kinds: &[ErrorKind]) -> DialError {
-        let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
-        let wrapped = |kind: &ErrorKind| TransportError::Other(io::Error::other(io::Error::from(*kind)));
-        DialError::Transport(kinds.iter().map(|kind| (address.clone(), wrapped(kind))).collect())
-    }
-
-    #[test]
-    fn only_refusals_show_that_a_node_is_gone() {
-        use ErrorKind::{ConnectionRefused, NetworkUnreachable, TimedOut};
-        assert!(refused(&failed(&[ConnectionRefused, ConnectionRefused])));
-        assert!(refused(&failed(&[ConnectionRefused, NetworkUnreachable])));
-        assert!(!refused(&failed(&[TimedOut])));
-        assert!(!refused(&failed(&[ConnectionRefused, TimedOut])));
-        assert!(!refused(&failed(&[NetworkUnreachable])));
-        assert!(!refused(&DialError::Aborted));
-    }
 }
