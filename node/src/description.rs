@@ -6,7 +6,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use multinodes_behaviour::wire::ApplicationRecord;
+use multinodes_behaviour::{quick_hash::QuickHash, wire::ApplicationRecord};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -200,7 +200,7 @@ pub(crate) struct Snapshot {
     /// The same by name; more than one entry is a conflict.
     pub(crate) by_name: HashMap<String, Vec<Arc<NodeInfo>>>,
     /// The hosts of each application.
-    pub(crate) by_application: HashMap<String, Arc<[Arc<Host>]>>,
+    pub(crate) by_application: HashMap<String, Arc<[Arc<Host>]>, QuickHash>,
 }
 
 impl Snapshot {

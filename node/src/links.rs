@@ -2,13 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
@@ -30,28 +28,37 @@ use crate::{
 pub(crate) struct Links {
     core: Weak<Core>,
     limits: Limits,
-    exchanges: Mutex<HashMap<PeerId, Arc<Exchange>, QuickHash>>,
-    closed: AtomicBool,
+    /// Read on every call, without a lock; replaced as a whole by whoever holds `changing`.
+    exchanges: ArcSwap<Exchanges>,
+    /// Whether the node has stopped.
+    changing: Mutex<bool>,
 }
+
+type Exchanges = HashMap<PeerId, Arc<Exchange>, QuickHash>;
 
 impl Links {
     pub(crate) fn new(core: Weak<Core>, max_message: usize) -> Self {
-        Self { core, limits: Limits::new(max_message), exchanges: Mutex::default(), closed: AtomicBool::new(false) }
+        Self { core, limits: Limits::new(max_message), exchanges: ArcSwap::default(), changing: Mutex::default() }
     }
 
     /// The exchange with a peer; it connects when it is first used.
     /// `None` when the node has stopped.
     pub(crate) fn with(&self, peer_id: PeerId) -> Option<Arc<Exchange>> {
-        let mut exchanges = self.exchanges();
-        if let Some(exchange) = exchanges.get(&peer_id) {
+        if let Some(exchange) = self.exchanges.load().get(&peer_id) {
             return Some(exchange.clone());
         }
-        if self.closed.load(SeqCst) {
+        let stopped = self.changing();
+        if *stopped {
             return None;
+        }
+        let mut exchanges = self.copy();
+        if let Some(exchange) = exchanges.get(&peer_id) {
+            return Some(exchange.clone());
         }
         let service = Arc::new(Peer { core: self.core.upgrade()?, peer_id });
         let exchange = Exchange::new(service.clone(), service, self.limits.clone());
         exchanges.insert(peer_id, exchange.clone());
+        self.exchanges.store(Arc::new(exchanges));
         Some(exchange)
     }
 
@@ -64,40 +71,40 @@ impl Links {
 
     /// The last connection to a peer is gone: whoever waits for it is told, and nothing of it is kept.
     pub(crate) fn forget(&self, peer_id: &PeerId) {
-        let exchange = self.exchanges().remove(peer_id);
-        if let Some(exchange) = exchange {
+        let _changing = self.changing();
+        let mut exchanges = self.copy();
+        if let Some(exchange) = exchanges.remove(peer_id) {
+            self.exchanges.store(Arc::new(exchanges));
             exchange.close();
         }
     }
 
     /// Whether calls to or from a peer are in flight.
     pub(crate) fn in_use(&self, peer_id: &PeerId) -> bool {
-        self.exchanges().get(peer_id).is_some_and(|exchange| exchange.in_use())
+        self.exchanges.load().get(peer_id).is_some_and(|exchange| exchange.in_use())
     }
 
     /// Tells all peers that nothing new is taken here.
     pub(crate) fn say_goodbye(&self) {
-        for exchange in self.exchanges().values() {
+        for exchange in self.exchanges.load().values() {
             exchange.say_goodbye();
         }
     }
 
     /// Calls of all peers that run here.
     pub(crate) fn serving(&self) -> usize {
-        self.exchanges().values().map(|exchange| exchange.serving()).sum()
+        self.exchanges.load().values().map(|exchange| exchange.serving()).sum()
     }
 
     /// Closes everything, and gives what ends when all that was queued is written.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
-        let mut open = self.exchanges();
-        self.closed.store(true, SeqCst);
-        let exchanges: Vec<_> = open.drain().map(|(_, exchange)| exchange).collect();
-        drop(open);
-        for exchange in &exchanges {
+        *self.changing() = true;
+        let exchanges = self.exchanges.swap(Arc::default());
+        for exchange in exchanges.values() {
             exchange.close();
         }
         async move {
-            for exchange in exchanges {
+            for exchange in exchanges.values() {
                 exchange.ended().await;
             }
         }
@@ -105,14 +112,19 @@ impl Links {
 
     /// Answers that nobody had asked for, and frames that could not be read, of the peers that are connected.
     pub(crate) fn oddities(&self) -> (u64, u64) {
-        self.exchanges()
+        self.exchanges
+            .load()
             .values()
             .map(|exchange| exchange.oddities())
             .fold((0, 0), |(unasked, malformed), (one, other)| (unasked + one, malformed + other))
     }
 
-    fn exchanges(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Exchange>, QuickHash>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    fn copy(&self) -> Exchanges {
+        Exchanges::clone(&self.exchanges.load())
+    }
+
+    fn changing(&self) -> MutexGuard<'_, bool> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,7 +148,7 @@ impl Service for Peer {
         if core.registry.is_draining() {
             return responder.refuse(draining());
         }
-        if call.deadline <= Instant::now() {
+        if call.deadline <= call.received {
             return responder.refuse(expired());
         }
         let Some(hosted) = core.registry.find(call.application) else {
@@ -160,7 +172,7 @@ impl Service for Peer {
         if core.registry.is_draining() {
             return Delivery::Refused(draining());
         }
-        if tell.deadline <= Instant::now() {
+        if tell.deadline <= tell.received {
             return Delivery::Refused(expired());
         }
         let Some(hosted) = core.registry.find(tell.application) else {

@@ -16,6 +16,7 @@ use futures::{FutureExt, future::BoxFuture};
 use multinodes_behaviour::{
     RecordError,
     lane::{Charge, Delivery, Refusal},
+    quick_hash::QuickHash,
     wire::{ApplicationRecord, ErrorCode, MAX_NAME},
 };
 use serde_json::Value;
@@ -40,7 +41,7 @@ const BATCH: usize = 64;
 /// The applications that a node hosts.
 pub(crate) struct Registry {
     core: Weak<Core>,
-    hosted: ArcSwap<HashMap<Arc<str>, Arc<Hosted>>>,
+    hosted: ArcSwap<HashMap<Arc<str>, Arc<Hosted>, QuickHash>>,
     /// Serialises changes; readers never wait.
     changing: Mutex<()>,
     draining: AtomicBool,
@@ -238,7 +239,7 @@ impl Registry {
     }
 }
 
-fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>>) -> Vec<ApplicationRecord> {
+fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>, QuickHash>) -> Vec<ApplicationRecord> {
     let mut records: Vec<_> = hosted.values().map(|hosted| hosted.record()).collect();
     records.sort_by(|one, other| one.name.cmp(&other.name));
     records

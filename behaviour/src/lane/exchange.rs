@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
 use tokio::sync::{Semaphore, watch};
@@ -81,6 +82,8 @@ pub struct Exchange {
     limits: Limits,
     /// This peer's share of the node's budget.
     budget: Arc<Semaphore>,
+    /// The lane that most messages take: read on every call, without a lock.
+    ordinary: ArcSwapOption<Lane>,
     lanes: Mutex<Lanes>,
     /// Lanes whose task runs.
     running: watch::Sender<usize>,
@@ -93,7 +96,6 @@ pub struct Exchange {
 
 #[derive(Default)]
 struct Lanes {
-    ordinary: Option<Lane>,
     large: Vec<Lane>,
     /// Ours, on which the other side has said goodbye: answers may still come.
     retired: Vec<Lane>,
@@ -112,6 +114,7 @@ impl Exchange {
             opener,
             budget: Limits::room_for(LARGE_LANES, limits.max_message),
             limits,
+            ordinary: ArcSwapOption::empty(),
             lanes: Mutex::default(),
             running: watch::Sender::new(0),
             replying: AtomicUsize::new(0),
@@ -226,7 +229,7 @@ impl Exchange {
 
     /// Tells the other side on every lane that nothing new is taken here.
     pub fn say_goodbye(&self) {
-        for lane in self.lanes().all() {
+        for lane in self.all_lanes(&self.lanes()) {
             // A lane that is closed needs no goodbye.
             let _ = lane.push(&Frame::Goodbye);
         }
@@ -236,7 +239,7 @@ impl Exchange {
     pub fn close(&self) {
         let mut lanes = self.lanes();
         lanes.closed = true;
-        for lane in lanes.all() {
+        for lane in self.all_lanes(&lanes) {
             lane.close();
         }
     }
@@ -334,7 +337,7 @@ impl Exchange {
             return Err(LaneError::TooLarge { size, limit });
         }
         let large = size > LARGE_FROM;
-        if let Some(lane) = self.lanes().find(large) {
+        if let Some(lane) = self.find(large) {
             return Ok(lane);
         }
         match Box::pin(tokio::time::timeout_at(deadline.into(), self.open_lane(large))).await {
@@ -345,7 +348,7 @@ impl Exchange {
 
     async fn open_lane(self: &Arc<Self>, large: bool) -> Result<Lane, LaneError> {
         let _one_at_a_time = self.opening.lock().await;
-        if let Some(lane) = self.lanes().find(large) {
+        if let Some(lane) = self.find(large) {
             return Ok(lane);
         }
         let io = self.opener.open().await.map_err(LaneError::NotOpened)?;
@@ -358,9 +361,22 @@ impl Exchange {
         if large {
             lanes.large.push(lane.clone());
         } else {
-            lanes.ordinary = Some(lane.clone());
+            let before = self.ordinary.swap(Some(Arc::new(lane.clone())));
+            lanes.retired.extend(before.map(|lane| Lane::clone(&lane)).filter(|lane| !lane.is_closed()));
         }
         Ok(lane)
+    }
+
+    fn find(&self, large: bool) -> Option<Lane> {
+        if large {
+            return self.lanes().find_large();
+        }
+        self.ordinary.load().as_deref().filter(|lane| lane.takes_requests()).cloned()
+    }
+
+    fn all_lanes(&self, lanes: &Lanes) -> Vec<Lane> {
+        let ordinary = self.ordinary.load_full().map(|lane| Lane::clone(&lane));
+        ordinary.into_iter().chain(lanes.all().cloned()).collect()
     }
 
     fn next_lane(&self) -> u64 {
@@ -383,11 +399,8 @@ impl fmt::Debug for Exchange {
 }
 
 impl Lanes {
-    /// A lane that is open and, if it is for large messages, has nothing waiting or cannot get company.
-    fn find(&mut self, large: bool) -> Option<Lane> {
-        if !large {
-            return self.ordinary.as_ref().filter(|lane| lane.takes_requests()).cloned();
-        }
+    /// A lane for large messages that is open and has nothing waiting, or cannot get company.
+    fn find_large(&mut self) -> Option<Lane> {
         if !self.large.iter().all(Lane::takes_requests) {
             self.retire();
         }
@@ -407,12 +420,11 @@ impl Lanes {
         let (open, retired) = mem::take(&mut self.large).into_iter().partition(Lane::takes_requests);
         self.large = open;
         self.retired.extend::<Vec<_>>(retired);
-        self.retired.extend(self.ordinary.take_if(|lane| !lane.takes_requests()));
         self.retired.retain(|lane| !lane.is_closed());
     }
 
     fn all(&self) -> impl Iterator<Item = &Lane> {
-        self.ordinary.iter().chain(&self.large).chain(&self.retired).chain(&self.inbound)
+        self.large.iter().chain(&self.retired).chain(&self.inbound)
     }
 }
 

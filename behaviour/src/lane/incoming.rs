@@ -28,6 +28,8 @@ pub struct Incoming<'a> {
     pub application: &'a str,
     /// The action's name; empty in a tell.
     pub action: &'a str,
+    /// When it was received.
+    pub received: Instant,
     /// When the sender stops waiting.
     pub deadline: Instant,
     /// The sender's options.

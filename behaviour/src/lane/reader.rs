@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::{AsyncRead, future::poll_fn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -42,6 +42,8 @@ const PREFIX: usize = 4;
 pub(super) struct RawFrame {
     pub(super) bytes: Bytes,
     pub(super) charge: Option<Charge>,
+    /// When the last of it was read: one look at the clock for all frames that came together.
+    pub(super) read: Instant,
 }
 
 /// What a large message holds of the budgets for large messages, as long as it lives.
@@ -56,6 +58,7 @@ pub(super) struct FrameReader {
     /// Initialised from end to end; the first `filled` bytes are read and not yet cut.
     block: BytesMut,
     filled: usize,
+    read: Instant,
     limit: usize,
     peer_budget: Arc<Semaphore>,
     budget: Arc<Semaphore>,
@@ -63,7 +66,7 @@ pub(super) struct FrameReader {
 
 impl FrameReader {
     pub(super) fn new(limit: usize, peer_budget: Arc<Semaphore>, budget: Arc<Semaphore>) -> Self {
-        Self { block: BytesMut::new(), filled: 0, limit, peer_budget, budget }
+        Self { block: BytesMut::new(), filled: 0, read: Instant::now(), limit, peer_budget, budget }
     }
 
     /// Whether a whole small frame can be had without reading.
@@ -77,8 +80,8 @@ impl FrameReader {
         loop {
             if let Some(length) = self.ready_length() {
                 self.check(length)?;
-                let _prefix = self.cut(PREFIX);
-                return Ok(Some(RawFrame { bytes: self.cut(length), charge: None }));
+                self.pass_prefix();
+                return Ok(Some(RawFrame { bytes: self.cut(length), charge: None, read: self.read }));
             }
             match self.length() {
                 Some(length) if length > OWN_BUFFER_FROM => {
@@ -103,6 +106,11 @@ impl FrameReader {
         usize::try_from(u32::from_be_bytes(*prefix)).ok()
     }
 
+    fn pass_prefix(&mut self) {
+        self.filled -= PREFIX;
+        self.block.advance(PREFIX);
+    }
+
     fn cut(&mut self, length: usize) -> Bytes {
         self.filled -= length;
         self.block.split_to(length).freeze()
@@ -120,6 +128,7 @@ impl FrameReader {
         let read = poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, free));
         let count = if self.filled == 0 { read.await? } else { stalled(read).await? };
         self.filled += count;
+        self.read = Instant::now();
         Ok(count)
     }
 
@@ -127,7 +136,7 @@ impl FrameReader {
     async fn large(&mut self, io: &mut (impl AsyncRead + Unpin), length: usize) -> Result<RawFrame, LaneEnd> {
         let charge = if length > CHARGED_FROM { Some(self.charge(length).await?) } else { None };
         let slowest = Instant::now() + STALL + Duration::from_secs(length as u64 / SLOWEST);
-        let _prefix = self.cut(PREFIX);
+        self.pass_prefix();
         let begun = self.cut(self.filled.min(length));
         // Zeroed memory of this size comes from the system untouched: who only announces a large frame occupies none.
         let mut frame = BytesMut::zeroed(length);
@@ -141,7 +150,7 @@ impl FrameReader {
                 count => filled += count,
             }
         }
-        Ok(RawFrame { bytes: frame.freeze(), charge })
+        Ok(RawFrame { bytes: frame.freeze(), charge, read: Instant::now() })
     }
 
     /// Takes its part of the peer's budget and of the node's: first the peer's, so that one peer cannot take it all.

@@ -163,7 +163,7 @@ impl Run {
     }
 
     async fn on_frame(&self, raw: RawFrame) -> Result<(), LaneEnd> {
-        let RawFrame { bytes, charge } = raw;
+        let RawFrame { bytes, charge, read } = raw;
         match Frame::decode(&bytes)? {
             Frame::Call(_) | Frame::Tell(_) if self.ours => return Err(LaneEnd::Misplaced),
             Frame::Call(Call { id, payload, .. }) | Frame::Tell(Tell { id, payload, .. })
@@ -174,13 +174,14 @@ impl Run {
                 self.refuse(id, &Refusal::new(ErrorCode::BadArguments, text));
             }
             Frame::Call(call) => {
-                let deadline = deadline(call.deadline_ms);
+                let deadline = deadline(read, call.deadline_ms);
                 let incoming = Incoming {
                     application: call.application,
                     action: call.action,
                     deadline,
                     options: call.options,
                     trace: call.trace,
+                    received: read,
                     payload: share(&bytes, call.payload),
                     charge,
                 };
@@ -190,9 +191,10 @@ impl Run {
                 let incoming = Incoming {
                     application: tell.application,
                     action: "",
-                    deadline: deadline(tell.deadline_ms),
+                    deadline: deadline(read, tell.deadline_ms),
                     options: tell.options,
                     trace: tell.trace,
+                    received: read,
                     payload: share(&bytes, tell.payload),
                     charge,
                 };
@@ -368,8 +370,8 @@ impl Drop for Run {
     }
 }
 
-fn deadline(left_ms: u64) -> Instant {
-    Instant::now() + Duration::from_millis(left_ms).min(LONGEST)
+fn deadline(read: Instant, left_ms: u64) -> Instant {
+    read + Duration::from_millis(left_ms).min(LONGEST)
 }
 
 struct EndText<'a>(&'a Result<(), LaneEnd>);

@@ -53,7 +53,7 @@ fn read_all(bytes: Vec<u8>, sizes: &[usize]) -> (Vec<Bytes>, Option<LaneEnd>) {
     let run = async {
         loop {
             match reader.next(&mut io).await {
-                Ok(Some(RawFrame { bytes, charge })) => {
+                Ok(Some(RawFrame { bytes, charge, .. })) => {
                     assert_eq!(charge.is_some(), bytes.len() > CHARGED_FROM);
                     frames.push(bytes);
                 }
