@@ -171,7 +171,7 @@ async fn a_killed_node_that_was_never_connected_is_noticed_when_it_is_called() {
     let mut gamma = begin(Settings { low_mark: 1, ..joining("gamma", &alpha) }).await;
     gamma.sees_names(&["alpha", "beta", "gamma"]).await;
     let peer_id = beta.core.peer_id;
-    let link = Arc::downgrade(&gamma.core.links.with(peer_id));
+    let link = Arc::downgrade(&gamma.core.links.with(peer_id).unwrap());
     beta.kill().await;
     let (respond_to, opened) = oneshot::channel();
     gamma.core.commands.send(Command::OpenLane { peer_id, respond_to }).await.unwrap();
