@@ -2,17 +2,18 @@
 //!
 //! A task for each call would cost more than most calls do: memory, two entries in the runtime's lists, a wake-up. So a
 //! few long-lived tasks take calls from a queue and poll each once. Most are done then; one that has to wait for
-//! something goes on in a task of its own. A call that blocks holds up nobody else: whoever queues the next one wakes
-//! another of the crew, and so does the lane's sweep if nobody comes.
+//! something goes on in a task of its own. A call that blocks does not hold up the others for long: whoever queues the
+//! next one wakes another of the crew, and so does the lane's sweep if nobody comes.
 
 use std::{
     collections::VecDeque,
     num::NonZero,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::available_parallelism,
+    time::{Duration, Instant},
 };
 
 use futures::future::poll_immediate;
@@ -33,8 +34,12 @@ use crate::{
 /// After so many calls in a row the others on the thread get their turn.
 const TURN: usize = 32;
 
-/// With more calls than this waiting for each member that is awake, another one is woken.
+/// With more calls than this waiting for each member that is awake, another one is woken. Fewer are done before a thread
+/// that sleeps is awake.
 const BACKLOG: usize = 64;
+
+/// A member that has been in its turn for so long is probably blocked by a call.
+const BLOCKED: Duration = Duration::from_millis(1);
 
 /// A call that was taken in.
 pub(crate) struct Job {
@@ -60,8 +65,9 @@ struct Shared {
     queue: Mutex<Queue>,
     /// One permit for each member that is to wake up.
     calls: Semaphore,
-    /// Members that are in the user's code just now.
-    engaged: AtomicUsize,
+    /// When a member last began a turn, in microseconds since `begun`.
+    turn: AtomicU64,
+    begun: Instant,
 }
 
 #[derive(Default)]
@@ -74,28 +80,33 @@ struct Queue {
 impl Crew {
     pub(crate) fn new() -> Self {
         let size = available_parallelism().map_or(1, NonZero::get) + 1;
-        let shared = Shared { queue: Mutex::default(), calls: Semaphore::new(0), engaged: AtomicUsize::new(0) };
+        let shared = Shared {
+            queue: Mutex::default(),
+            calls: Semaphore::new(0),
+            turn: AtomicU64::new(0),
+            begun: Instant::now(),
+        };
         Self { shared: Arc::new(shared), members: Mutex::default(), size }
     }
 
     /// Has a call run soon.
-    pub(crate) fn run(&self, job: Job) {
+    pub(crate) fn run(&self, job: Job, now: Instant) {
         let mut queue = self.shared.queue();
         queue.jobs.push_back(job);
-        self.wake_if_needed(queue);
+        self.wake_if_needed(queue, now);
     }
 
-    /// Wakes another member if calls wait and all that are awake are in the user's code.
-    pub(crate) fn look(&self) {
+    /// Wakes another member if calls wait and those that are awake are blocked.
+    pub(crate) fn look(&self, now: Instant) {
         let queue = self.shared.queue();
         if !queue.jobs.is_empty() {
-            self.wake_if_needed(queue);
+            self.wake_if_needed(queue, now);
         }
     }
 
-    fn wake_if_needed(&self, mut queue: MutexGuard<'_, Queue>) {
-        let free = queue.awake.saturating_sub(self.shared.engaged.load(SeqCst));
-        if queue.awake >= self.size || (free > 0 && queue.jobs.len() <= free * BACKLOG) {
+    fn wake_if_needed(&self, mut queue: MutexGuard<'_, Queue>, now: Instant) {
+        let enough = queue.awake > 0 && queue.jobs.len() <= queue.awake * BACKLOG;
+        if queue.awake >= self.size || (enough && !self.shared.is_blocked(now)) {
             return;
         }
         queue.awake += 1;
@@ -118,15 +129,14 @@ impl Shared {
         // It is never closed: the task ends with the crew.
         while let Ok(called) = self.calls.acquire().await {
             called.forget();
+            self.begin_turn();
             let mut turn = 0;
             while let Some(job) = self.next() {
-                self.engaged.fetch_add(1, SeqCst);
-                let engaged = Engaged(&self.engaged);
                 job.start().await;
-                drop(engaged);
                 turn += 1;
                 if turn % TURN == 0 {
                     yield_now().await;
+                    self.begin_turn();
                 }
             }
         }
@@ -141,16 +151,20 @@ impl Shared {
         job
     }
 
+    fn begin_turn(&self) {
+        self.turn.store(self.micros(Instant::now()), Relaxed);
+    }
+
+    fn is_blocked(&self, now: Instant) -> bool {
+        Duration::from_micros(self.micros(now).saturating_sub(self.turn.load(Relaxed))) > BLOCKED
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Engaged<'a>(&'a AtomicUsize);
-
-impl Drop for Engaged<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
     }
 }
 

@@ -160,11 +160,12 @@ impl Service for Peer {
         };
         let (core, origin) = (core.clone(), self.origin(call.deadline, call.trace));
         let (action, arguments, charge) = (call.action.to_owned(), Payload::from_bytes(call.payload), call.charge);
-        self.core.crew.run(Job { core, hosted, admission, origin, action, arguments, responder, charge });
+        let received = call.received;
+        self.core.crew.run(Job { core, hosted, admission, origin, action, arguments, responder, charge }, received);
     }
 
     fn on_sweep(&self) {
-        self.core.crew.look();
+        self.core.crew.look(Instant::now());
     }
 
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery {

@@ -33,7 +33,7 @@ use super::{
 use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 
 /// With more than so many requests open, the writer lets other tasks queue theirs before it flushes.
-const GATHER_FROM: usize = 8;
+const GATHER_FROM: usize = 100;
 
 /// The longest deadline that is taken from a peer: later than any sensible call.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
