@@ -12,6 +12,15 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
     serde_cbor::to_vec(value).map_err(EncodeError)
 }
 
+/// Appends `value` as CBOR to `bytes`.
+///
+/// # Errors
+///
+/// As [`encode`]; what was appended by then is of no use.
+pub fn append<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+    serde_cbor::to_writer(bytes, value).map_err(EncodeError)
+}
+
 /// Decodes exactly one CBOR value of at most `limit` bytes.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ pub(super) fn encode<T: Serialize>(arguments: &T) -> Result<Vec<u8>, EncodeError
         Err(Shape::Unit) => Ok(vec![EMPTY_LIST]),
         Ok(()) | Err(Shape::Single) => {
             let mut bytes = vec![LIST_OF_ONE];
-            bytes.extend(codec::encode(arguments)?);
+            codec::append(arguments, &mut bytes)?;
             Ok(bytes)
         }
     }
