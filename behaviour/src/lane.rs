@@ -17,13 +17,14 @@ mod requests;
 mod run;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::{io, time::Duration};
 
 use bytes::Bytes;
 
 pub use exchange::{Exchange, Io, Limits, Opener, Outgoing};
-pub use incoming::{Assignment, Delivery, Incoming, Refusal, Responder, Service};
+pub use incoming::{Assignment, Delivery, Incoming, Refusal, Responder, Service, Unwritten};
 pub use reader::Charge;
 
 use crate::wire::{ErrorCode, FrameError};

@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures::future::poll_immediate;
-use multinodes_behaviour::lane::{Charge, Refusal, Responder};
+use multinodes_behaviour::lane::{Charge, Refusal, Responder, Unwritten};
 use tokio::{
     sync::Semaphore,
     task::{JoinSet, yield_now},
@@ -131,10 +131,12 @@ impl Shared {
             called.forget();
             self.begin_turn();
             let mut turn = 0;
+            let mut unwritten = Unwritten::default();
             while let Some(job) = self.next() {
-                job.start().await;
+                job.start(&mut unwritten).await;
                 turn += 1;
                 if turn % TURN == 0 {
+                    unwritten.write();
                     yield_now().await;
                     self.begin_turn();
                 }
@@ -170,7 +172,7 @@ impl Shared {
 
 impl Job {
     /// Polls the call once. If it is not done then, it goes on in a task of its own.
-    async fn start(self) {
+    async fn start(self, unwritten: &mut Unwritten) {
         let Self { core, hosted, admission, origin, action, arguments, responder, charge } = self;
         if !responder.is_wanted() {
             return;
@@ -191,7 +193,7 @@ impl Job {
         match poll_immediate(&mut call).await {
             Some(outcome) => {
                 drop((slot, admission, charge));
-                if let Some(rest) = responder.respond(outcome.map(Payload::into_bytes)) {
+                if let Some(rest) = responder.respond(outcome.map(Payload::into_bytes), unwritten) {
                     // It waits for room; the next call does not.
                     tokio::spawn(rest);
                 }
@@ -209,7 +211,8 @@ impl Job {
 }
 
 async fn answer(responder: Responder, outcome: Result<Payload, Refusal>) {
-    if let Some(rest) = responder.respond(outcome.map(Payload::into_bytes)) {
+    let rest = responder.respond(outcome.map(Payload::into_bytes), &mut Unwritten::default());
+    if let Some(rest) = rest {
         rest.await;
     }
 }

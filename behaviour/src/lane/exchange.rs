@@ -24,6 +24,9 @@ use super::{
 };
 use crate::wire::{Call, Frame, Options, Tell};
 
+/// With at most so many requests open, each is written at once; with more, what others queue meanwhile goes along.
+pub(super) const FEW: usize = 4;
+
 /// A stream that a lane can run on.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
@@ -317,7 +320,13 @@ impl Exchange {
     }
 
     async fn send(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes, deadline: Instant) -> Result<(), LaneError> {
-        let sent = match lane.try_send(frame, payload) {
+        // With few open, nobody else will queue more in a moment: it is written here, without waking the lane's task.
+        let at_once = !is_cast(frame) && self.asked.len() <= FEW;
+        let queued = if at_once { lane.try_send_quietly(frame, payload) } else { lane.try_send(frame, payload) };
+        if at_once {
+            lane.write_now();
+        }
+        let sent = match queued {
             Some(sent) => sent,
             // Boxed, like all that is seldom needed: it would make every call's future larger.
             None => match Box::pin(tokio::time::timeout_at(deadline.into(), lane.send(frame, payload))).await {
@@ -489,6 +498,10 @@ async fn wait(answer: tokio::sync::oneshot::Receiver<Reply>, deadline: Instant) 
         }
     };
     answered.unwrap_or(Err(LaneError::Lost))
+}
+
+fn is_cast(frame: &Frame<'_>) -> bool {
+    matches!(frame, Frame::Tell(tell) if tell.options.contains(Options::CAST))
 }
 
 fn tell_frame(id: u64, head: Outgoing<'_>) -> Frame<'_> {

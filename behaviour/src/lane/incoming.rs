@@ -6,7 +6,12 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::task::AbortHandle;
 
-use super::{LARGE_FROM, exchange::Exchange, reader::Charge, run::Lane};
+use super::{
+    LARGE_FROM,
+    exchange::{Exchange, FEW},
+    reader::Charge,
+    run::Lane,
+};
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
 
 /// The node's side of an exchange. Called on the lane's task: it must neither block nor run user code.
@@ -109,10 +114,15 @@ impl Responder {
         self.exchange.served().is_open(self.id, self.token)
     }
 
-    /// Sends the encoded result, or says why there is none. Usually it is queued when this returns; if there is no room
-    /// for it, or it is large, it is queued when the future that is given has ended.
+    /// Sends the encoded result, or says why there is none. Usually it is queued when this returns, and is written with
+    /// all others of a batch when `unwritten` is dropped; if there is no room for it, or it is large, it is queued when
+    /// the future that is given has ended.
     #[must_use = "the rest has to be driven to its end"]
-    pub fn respond(mut self, outcome: Result<Bytes, Refusal>) -> Option<BoxFuture<'static, ()>> {
+    pub fn respond(
+        mut self,
+        outcome: Result<Bytes, Refusal>,
+        unwritten: &mut Unwritten,
+    ) -> Option<BoxFuture<'static, ()>> {
         let limit = self.exchange.limits().max_message;
         let payload = match outcome {
             Ok(payload) if payload.len() <= limit => payload,
@@ -132,8 +142,16 @@ impl Responder {
         if !exchange.served().end(self.id, self.token) {
             return None;
         }
-        if payload.len() <= LARGE_FROM && self.lane.try_send(&reply_frame(self.id), &payload).is_some() {
-            return None;
+        if payload.len() <= LARGE_FROM {
+            // With few open the answer is written by whoever is here; with more, the lane's task does it meanwhile.
+            let few = exchange.served().len() <= FEW && (unwritten.has(&self.lane) || self.lane.is_idle());
+            if few && self.lane.try_send_quietly(&reply_frame(self.id), &payload).is_some() {
+                unwritten.add(&self.lane);
+                return None;
+            }
+            if !few && self.lane.try_send(&reply_frame(self.id), &payload).is_some() {
+                return None;
+            }
         }
         Some(
             async move {
@@ -165,6 +183,35 @@ impl Drop for Responder {
         if !self.answered {
             self.send_refusal(Refusal::new(ErrorCode::Panicked, "the application ended without an answer"));
         }
+    }
+}
+
+/// Lanes on which answers are queued and not written yet. They are written when this is dropped.
+#[derive(Default)]
+pub struct Unwritten(Vec<Lane>);
+
+impl Unwritten {
+    /// Writes what was queued so far.
+    pub fn write(&mut self) {
+        for lane in self.0.drain(..) {
+            lane.write_now();
+        }
+    }
+
+    fn has(&self, lane: &Lane) -> bool {
+        self.0.iter().any(|other| other.is(lane))
+    }
+
+    fn add(&mut self, lane: &Lane) {
+        if !self.has(lane) {
+            self.0.push(lane.clone());
+        }
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.write();
     }
 }
 

@@ -64,12 +64,32 @@ impl Outbox {
 
     /// Queues a frame if there is room; `None` if there is not.
     pub(super) fn try_send(&self, frame: &Frame<'_>, payload: &Bytes) -> Option<Result<(), Rejected>> {
+        let sent = self.try_send_quietly(frame, payload)?;
+        if let Ok(true) = sent {
+            self.writer.wake();
+        }
+        Some(sent.map(drop))
+    }
+
+    /// The same without waking the writer: whoever does this sees to it that what waits is written. `true` if nothing
+    /// had waited before.
+    pub(super) fn try_send_quietly(&self, frame: &Frame<'_>, payload: &Bytes) -> Option<Result<bool, Rejected>> {
         self.push_within(frame, payload, ROOM)
+    }
+
+    /// Wakes the writer.
+    pub(super) fn wake(&self) {
+        self.writer.wake();
     }
 
     /// Queues a frame at once, however much is waiting. For answers whose number is bounded elsewhere.
     pub(super) fn push(&self, frame: &Frame<'_>) -> Result<(), Rejected> {
-        self.push_within(frame, &Bytes::new(), usize::MAX).unwrap_or(Ok(()))
+        match self.push_within(frame, &Bytes::new(), usize::MAX) {
+            Some(Ok(true)) => self.writer.wake(),
+            Some(Err(rejected)) => return Err(rejected),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether more than usual is waiting: then whoever causes answers should pause.
@@ -132,7 +152,7 @@ impl Outbox {
         self.closed.load(SeqCst)
     }
 
-    fn push_within(&self, frame: &Frame<'_>, payload: &Bytes, room: usize) -> Option<Result<(), Rejected>> {
+    fn push_within(&self, frame: &Frame<'_>, payload: &Bytes, room: usize) -> Option<Result<bool, Rejected>> {
         if self.is_closed() {
             return Some(Err(Rejected::Closed));
         }
@@ -143,10 +163,7 @@ impl Outbox {
         let was_empty = queue.bytes == 0;
         let outcome = queue.push(frame, payload);
         drop(queue);
-        if was_empty && outcome.is_ok() {
-            self.writer.wake();
-        }
-        Some(outcome.map_err(Rejected::Frame))
+        Some(outcome.map(|()| was_empty).map_err(Rejected::Frame))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {

@@ -4,19 +4,19 @@ use std::{
     future::poll_fn,
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures::{
-    AsyncReadExt, AsyncWriteExt,
+    AsyncReadExt,
     future::{Either, select},
     io::{ReadHalf, WriteHalf},
 };
@@ -26,9 +26,10 @@ use super::{
     IDLE, LaneEnd, LaneError, SWEEP, WRITE_STALL, duplicate_id,
     exchange::{Exchange, Io},
     incoming::{Delivery, Incoming, Refusal, Responder},
-    outbox::{self, Outbox, Rejected},
+    outbox::{Outbox, Rejected},
     reader::{FrameReader, RawFrame},
     requests::NotBegun,
+    writer::Writer,
 };
 use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 
@@ -47,6 +48,8 @@ pub(super) struct Lane {
 struct Shared {
     id: u64,
     outbox: Outbox,
+    /// Absent before the lane's task has begun, and when it has ended. The waker is that task's.
+    writer: Mutex<Option<(Writer, Waker)>>,
     /// The other side has said goodbye on it.
     retired: AtomicBool,
     /// Requests of this side that are open on it.
@@ -60,6 +63,7 @@ impl Lane {
             shared: Arc::new(Shared {
                 id,
                 outbox: Outbox::default(),
+                writer: Mutex::new(None),
                 retired: AtomicBool::new(false),
                 uses: AtomicUsize::new(0),
             }),
@@ -88,6 +92,26 @@ impl Lane {
     /// Queues a small frame whether there is room or not.
     pub(super) fn push(&self, frame: &Frame<'_>) -> Result<(), Rejected> {
         self.shared.outbox.push(frame)
+    }
+
+    /// Queues a frame without waking the lane's task: [`write_now`](Self::write_now) has to follow.
+    pub(super) fn try_send_quietly(&self, frame: &Frame<'_>, payload: &Bytes) -> Option<Result<(), Rejected>> {
+        Some(self.shared.outbox.try_send_quietly(frame, payload)?.map(drop))
+    }
+
+    /// Writes what waits, on this task; if that cannot be done at once, the lane's own task goes on with it.
+    pub(super) fn write_now(&self) {
+        if let Ok(mut writer) = self.shared.writer.try_lock()
+            && let Some((writer, waker)) = writer.as_mut()
+            && let Poll::Ready(Ok(())) = writer.poll_empty(&mut Context::from_waker(waker), &self.shared.outbox)
+        {
+            return;
+        }
+        self.shared.outbox.wake();
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     pub(super) fn close(&self) {
@@ -260,9 +284,10 @@ impl Run {
         let _ = self.lane.push(&Frame::Error(refusal.frame(id)));
     }
 
-    async fn write(&self, mut io: WriteHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
-        let outbox = &self.lane.shared.outbox;
-        let mut spare = Vec::new();
+    async fn write(&self, io: WriteHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
+        let shared = &self.lane.shared;
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        *shared.writer() = Some((Writer::new(io), waker));
         let mut timer = std::pin::pin!(sleep(IDLE / 2));
         let mut used = Instant::now();
         loop {
@@ -271,26 +296,29 @@ impl Run {
                     if self.is_busy() {
                         tokio::task::yield_now().await;
                     }
-                    spare = self.write_all(&mut io, spare).await?;
+                    self.timed(self.write_all()).await?;
                     used = Instant::now();
                 }
                 Turn::Look => {
                     let now = Instant::now();
                     self.sweep(now);
-                    let unused = self.lane.shared.uses.load(Relaxed) == 0;
-                    if self.ours && unused && now.duration_since(used) >= IDLE {
-                        outbox.close();
+                    let in_use = shared.uses.load(Relaxed) > 0;
+                    if in_use {
+                        used = now;
+                    }
+                    if self.ours && now.duration_since(used) >= IDLE {
+                        shared.outbox.close();
+                    }
+                    if now.duration_since(used) > SWEEP {
+                        self.shrink();
                     }
                     let next = if self.exchange.in_use() { SWEEP } else { IDLE / 2 };
-                    if now.duration_since(used) > SWEEP {
-                        spare = Vec::new();
-                        outbox.shrink();
-                    }
                     timer.as_mut().reset((now + next).into());
                 }
                 Turn::Close => {
-                    self.write_all(&mut io, spare).await?;
-                    timeout(WRITE_STALL, io.close()).await.map_err(|_| LaneEnd::Stalled)??;
+                    self.timed(self.write_all()).await?;
+                    let close = poll_fn(|cx| self.poll_writer(|writer| writer.poll_close(cx)));
+                    timeout(WRITE_STALL, close).await.map_err(|_| LaneEnd::Stalled)??;
                     return Err(LaneEnd::Closed);
                 }
             }
@@ -298,13 +326,13 @@ impl Run {
     }
 
     async fn turn(&self, mut timer: std::pin::Pin<&mut Sleep>) -> Turn {
-        let outbox = &self.lane.shared.outbox;
+        let shared = &self.lane.shared;
         poll_fn(|cx| {
-            outbox.register(cx.waker());
-            if outbox.is_closed() {
+            shared.outbox.register(cx.waker());
+            if shared.outbox.is_closed() {
                 return Poll::Ready(Turn::Close);
             }
-            if !outbox.is_empty() {
+            if !shared.outbox.is_empty() || shared.writer().as_ref().is_some_and(|(writer, _)| writer.is_behind()) {
                 return Poll::Ready(Turn::Write);
             }
             // Something was opened while the timer was set for an idle lane.
@@ -317,15 +345,22 @@ impl Run {
         .await
     }
 
-    async fn write_all(&self, io: &mut WriteHalf<Box<dyn Io>>, spare: Vec<u8>) -> Result<Vec<u8>, LaneEnd> {
-        let (chunks, buffer) = self.lane.shared.outbox.take(spare);
-        for chunk in chunks.iter().map(|chunk| &chunk[..]).chain([&buffer[..]]) {
-            if !chunk.is_empty() {
-                self.timed(io.write_all(chunk)).await?;
-            }
+    async fn write_all(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_writer(|writer| writer.poll_empty(cx, &self.lane.shared.outbox))).await
+    }
+
+    fn poll_writer(&self, poll: impl FnOnce(&mut Writer) -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        match self.lane.shared.writer().as_mut() {
+            Some((writer, _)) => poll(writer),
+            None => Poll::Ready(Ok(())),
         }
-        self.timed(io.flush()).await?;
-        Ok(outbox::recycle(buffer))
+    }
+
+    fn shrink(&self) {
+        self.lane.shared.outbox.shrink();
+        if let Some((writer, _)) = self.lane.shared.writer().as_mut() {
+            writer.shrink();
+        }
     }
 
     /// Deadlines are kept while the other side does not read, and it is cut off if that lasts.
@@ -361,9 +396,16 @@ impl Run {
     }
 }
 
+impl Shared {
+    fn writer(&self) -> MutexGuard<'_, Option<(Writer, Waker)>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         self.lane.close();
+        *self.lane.shared.writer() = None;
         self.exchange.asked().fail_lane(self.lane.id());
         self.exchange.served().cancel_lane(self.lane.id());
         self.exchange.on_lane_ended();

@@ -41,7 +41,7 @@ impl Service for Echo {
         let assignment = responder.assignment();
         let task = match call.action {
             "echo" => {
-                let rest = responder.respond(Ok(call.payload));
+                let rest = responder.respond(Ok(call.payload), &mut Unwritten::default());
                 tokio::spawn(async move {
                     if let Some(rest) = rest {
                         rest.await;
