@@ -20,15 +20,14 @@
 //!
 //! # A swarm in one page
 //!
-//! ```
+//! ```no_run
 //! use multinodes::{Actions, Node, json};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let swarm = format!("doc-{}", std::process::id());
 //! // On two machines of a LAN, or in one process: no address, no server, no configuration.
-//! let alpha = Node::builder().name("alpha").swarm(&swarm).start().await?;
-//! let beta = Node::builder().name("beta").swarm(&swarm).start().await?;
+//! let alpha = Node::builder().name("alpha").start().await?;
+//! let beta = Node::builder().name("beta").start().await?;
 //!
 //! let calculator = Actions::new()
 //!     .description(json!({"precision": 64}))

@@ -1,4 +1,4 @@
-//! Frames: whatever is read can be written again, and reads as the same.
+//! Frames: whatever is read can be written again, and reads as the same; except kinds of later versions.
 
 #![no_main]
 
@@ -9,6 +9,9 @@ const LENGTH_PREFIX: usize = 4;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(frame) = Frame::decode(bytes) else { return };
+    if matches!(frame, Frame::Unknown { .. }) {
+        return;
+    }
     let mut written = b"before".to_vec();
     frame.encode(&mut written).expect("a frame that was read is within all limits");
     let (before, encoded) = written.split_at(b"before".len());
