@@ -52,7 +52,7 @@ impl AppRef {
     }
 
     /// How long each message may take in all: finding a host, sending, and the answer. 10 s by default. Inside a call
-    /// it never takes longer than what is left of the caller's time, see [`Context::node`].
+    /// it never takes longer than what is left of the caller's time, see [`Context::node`](crate::Context::node).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
