@@ -46,6 +46,7 @@ pub(crate) struct Job {
     pub(crate) core: Arc<Core>,
     pub(crate) hosted: Arc<Hosted>,
     pub(crate) admission: Admission,
+    pub(crate) received: Instant,
     pub(crate) origin: Origin,
     pub(crate) action: String,
     pub(crate) arguments: Payload,
@@ -90,7 +91,8 @@ impl Crew {
     }
 
     /// Has a call run soon.
-    pub(crate) fn run(&self, job: Job, now: Instant) {
+    pub(crate) fn run(&self, job: Job) {
+        let now = job.received;
         let mut queue = self.shared.queue();
         queue.jobs.push_back(job);
         self.wake_if_needed(queue, now);
@@ -133,7 +135,8 @@ impl Shared {
             let mut turn = 0;
             let mut unwritten = Unwritten::default();
             while let Some(job) = self.next() {
-                job.start(&mut unwritten).await;
+                let waited = self.is_blocked_since(job.received);
+                job.start(waited, &mut unwritten).await;
                 turn += 1;
                 if turn % TURN == 0 {
                     unwritten.write();
@@ -157,6 +160,11 @@ impl Shared {
         self.turn.store(self.micros(Instant::now()), Relaxed);
     }
 
+    /// Whether a call that was received then has waited for a turn, by the clock of the turn itself.
+    fn is_blocked_since(&self, received: Instant) -> bool {
+        self.turn.load(Relaxed).saturating_sub(self.micros(received)) > BLOCKED.as_micros() as u64
+    }
+
     fn is_blocked(&self, now: Instant) -> bool {
         Duration::from_micros(self.micros(now).saturating_sub(self.turn.load(Relaxed))) > BLOCKED
     }
@@ -171,15 +179,15 @@ impl Shared {
 }
 
 impl Job {
-    /// Polls the call once. If it is not done then, it goes on in a task of its own.
-    async fn start(self, unwritten: &mut Unwritten) {
-        let Self { core, hosted, admission, origin, action, arguments, responder, charge } = self;
-        if !responder.is_wanted() {
+    /// Polls the call once. One that has `waited` may not be wanted any more. If it is not done then, it goes on in a task of its own.
+    async fn start(self, waited: bool, unwritten: &mut Unwritten) {
+        let Self { core, hosted, admission, received: _, origin, action, arguments, responder, charge } = self;
+        if waited && !responder.is_wanted() {
             return;
         }
         let context = origin.context(Node::inner(core), hosted.name.clone());
-        let assignment = responder.assignment();
         let Some(slot) = hosted.slot() else {
+            let assignment = responder.assignment();
             // Its turn comes when another call of the application is done.
             let task = tokio::spawn(async move {
                 let slot = hosted.wait_for_slot().await;
@@ -199,6 +207,7 @@ impl Job {
                 }
             }
             None => {
+                let assignment = responder.assignment();
                 let task = tokio::spawn(async move {
                     let outcome = call.await;
                     drop((slot, admission, charge));

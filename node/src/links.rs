@@ -161,7 +161,7 @@ impl Service for Peer {
         let (core, origin) = (core.clone(), self.origin(call.deadline, call.trace));
         let (action, arguments, charge) = (call.action.to_owned(), Payload::from_bytes(call.payload), call.charge);
         let received = call.received;
-        self.core.crew.run(Job { core, hosted, admission, origin, action, arguments, responder, charge }, received);
+        self.core.crew.run(Job { core, hosted, admission, received, origin, action, arguments, responder, charge });
     }
 
     fn on_sweep(&self) {

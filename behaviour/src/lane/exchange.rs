@@ -2,6 +2,7 @@
 
 use std::{
     fmt, mem,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -284,12 +285,6 @@ impl Exchange {
         self.budget.clone()
     }
 
-    /// One answer more is on its way into a queue, until this is dropped.
-    pub(super) fn replying(self: &Arc<Self>) -> Replying {
-        self.replying.fetch_add(1, Relaxed);
-        Replying(self.clone())
-    }
-
     pub(super) fn on_lane_begun(&self) {
         self.running.send_modify(|running| *running += 1);
     }
@@ -437,10 +432,17 @@ impl Lanes {
     }
 }
 
-/// Counts an answer that is on its way into a queue.
-pub(super) struct Replying(Arc<Exchange>);
+/// Counts an answer that is on its way into a queue, as long as it lives.
+pub(super) struct Replying<E: Deref<Target = Exchange>>(E);
 
-impl Drop for Replying {
+impl<E: Deref<Target = Exchange>> Replying<E> {
+    pub(super) fn begin(exchange: E) -> Self {
+        exchange.replying.fetch_add(1, Relaxed);
+        Self(exchange)
+    }
+}
+
+impl<E: Deref<Target = Exchange>> Drop for Replying<E> {
     fn drop(&mut self) {
         self.0.replying.fetch_sub(1, Relaxed);
     }

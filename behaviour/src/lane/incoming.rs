@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     LARGE_FROM,
-    exchange::{Exchange, FEW},
+    exchange::{Exchange, FEW, Replying},
     reader::Charge,
     run::Lane,
 };
@@ -137,29 +137,36 @@ impl Responder {
             }
         };
         self.answered = true;
-        let exchange = self.exchange.clone();
-        let replying = exchange.replying();
+        let replying = self.queue(&payload, unwritten)?;
+        Some(
+            async move {
+                let _replying = replying;
+                self.exchange.send_reply(&self.lane, self.id, payload).await;
+            }
+            .boxed(),
+        )
+    }
+
+    /// Queues an answer if it is small and there is room; else gives what counts it until it is queued.
+    fn queue(&self, payload: &Bytes, unwritten: &mut Unwritten) -> Option<Replying<Arc<Exchange>>> {
+        let exchange = &self.exchange;
+        // From the end of the work to the queue it counts as being answered, so that a node which stops waits for it.
+        let _replying = Replying::begin(&**exchange);
         if !exchange.served().end(self.id, self.token) {
             return None;
         }
         if payload.len() <= LARGE_FROM {
             // With few open the answer is written by whoever is here; with more, the lane's task does it meanwhile.
             let few = exchange.served().len() <= FEW && (unwritten.has(&self.lane) || self.lane.is_idle());
-            if few && self.lane.try_send_quietly(&reply_frame(self.id), &payload).is_some() {
+            if few && self.lane.try_send_quietly(&reply_frame(self.id), payload).is_some() {
                 unwritten.add(&self.lane);
                 return None;
             }
-            if !few && self.lane.try_send(&reply_frame(self.id), &payload).is_some() {
+            if !few && self.lane.try_send(&reply_frame(self.id), payload).is_some() {
                 return None;
             }
         }
-        Some(
-            async move {
-                let _replying = replying;
-                exchange.send_reply(&self.lane, self.id, payload).await;
-            }
-            .boxed(),
-        )
+        Some(Replying::begin(exchange.clone()))
     }
 
     /// Says why there is no result.

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -26,6 +26,8 @@ pub(super) type Answer = Result<Bytes, LaneError>;
 #[derive(Default)]
 pub(super) struct Asked {
     table: Mutex<AskedTable>,
+    /// As many as the table holds, to be read without its lock.
+    count: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -54,6 +56,7 @@ impl Asked {
         let place = table.open.vacant_entry();
         let id = (uses << PLACE_BITS) | place.key() as u64;
         place.insert(Open { id, lane, deadline, respond_to });
+        self.count.store(table.open.len(), Relaxed);
         Ok((id, answer))
     }
 
@@ -71,7 +74,7 @@ impl Asked {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().open.len()
+        self.count.load(Relaxed)
     }
 
     /// Ends everything that was sent over a lane which is gone.
@@ -88,6 +91,7 @@ impl Asked {
         let mut table = self.lock();
         let places: Vec<usize> = table.open.iter().filter(|(_, open)| which(open)).map(|(place, _)| place).collect();
         let failed: Vec<Open> = places.into_iter().map(|place| table.open.remove(place)).collect();
+        self.count.store(table.open.len(), Relaxed);
         drop(table);
         failed
             .into_iter()
@@ -105,7 +109,9 @@ impl Asked {
         if table.open.get(place)?.id != id {
             return None;
         }
-        table.open.try_remove(place)
+        let open = table.open.try_remove(place);
+        self.count.store(table.open.len(), Relaxed);
+        open
     }
 
     fn lock(&self) -> MutexGuard<'_, AskedTable> {
@@ -117,6 +123,8 @@ impl Asked {
 #[derive(Default)]
 pub(super) struct Served {
     open: Mutex<HashMap<u64, Work, QuickHash>>,
+    /// As many as the table holds, to be read without its lock.
+    count: AtomicUsize,
     tokens: AtomicU64,
 }
 
@@ -149,6 +157,7 @@ impl Served {
         }
         let token = self.tokens.fetch_add(1, Relaxed);
         open.insert(id, Work { lane, deadline, task: None, token, cancelled: false });
+        self.count.store(open.len(), Relaxed);
         Ok(token)
     }
 
@@ -158,6 +167,7 @@ impl Served {
         match open.get_mut(&id).filter(|work| work.token == token) {
             Some(work) if work.cancelled => {
                 open.remove(&id);
+                self.count.store(open.len(), Relaxed);
                 task.abort();
             }
             Some(work) => work.task = Some(task),
@@ -174,10 +184,12 @@ impl Served {
     /// Takes `id` off the list; `false` if it was cancelled or has expired, so that its answer is not wanted.
     pub(super) fn end(&self, id: u64, token: u64) -> bool {
         let mut open = self.lock();
-        match open.entry(id) {
+        let wanted = match open.entry(id) {
             Entry::Occupied(work) if work.get().token == token => !work.remove().cancelled,
             _ => false,
-        }
+        };
+        self.count.store(open.len(), Relaxed);
+        wanted
     }
 
     /// Stops the work on `id`.
@@ -187,6 +199,7 @@ impl Served {
             match work.task.take() {
                 Some(task) => {
                     open.remove(&id);
+                    self.count.store(open.len(), Relaxed);
                     task.abort();
                 }
                 None => work.cancelled = true,
@@ -211,7 +224,7 @@ impl Served {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.count.load(Relaxed)
     }
 
     fn ids(&self, which: impl Fn(&Work) -> bool) -> Vec<u64> {

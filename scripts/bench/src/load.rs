@@ -47,28 +47,28 @@ pub(crate) async fn sequential<C: Client>(client: C, payload: Bytes, length: Dur
     .await?
 }
 
-/// Calls per second with `calls` of them in flight: one task begins another as soon as one ends, as
-/// `buffer_unordered` does. A call that fails ends it all.
+/// Calls per second with `callers` that each make one call after another, all of them in one task. A call that fails
+/// ends it all.
 pub(crate) async fn in_flight<C: Client>(
     client: C,
-    calls: usize,
+    callers: usize,
     payload: Bytes,
     length: Duration,
 ) -> Result<f64, Error> {
     let count = Arc::new(AtomicU64::new(0));
     let done = count.clone();
-    let mut caller = tokio::spawn(async move {
-        let call = || {
-            let (client, payload) = (client.clone(), payload.clone());
-            async move { client.call(payload).await }
-        };
-        let mut open: FuturesUnordered<_> = (0..calls).map(|_| call()).collect();
-        while let Some(outcome) = open.next().await {
-            outcome?;
-            done.fetch_add(1, Relaxed);
-            open.push(call());
-        }
-        Ok::<_, Error>(())
+    let mut task = tokio::spawn(async move {
+        let mut open: FuturesUnordered<_> = (0..callers)
+            .map(|_| async {
+                loop {
+                    if let Err(error) = client.call(payload.clone()).await {
+                        return error;
+                    }
+                    done.fetch_add(1, Relaxed);
+                }
+            })
+            .collect();
+        open.next().await
     });
     let measured = async {
         tokio::time::sleep(warm_up(length)).await;
@@ -78,11 +78,11 @@ pub(crate) async fn in_flight<C: Client>(
     };
     let rate = tokio::select! {
         rate = measured => rate,
-        ended = &mut caller => return Err(ended?.err().unwrap_or_else(|| "the caller has ended".into())),
+        ended = &mut task => return Err(ended?.unwrap_or_else(|| "there are no callers".into())),
     };
-    caller.abort();
+    task.abort();
     // Its calls are dropped with it, before the next phase begins.
-    let _ = caller.await;
+    let _ = task.await;
     Ok(rate)
 }
 
