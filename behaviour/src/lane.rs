@@ -11,10 +11,12 @@
 
 mod exchange;
 mod incoming;
+mod interest;
 mod outbox;
 mod reader;
 mod requests;
 mod run;
+mod table;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -66,7 +66,7 @@ struct Shared {
     queue: Mutex<Queue>,
     /// One permit for each member that is to wake up.
     calls: Semaphore,
-    /// When a member last began a turn, in microseconds since `begun`.
+    /// When a member last began a turn, in microseconds since `begun`; 0 if none of those awake has since.
     turn: AtomicU64,
     begun: Instant,
 }
@@ -112,6 +112,8 @@ impl Crew {
             return;
         }
         queue.awake += 1;
+        // The new one has not begun yet, and gets the time of a turn to do so.
+        self.shared.turn.store(self.shared.micros(now), Relaxed);
         drop(queue);
         self.enlist();
         self.shared.calls.add_permits(1);
@@ -152,6 +154,8 @@ impl Shared {
         let job = queue.jobs.pop_front();
         if job.is_none() {
             queue.awake -= 1;
+            // Nothing is known of those who are still awake until they begin a turn: they may be blocked.
+            self.turn.store(0, Relaxed);
         }
         job
     }

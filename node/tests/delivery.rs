@@ -297,3 +297,27 @@ async fn dropping_the_last_handle_stops_the_node() {
     drop(clone);
     within(async { while !matches!(events.next().await.unwrap(), multinodes::Event::Left { .. }) {} }).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_action_that_blocks_its_thread_does_not_hold_up_the_others() {
+    let (one, other) = pair("alpha", "beta").await;
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let (sender, mut begun) = mpsc::unbounded_channel();
+    let worker = Actions::new().action("quick", |number: u64| async move { number }).action("block", move |()| {
+        sender.send(()).unwrap();
+        blocked.lock().unwrap().recv().unwrap();
+        async {}
+    });
+    one.register("worker", worker).unwrap();
+    hosts(&other, "worker", 1).await;
+    let caller = other.clone();
+    let blocking = tokio::spawn(async move { caller.call::<()>("worker", "block", ()).await });
+    within(begun.recv()).await.unwrap();
+    for number in 0..200 {
+        let answer: u64 = within(other.call("worker", "quick", number)).await.unwrap();
+        assert_eq!(answer, number);
+    }
+    release.send(()).unwrap();
+    within(blocking).await.unwrap().unwrap();
+}

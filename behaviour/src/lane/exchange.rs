@@ -1,8 +1,7 @@
 //! All that goes on between two peers.
 
 use std::{
-    fmt, mem,
-    ops::Deref,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -18,10 +17,12 @@ use tokio::sync::{Semaphore, watch};
 use super::{
     HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP, WRITE_STALL,
     incoming::{Service, reply_frame},
+    interest::{Interest, State},
     outbox::Rejected,
     reader::PERMIT,
     requests::{Asked, Served},
     run::Lane,
+    table::Lanes,
 };
 use crate::wire::{Call, Frame, Options, Tell};
 
@@ -96,15 +97,6 @@ pub struct Exchange {
     next_lane: AtomicU64,
     unasked: AtomicU64,
     malformed: AtomicU64,
-}
-
-#[derive(Default)]
-struct Lanes {
-    large: Vec<Lane>,
-    /// Ours, on which the other side has said goodbye: answers may still come.
-    retired: Vec<Lane>,
-    inbound: Vec<Lane>,
-    closed: bool,
 }
 
 impl Exchange {
@@ -285,6 +277,10 @@ impl Exchange {
         self.budget.clone()
     }
 
+    pub(super) fn replying(&self) -> &AtomicUsize {
+        &self.replying
+    }
+
     pub(super) fn on_lane_begun(&self) {
         self.running.send_modify(|running| *running += 1);
     }
@@ -399,91 +395,6 @@ impl fmt::Debug for Exchange {
             .field("asked", &self.asked.len())
             .field("served", &self.served.len())
             .finish_non_exhaustive()
-    }
-}
-
-impl Lanes {
-    /// A lane for large messages that is open and has nothing waiting, or cannot get company.
-    fn find_large(&mut self) -> Option<Lane> {
-        if !self.large.iter().all(Lane::takes_requests) {
-            self.retire();
-        }
-        if let Some(idle) = self.large.iter().position(Lane::is_idle) {
-            return Some(self.large[idle].clone());
-        }
-        if self.large.len() < LARGE_LANES {
-            return None;
-        }
-        // In turn: all of them have something waiting.
-        self.large.rotate_left(1);
-        self.large.last().cloned()
-    }
-
-    /// Sets aside what takes no requests any more, and forgets what is closed.
-    fn retire(&mut self) {
-        let (open, retired) = mem::take(&mut self.large).into_iter().partition(Lane::takes_requests);
-        self.large = open;
-        self.retired.extend::<Vec<_>>(retired);
-        self.retired.retain(|lane| !lane.is_closed());
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Lane> {
-        self.large.iter().chain(&self.retired).chain(&self.inbound)
-    }
-}
-
-/// Counts an answer that is on its way into a queue, as long as it lives.
-pub(super) struct Replying<E: Deref<Target = Exchange>>(E);
-
-impl<E: Deref<Target = Exchange>> Replying<E> {
-    pub(super) fn begin(exchange: E) -> Self {
-        exchange.replying.fetch_add(1, Relaxed);
-        Self(exchange)
-    }
-}
-
-impl<E: Deref<Target = Exchange>> Drop for Replying<E> {
-    fn drop(&mut self) {
-        self.0.replying.fetch_sub(1, Relaxed);
-    }
-}
-
-/// As long as it lives somebody waits for the answer; dropped before, the other side is told.
-struct Interest<'a> {
-    exchange: &'a Exchange,
-    lane: &'a Lane,
-    id: u64,
-    state: State,
-}
-
-#[derive(PartialEq, Eq)]
-enum State {
-    Unsent,
-    Sent,
-    Answered,
-}
-
-impl<'a> Interest<'a> {
-    fn new(exchange: &'a Exchange, lane: &'a Lane, id: u64) -> Self {
-        lane.begin_use();
-        Self { exchange, lane, id, state: State::Unsent }
-    }
-
-    /// The caller may have seen the deadline before the lane did.
-    fn answered_by(&mut self, outcome: &Reply) {
-        if !matches!(outcome, Err(LaneError::TimedOut)) {
-            self.state = State::Answered;
-        }
-    }
-}
-
-impl Drop for Interest<'_> {
-    fn drop(&mut self) {
-        self.lane.end_use();
-        if self.state != State::Answered && self.exchange.asked.forget(self.id) && self.state == State::Sent {
-            // A lane that is gone has cancelled everything by itself.
-            let _ = self.lane.push(&Frame::Cancel { id: self.id });
-        }
     }
 }
 

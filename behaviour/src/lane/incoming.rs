@@ -8,7 +8,8 @@ use tokio::task::AbortHandle;
 
 use super::{
     LARGE_FROM,
-    exchange::{Exchange, FEW, Replying},
+    exchange::{Exchange, FEW},
+    interest::Replying,
     reader::Charge,
     run::Lane,
 };
