@@ -117,3 +117,8 @@ pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 pub use registry::RegisterError;
 pub use serde_json::json;
+
+/// The README's own program compiles, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
