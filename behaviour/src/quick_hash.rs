@@ -50,9 +50,7 @@ impl Hasher for QuickHasher {
     }
 
     fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * u128::from(self.factor);
-        // The upper half depends on all bits of the lower one.
-        self.state = (product as u64) ^ ((product >> 64) as u64);
+        self.state = fold(self.state ^ word, self.factor);
     }
 
     fn write_usize(&mut self, number: usize) {
@@ -64,8 +62,14 @@ impl Hasher for QuickHasher {
     }
 
     fn finish(&self) -> u64 {
-        self.state.wrapping_mul(SPREAD)
+        fold(self.state, SPREAD)
     }
+}
+
+/// Multiplies, and folds the product: each bit of the outcome depends on many bits of both.
+fn fold(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    (product as u64) ^ ((product >> 64) as u64)
 }
 
 #[cfg(test)]
@@ -78,11 +82,19 @@ mod tests {
 
     #[test]
     fn numbers_and_peer_ids_spread_over_the_table() {
-        let hash = QuickHash::default();
-        let low: HashSet<u64> = (0..4096_u64).map(|number| hash.hash_one(number << 16) & 0xfff).collect();
-        assert!(low.len() > 1_800, "{}", low.len());
-        let high: HashSet<u64> = (0..4096).map(|_| hash.hash_one(PeerId::random()) >> 52).collect();
-        assert!(high.len() > 1_800, "{}", high.len());
+        let peer_ids: Vec<PeerId> = (0..4096).map(|_| PeerId::random()).collect();
+        // A hash without any flaw fills 2,589 of 4,096 places on average.
+        for _ in 0..100 {
+            let hash = QuickHash::default();
+            for shift in [0, 16, 32] {
+                let places = |part: fn(u64) -> u64| {
+                    (0..4096_u64).map(|number| part(hash.hash_one(number << shift))).collect::<HashSet<_>>().len()
+                };
+                assert!(places(|hash| hash & 0xfff) > 1_500 && places(|hash| hash >> 52) > 1_500);
+            }
+            let high: HashSet<u64> = peer_ids.iter().map(|peer_id| hash.hash_one(peer_id) >> 52).collect();
+            assert!(high.len() > 2_300, "{}", high.len());
+        }
         assert_ne!(QuickHash::default().hash_one(1), QuickHash::default().hash_one(1));
     }
 }
