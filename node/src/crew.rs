@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     num::NonZero,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::poll_immediate;
+use futures::{FutureExt, future::poll_immediate};
 use multinodes_behaviour::lane::{Charge, Refusal, Responder, Unwritten};
 use tokio::{
     sync::Semaphore,
@@ -41,6 +42,10 @@ const BACKLOG: usize = 64;
 /// A member that has been in its turn for so long is probably blocked by a call.
 const BLOCKED: Duration = Duration::from_millis(1);
 
+/// Members at the most: as many calls may block their threads (`block_in_place`) before others have to wait for them.
+/// As many as tokio has threads for that.
+const MEMBERS: usize = 512;
+
 /// A call that was taken in.
 pub(crate) struct Job {
     pub(crate) core: Arc<Core>,
@@ -59,7 +64,8 @@ pub(crate) struct Job {
 pub(crate) struct Crew {
     shared: Arc<Shared>,
     members: Mutex<JoinSet<()>>,
-    size: usize,
+    /// For a mere backlog no more than this are woken: there are no more cores.
+    cores: usize,
 }
 
 struct Shared {
@@ -80,14 +86,14 @@ struct Queue {
 
 impl Crew {
     pub(crate) fn new() -> Self {
-        let size = available_parallelism().map_or(1, NonZero::get) + 1;
+        let cores = available_parallelism().map_or(1, NonZero::get);
         let shared = Shared {
             queue: Mutex::default(),
             calls: Semaphore::new(0),
             turn: AtomicU64::new(0),
             begun: Instant::now(),
         };
-        Self { shared: Arc::new(shared), members: Mutex::default(), size }
+        Self { shared: Arc::new(shared), members: Mutex::default(), cores }
     }
 
     /// Has a call run soon.
@@ -107,8 +113,9 @@ impl Crew {
     }
 
     fn wake_if_needed(&self, mut queue: MutexGuard<'_, Queue>, now: Instant) {
-        let enough = queue.awake > 0 && queue.jobs.len() <= queue.awake * BACKLOG;
-        if queue.awake >= self.size || (enough && !self.shared.is_blocked(now)) {
+        let behind = queue.awake <= self.cores && queue.jobs.len() > queue.awake * BACKLOG;
+        let blocked = queue.awake < MEMBERS && self.shared.is_blocked(now);
+        if queue.awake > 0 && !behind && !blocked {
             return;
         }
         queue.awake += 1;
@@ -122,7 +129,7 @@ impl Crew {
     /// Members are hired one by one, when they are needed for the first time.
     fn enlist(&self) {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if members.len() < self.size && members.len() < self.shared.queue().awake {
+        if members.len() < self.shared.queue().awake {
             members.spawn(self.shared.clone().work());
         }
     }
@@ -138,7 +145,10 @@ impl Shared {
             let mut unwritten = Unwritten::default();
             while let Some(job) = self.next() {
                 let waited = self.is_blocked_since(job.received);
-                job.start(waited, &mut unwritten).await;
+                // Panics of an action are its own errors; whatever else breaks must not cost a member.
+                if AssertUnwindSafe(job.start(waited, &mut unwritten)).catch_unwind().await.is_err() {
+                    tracing::error!("a call broke outside its action");
+                }
                 turn += 1;
                 if turn % TURN == 0 {
                     unwritten.write();

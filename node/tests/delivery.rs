@@ -299,6 +299,30 @@ async fn dropping_the_last_handle_stops_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_actions_that_block_in_place_run_at_once() {
+    const AT_ONCE: usize = 24;
+    let (one, other) = pair("alpha", "beta").await;
+    let all = Arc::new(std::sync::Barrier::new(AT_ONCE));
+    let worker = Actions::new().action("meet", move |()| {
+        let all = all.clone();
+        async move {
+            tokio::task::block_in_place(|| all.wait());
+        }
+    });
+    one.register("worker", worker).unwrap();
+    hosts(&other, "worker", 1).await;
+    let calls: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let target = other.app("worker").timeout(Duration::from_secs(25));
+            tokio::spawn(async move { target.call::<()>("meet", ()).await })
+        })
+        .collect();
+    for call in calls {
+        within(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_action_that_blocks_its_thread_does_not_hold_up_the_others() {
     let (one, other) = pair("alpha", "beta").await;
     let (release, blocked) = std::sync::mpsc::channel::<()>();
