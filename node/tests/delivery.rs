@@ -302,15 +302,22 @@ async fn dropping_the_last_handle_stops_the_node() {
 async fn many_actions_that_block_in_place_run_at_once() {
     const AT_ONCE: usize = 24;
     let (one, other) = pair("alpha", "beta").await;
-    let all = Arc::new(std::sync::Barrier::new(AT_ONCE));
+    let all = Arc::new((std::sync::Mutex::new(0), std::sync::Condvar::new()));
     let worker = Actions::new().action("meet", move |()| {
         let all = all.clone();
         async move {
-            tokio::task::block_in_place(|| all.wait());
+            tokio::task::block_in_place(|| {
+                let (count, changed) = &*all;
+                let mut count = count.lock().unwrap();
+                *count += 1;
+                changed.notify_all();
+                drop(changed.wait_timeout_while(count, Duration::from_secs(20), |count| *count < AT_ONCE).unwrap());
+            });
         }
     });
     one.register("worker", worker).unwrap();
     hosts(&other, "worker", 1).await;
+    let begun = Instant::now();
     let calls: Vec<_> = (0..AT_ONCE)
         .map(|_| {
             let target = other.app("worker").timeout(Duration::from_secs(25));
@@ -320,6 +327,7 @@ async fn many_actions_that_block_in_place_run_at_once() {
     for call in calls {
         within(call).await.unwrap().unwrap();
     }
+    assert!(begun.elapsed() < Duration::from_secs(20), "they waited for each other in vain");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
