@@ -170,6 +170,8 @@ pub(crate) enum AppErrorKind {
     NoSuchAction,
     BadArguments,
     Forbidden,
+    Crashed,
+    Busy,
 }
 
 impl AppError {
@@ -209,6 +211,20 @@ impl AppError {
     #[must_use]
     pub fn forbidden() -> Self {
         Self { kind: AppErrorKind::Forbidden, ..Self::new("forbidden", "forbidden") }
+    }
+
+    /// The application broke while it ran, as after a panic: for applications that run in processes of their own. The
+    /// caller gets [`CallError::Panicked`](crate::CallError::Panicked).
+    #[must_use]
+    pub fn crashed(reason: impl std::fmt::Display) -> Self {
+        Self { kind: AppErrorKind::Crashed, ..Self::new("crashed", reason.to_string()) }
+    }
+
+    /// The application takes nothing just now. It surely did not run: the message goes to another host if there is one,
+    /// and else the caller gets [`CallError::Busy`](crate::CallError::Busy).
+    #[must_use]
+    pub fn busy(reason: impl std::fmt::Display) -> Self {
+        Self { kind: AppErrorKind::Busy, ..Self::new("busy", reason.to_string()) }
     }
 
     pub(crate) fn unsupported(reason: &str) -> Self {

@@ -80,6 +80,7 @@
 
 mod actions;
 mod addresses;
+mod announcement;
 mod app_ref;
 mod application;
 mod builder;
@@ -103,6 +104,7 @@ mod selection;
 
 pub use actions::Actions;
 pub use addresses::JoinError;
+pub use announcement::Announcement;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
 pub use builder::{Builder, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_NODE_NAME, StartError};
