@@ -38,6 +38,8 @@ pub(crate) struct Start {
     pub(crate) name: Option<String>,
     pub(crate) listen: Option<Vec<String>>,
     pub(crate) identity: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) drain: Option<Duration>,
 }
 
 /// The applications that are commands, for `multinodes start`.

@@ -344,7 +344,7 @@ impl<'a> Conversation<'a> {
     /// Answers the request that the process has not answered.
     fn fail(&mut self, ended: &Ended) {
         if let Some(Current { request, sent, .. }) = self.current.take() {
-            let crashed = || AppError::crashed(format!("its process has ended: {}", ended.reason));
+            let crashed = || AppError::crashed(format!("lost its process: {}", ended.reason));
             let _ = request.respond_to.send(if sent { Reply::Broken(crashed()) } else { Reply::NotTaken });
         }
     }

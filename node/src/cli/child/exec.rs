@@ -53,7 +53,7 @@ impl Exec {
             AppError::busy(text)
         })?;
         let (output, status) = converse(&mut process, stdin, stdout, input).await?;
-        let status = status.map_err(|error| AppError::crashed(format!("its process is lost: {error}")))?;
+        let status = status.map_err(|error| AppError::crashed(format!("lost its process: {error}")))?;
         if status.success() {
             return Ok(output);
         }
@@ -61,8 +61,8 @@ impl Exec {
         Err(match status.code() {
             Some(code) if tail.is_empty() => AppError::new(format!("exit_{code}"), status.to_string()),
             Some(code) => AppError::new(format!("exit_{code}"), tail),
-            None if tail.is_empty() => AppError::crashed(format!("its process has ended: {status}")),
-            None => AppError::crashed(format!("its process has ended: {status}; stderr: {tail}")),
+            None if tail.is_empty() => AppError::crashed(format!("lost its process: {status}")),
+            None => AppError::crashed(format!("lost its process: {status}; stderr: {tail}")),
         })
     }
 }

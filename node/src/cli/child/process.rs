@@ -45,11 +45,6 @@ impl Process {
         Ok((Self { child, group, stderr }, stdin, stdout))
     }
 
-    /// Its process id, as long as it lives.
-    pub(super) fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Waits for its end. Whatever it has left behind in its group ends with it. Cancelling loses nothing.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
