@@ -13,7 +13,7 @@ use tokio::{
     io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
     sync::watch,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -276,31 +276,36 @@ impl<'a> Conversation<'a> {
     async fn end(&mut self, over: Over) -> Ended {
         self.own.stop();
         let (reason, at_will) = match over {
-            Over::Exited(status) => return self.exited(status, None).await,
-            Over::Silent(reason) => (Some(reason), false),
+            Over::Exited(status) => return self.exited(status, None, false).await,
+            Over::Silent(reason) => {
+                // Usually it is just ending, and says better why.
+                if let Some(status) = self.wait_for(FAREWELL).await {
+                    return self.exited(status, None, false).await;
+                }
+                (reason, false)
+            }
             Over::Killed { reason, at_will } => {
                 self.process.kill();
-                (Some(reason), at_will)
+                (reason, at_will)
             }
-            Over::Stopping => (Some("the node is stopping".to_owned()), true),
+            Over::Stopping => ("the node is stopping".to_owned(), true),
         };
         self.stdin = None;
-        for last in [Process::terminate, Process::kill, |_: &mut Process| {}] {
-            if let Some(status) = self.wait_until(Instant::now() + FAREWELL).await {
-                return Ended { at_will, ..self.exited(status, reason).await };
+        let steps: [(Duration, fn(&mut Process)); 3] =
+            [(FAREWELL, Process::terminate), (FAREWELL, Process::kill), (KILLED, Process::kill)];
+        for (limit, last) in steps {
+            if let Some(status) = self.wait_for(limit).await {
+                return self.exited(status, Some(reason), at_will).await;
             }
             last(&mut self.process);
         }
-        match self.wait_until(Instant::now() + KILLED).await {
-            Some(status) => Ended { at_will, ..self.exited(status, reason).await },
-            None => Ended { reason: "it cannot be killed".to_owned(), at_will },
-        }
+        Ended { reason: format!("it cannot be killed; {reason}"), at_will }
     }
 
     /// Waits for the end of the process, and takes what it says meanwhile.
-    async fn wait_until(&mut self, deadline: Instant) -> Option<io::Result<ExitStatus>> {
+    async fn wait_for(&mut self, limit: Duration) -> Option<io::Result<ExitStatus>> {
         let mut silent = false;
-        timeout_at(deadline, async {
+        timeout(limit, async {
             loop {
                 tokio::select! {
                     status = self.process.wait() => return status,
@@ -313,8 +318,8 @@ impl<'a> Conversation<'a> {
     }
 
     /// The process has ended: what it has said before counts.
-    async fn exited(&mut self, status: io::Result<ExitStatus>, reason: Option<String>) -> Ended {
-        let _ = timeout_at(Instant::now() + FAREWELL, async {
+    async fn exited(&mut self, status: io::Result<ExitStatus>, reason: Option<String>, at_will: bool) -> Ended {
+        let _ = timeout(FAREWELL, async {
             loop {
                 let next = self.lines.next().await;
                 if !self.on_last(next) {
@@ -329,7 +334,7 @@ impl<'a> Conversation<'a> {
         if !tail.is_empty() {
             text = format!("{text}; stderr: {tail}");
         }
-        Ended { reason: text, at_will: false }
+        Ended { reason: text, at_will }
     }
 
     /// Of the last words only answers count. `false` if there are no more.

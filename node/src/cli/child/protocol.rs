@@ -189,18 +189,21 @@ pub(super) struct ReportedError {
     message: Option<String>,
     #[serde(default, deserialize_with = "present")]
     data: Option<Value>,
+    /// Nothing of the request was done: a promise, which an error that is only passed on cannot make.
+    #[serde(default)]
+    refused: bool,
 }
 
 impl ReportedError {
-    /// As the caller of `action` gets it. Codes of what comes before the work keep their meaning.
+    /// As the caller of `action` gets it.
     pub(super) fn of(self, action: &str) -> AppError {
         let code = self.code.unwrap_or_else(|| "error".to_owned());
         let message = self.message.unwrap_or_else(|| code.clone());
         match (code.as_str(), self.data) {
-            ("no_such_action", _) => AppError::no_such_action(action),
-            ("bad_arguments", _) => AppError::bad_arguments(message),
-            ("forbidden", _) => AppError::forbidden(),
-            ("busy", _) => AppError::busy(message),
+            ("no_such_action", _) if self.refused => AppError::no_such_action(action),
+            ("bad_arguments", _) if self.refused => AppError::bad_arguments(message),
+            ("forbidden", _) if self.refused => AppError::forbidden(),
+            ("busy", _) if self.refused => AppError::busy(message),
             (_, Some(data)) => AppError::new(code, message).with_data(&data),
             (_, None) => AppError::new(code, message),
         }
@@ -241,11 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_come_before_the_work_keep_their_promise() {
-        assert_eq!(reported(r#"{"code":"no_such_action","message":"x"}"#), AppError::no_such_action("add"));
-        assert_eq!(reported(r#"{"code":"bad_arguments","message":"x"}"#), AppError::bad_arguments("x"));
-        assert_eq!(reported(r#"{"code":"busy","message":"x"}"#), AppError::busy("x"));
-        assert_eq!(reported(r#"{"code":"forbidden"}"#), AppError::forbidden());
+    fn only_a_refusal_promises_that_nothing_was_done() {
+        let refused = |code: &str| reported(&format!(r#"{{"code":"{code}","message":"x","refused":true}}"#));
+        assert_eq!(refused("no_such_action"), AppError::no_such_action("add"));
+        assert_eq!(refused("bad_arguments"), AppError::bad_arguments("x"));
+        assert_eq!(refused("busy"), AppError::busy("x"));
+        assert_eq!(refused("forbidden"), AppError::forbidden());
+        assert_eq!(refused("full"), AppError::new("full", "x"));
+        assert_eq!(reported(r#"{"code":"busy","message":"x"}"#), AppError::new("busy", "x"));
     }
 
     #[test]
