@@ -74,7 +74,8 @@ fn is_program(file: &std::fs::Metadata) -> bool {
     file.is_file()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -291,13 +291,11 @@ impl<'a> Conversation<'a> {
             Over::Stopping => ("the node is stopping".to_owned(), true),
         };
         self.stdin = None;
-        let steps: [(Duration, fn(&mut Process)); 3] =
-            [(FAREWELL, Process::terminate), (FAREWELL, Process::kill), (KILLED, Process::kill)];
-        for (limit, last) in steps {
+        for (limit, is_last) in [(FAREWELL, false), (FAREWELL, true), (KILLED, true)] {
             if let Some(status) = self.wait_for(limit).await {
                 return self.exited(status, Some(reason), at_will).await;
             }
-            last(&mut self.process);
+            if is_last { self.process.kill() } else { self.process.terminate() }
         }
         Ended { reason: format!("it cannot be killed; {reason}"), at_will }
     }

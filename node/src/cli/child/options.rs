@@ -1,6 +1,11 @@
 //! Applications from the flags and from the file: what they come to, and what contradicts itself.
 
-use std::{collections::BTreeMap, num::NonZero, path::Path, thread::available_parallelism};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZero,
+    path::Path,
+    thread::available_parallelism,
+};
 
 use clap::Args;
 use serde_json::Value;
@@ -56,6 +61,39 @@ pub(super) enum Kind {
 impl Options {
     /// The applications of the flags and of the file; a flag wins over the file.
     pub(super) fn settle(&self, file: &config::Applications) -> Result<Vec<Spec>, Failure> {
+        let commands = self.given()?;
+        let slots = all("--slots", &self.slots, number)?;
+        let descriptions = all("--describe", &self.describe, |text| {
+            serde_json::from_str(text).map_err(|error| format!("`{text}` is not JSON: {error}"))
+        })?;
+        let names: BTreeSet<&str> = commands.keys().copied().chain(file.all.keys().map(String::as_str)).collect();
+        let slots_of = slots.keys().map(|name| ("--slots", *name));
+        let descriptions_of = descriptions.keys().map(|name| ("--describe", *name));
+        if let Some((flag, name)) = slots_of.chain(descriptions_of).find(|(_, name)| !names.contains(name)) {
+            return Err(Failure::own(format!("{flag}: there is no --serve or --exec for `{name}`")));
+        }
+        let mut specs = Vec::new();
+        for name in names {
+            let mut spec = match (commands.get(name), file.all.get(name)) {
+                (Some((kind, command)), given) => Spec::new(name, *kind, command, None, given)?,
+                (None, Some(given)) => {
+                    let (kind, command) = match &given.run {
+                        Run::Serve(command) => (Kind::Serve, command),
+                        Run::Exec(command) => (Kind::Exec, command),
+                    };
+                    Spec::new(name, kind, command, Some(&file.folder), Some(given))?
+                }
+                (None, None) => continue,
+            };
+            spec.slots = slots.get(name).copied().unwrap_or(spec.slots);
+            spec.description = descriptions.get(name).cloned().unwrap_or(spec.description);
+            specs.push(spec);
+        }
+        Ok(specs)
+    }
+
+    /// The commands of the flags by name.
+    fn given(&self) -> Result<BTreeMap<&str, (Kind, &str)>, Failure> {
         let mut commands = BTreeMap::new();
         for (flag, kind, given) in [("--serve", Kind::Serve, &self.serve), ("--exec", Kind::Exec, &self.exec)] {
             for text in given {
@@ -65,46 +103,31 @@ impl Options {
                 }
             }
         }
-        let slots = all("--slots", &self.slots, |text| number(text))?;
-        let descriptions = all("--describe", &self.describe, |text| {
-            serde_json::from_str(text).map_err(|error| format!("`{text}` is not JSON: {error}"))
-        })?;
-        let known = |name: &str| commands.contains_key(name) || file.all.contains_key(name);
-        for (flag, name) in
-            slots.keys().map(|name| ("--slots", name)).chain(descriptions.keys().map(|name| ("--describe", name)))
-        {
-            if !known(name) {
-                return Err(Failure::own(format!("{flag}: there is no --serve or --exec for `{name}`")));
-            }
-        }
-        let names: std::collections::BTreeSet<&str> =
-            commands.keys().copied().chain(file.all.keys().map(String::as_str)).collect();
-        names
-            .into_iter()
-            .map(|name| {
-                let given = file.all.get(name);
-                let (kind, command) = match (commands.get(name), given.map(|given| &given.run)) {
-                    (Some((kind, command)), _) => (*kind, parse(name, command, None)?),
-                    (None, Some(Run::Serve(command))) => (Kind::Serve, parse(name, command, Some(&file.folder))?),
-                    (None, Some(Run::Exec(command))) => (Kind::Exec, parse(name, command, Some(&file.folder))?),
-                    (None, None) => unreachable!("each name is from one of them"),
-                };
-                let slots = slots.get(name).copied().or(given.and_then(|given| given.slots));
-                Ok(Spec {
-                    name: name.to_owned(),
-                    kind,
-                    command,
-                    slots: slots.unwrap_or_else(|| usual(kind)),
-                    description: descriptions
-                        .get(name)
-                        .cloned()
-                        .or_else(|| given.and_then(|given| given.description.clone()))
-                        .unwrap_or_default(),
-                    actions: given.and_then(|given| given.actions.clone()).unwrap_or_default(),
-                    version: given.and_then(|given| given.version.clone()),
-                })
-            })
-            .collect()
+        Ok(commands)
+    }
+}
+
+impl Spec {
+    /// `given` is what the file says of it, whatever command it names.
+    fn new(
+        name: &str,
+        kind: Kind,
+        command: &str,
+        folder: Option<&Path>,
+        given: Option<&config::Application>,
+    ) -> Result<Self, Failure> {
+        let parsed = CommandLine::parse(command, folder);
+        let command = parsed
+            .map_err(|reason| Failure::own(format!("application `{name}`: `{command}` cannot be started: {reason}")))?;
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            command,
+            slots: given.and_then(|given| given.slots).unwrap_or_else(|| usual(kind)),
+            description: given.and_then(|given| given.description.clone()).unwrap_or_default(),
+            actions: given.and_then(|given| given.actions.clone()).unwrap_or_default(),
+            version: given.and_then(|given| given.version.clone()),
+        })
     }
 }
 
@@ -123,11 +146,6 @@ fn usual(kind: Kind) -> u32 {
         Kind::Serve => 1,
         Kind::Exec => available_parallelism().map_or(1, NonZero::get).try_into().unwrap_or(MAX_SLOTS).min(MAX_SLOTS),
     }
-}
-
-fn parse(name: &str, command: &str, folder: Option<&Path>) -> Result<CommandLine, Failure> {
-    CommandLine::parse(command, folder)
-        .map_err(|reason| Failure::own(format!("application `{name}`: `{command}` cannot be started: {reason}")))
 }
 
 /// The values of a flag by name; a name given twice is an error.
@@ -154,7 +172,8 @@ fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use clap::Parser;
     use serde_json::json;
