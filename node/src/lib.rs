@@ -93,6 +93,7 @@ mod driver;
 mod events;
 mod identity;
 mod links;
+mod map;
 mod node;
 mod payload;
 mod random_name;
@@ -113,6 +114,8 @@ pub use events::Events;
 pub use identity::IdentityError;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
+#[cfg(feature = "journal")]
+pub use map::journal::JournalError;
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 pub use registry::RegisterError;
