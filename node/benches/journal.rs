@@ -14,7 +14,13 @@ use std::{
 };
 
 #[path = "../src/map/journal.rs"]
-#[allow(dead_code, unreachable_pub, reason = "it is a module of the library")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a module of the library and its tests"
+)]
 mod journal;
 
 use journal::{Entry, Job, Journal, JournalError};

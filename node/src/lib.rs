@@ -113,9 +113,9 @@ pub use driver::DriverError;
 pub use events::Events;
 pub use identity::IdentityError;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
-pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 #[cfg(feature = "journal")]
 pub use map::journal::JournalError;
+pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 pub use registry::RegisterError;
