@@ -73,8 +73,8 @@
 //!
 //! # Cargo features
 //!
-//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `wan` adds QUIC,
-//! DNS and WebSocket, `full` is everything.
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `journal`
+//! (in `cli`) is what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
@@ -94,6 +94,7 @@ mod driver;
 mod events;
 mod identity;
 mod links;
+pub mod map;
 mod node;
 mod payload;
 mod random_name;
@@ -116,6 +117,9 @@ pub use driver::DriverError;
 pub use events::Events;
 pub use identity::IdentityError;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+#[cfg(feature = "journal")]
+pub use map::JournalError;
+pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
