@@ -1,8 +1,12 @@
 //! A target: which application, on which node, for how long.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use multinodes_behaviour::wire::Options;
+use multinodes_behaviour::{lane::Pulse, wire::Options};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -89,6 +93,37 @@ impl AppRef {
         self.route().deliver(Kind::Call(action), arguments).await
     }
 
+    /// Like [`call`](Self::call), and hears how far it is: `on_progress` gets what the application says by
+    /// [`Context::progress`](crate::Context::progress), the newest only if there are several at once, and an empty
+    /// payload for a mere sign of life. It runs within this future.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn call_with_progress<R: DeserializeOwned>(
+        &self,
+        action: &str,
+        arguments: impl Serialize + Send,
+        mut on_progress: impl FnMut(Payload) + Send,
+    ) -> Result<R, CallError> {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let route = Route { pulse: Some(&pulse), ..self.route() };
+        let mut call = std::pin::pin!(route.call(action, arguments));
+        let mut heard = 0;
+        loop {
+            tokio::select! {
+                biased;
+                news = pulse.next(heard) => {
+                    heard = news.count;
+                    if !news.waiting {
+                        on_progress(Payload::from_bytes(news.payload));
+                    }
+                }
+                outcome = &mut call => return outcome,
+            }
+        }
+    }
+
     /// Hands a message over.
     ///
     /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
@@ -142,6 +177,7 @@ impl AppRef {
             filter: self.filter.as_ref(),
             timeout: self.timeout,
             options: self.options,
+            pulse: None,
         }
     }
 }

@@ -107,7 +107,9 @@ pub use actions::Actions;
 pub use addresses::JoinError;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
-pub use builder::{Builder, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_NODE_NAME, StartError};
+pub use builder::{
+    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_NODE_NAME, StartError,
+};
 pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
