@@ -95,6 +95,7 @@ mod factories;
 mod identity;
 mod installation;
 mod links;
+mod map;
 mod node;
 mod payload;
 mod random_name;
@@ -118,6 +119,8 @@ pub use factories::FactoryError;
 pub use identity::IdentityError;
 pub use installation::{Everywhere, Installation, Installed};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
+#[cfg(feature = "journal")]
+pub use map::journal::JournalError;
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
