@@ -95,7 +95,7 @@ mod factories;
 mod identity;
 mod installation;
 mod links;
-mod map;
+pub mod map;
 mod node;
 mod payload;
 mod random_name;
@@ -120,7 +120,8 @@ pub use identity::IdentityError;
 pub use installation::{Everywhere, Installation, Installed};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 #[cfg(feature = "journal")]
-pub use map::journal::JournalError;
+pub use map::JournalError;
+pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};

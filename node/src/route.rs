@@ -120,6 +120,27 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Runs an action on this target and no other one.
+    pub(crate) async fn call_at(
+        &self,
+        target: &Target,
+        action: &str,
+        arguments: &Payload,
+    ) -> Result<Payload, CallError> {
+        let core = self.node.core();
+        self.at(core, target, Kind::Call(action), arguments, self.time()?).await
+    }
+
+    /// Waits until somebody hosts it, as a message would.
+    pub(crate) async fn first_host(&self) -> Result<(), CallError> {
+        let (core, time) = (self.node.core(), self.time()?);
+        match self.pick(core, &[]) {
+            Ok(_) => Ok(()),
+            Err(Nobody::Ever(error)) => Err(error),
+            Err(Nobody::Yet(error)) => self.wait_for_host(core, time.deadline, error).await.map(drop),
+        }
+    }
+
     async fn at(
         &self,
         core: &Arc<Core>,

@@ -51,7 +51,7 @@ mod writer;
 
 use self::ahead::Ahead;
 pub use self::error::JournalError;
-pub(crate) use self::writer::{Recorded, Recorder};
+pub(crate) use self::writer::{Recorded, Recorder, Refused};
 
 /// Every outcome under the index of its item: a byte of flags, the hash of the input, the outcome.
 const OUTCOMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outcomes");
@@ -83,7 +83,8 @@ pub(crate) struct Entry {
     pub(crate) failed: bool,
 }
 
-/// An open journal. Nobody else can open it until this, and every [`Recorder`] made of it, is dropped.
+/// An open journal. Nobody else can open it until this, its clones, and every [`Recorder`] made of it, are dropped.
+#[derive(Clone)]
 pub(crate) struct Journal {
     store: Arc<Store>,
 }
@@ -177,6 +178,11 @@ impl Journal {
         self.store.attempt(|database| file::set_first(database, first))?;
         self.store.known().first = Some(first);
         Ok(())
+    }
+
+    /// The error for an outcome that cannot be read.
+    pub(crate) fn damaged(&self) -> JournalError {
+        JournalError::Damaged { path: self.store.path.clone(), reason: "an outcome in it cannot be read".to_owned() }
     }
 
     /// The error for an item that is not the one whose outcome is recorded, or for an input that ended there.

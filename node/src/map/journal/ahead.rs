@@ -25,7 +25,9 @@ impl Ahead {
             return None;
         }
         self.from = index + 1;
-        while let Some((recorded, entry)) = self.entries.pop_front_if(|(recorded, _)| *recorded <= index) {
+        while self.entries.front().is_some_and(|(recorded, _)| *recorded <= index)
+            && let Some((recorded, entry)) = self.entries.pop_front()
+        {
             if recorded == index {
                 return Some(Some(entry));
             }

@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, thread};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError};
 
 use super::{Entry, JournalError, PREFIX, Store, io_error};
 
@@ -71,18 +71,41 @@ fn run<T>(
     mem::drop(store);
 }
 
+/// Why an outcome is not queued.
+pub(crate) enum Refused<T> {
+    /// There is no room now: there is some when the next ones are durable.
+    Full(u64, Entry, T),
+    /// Nothing can be recorded any more: the receiver says why.
+    Ended,
+}
+
 impl<T> Recorder<T> {
+    /// Like [`record`](Self::record) if there is room at once.
+    pub(crate) fn try_record(&self, index: u64, entry: Entry, done: T) -> Result<(), Refused<T>> {
+        let Ok(room) = self.room.clone().try_acquire_many_owned(bytes(&entry)) else {
+            return Err(Refused::Full(index, entry, done));
+        };
+        self.queue.try_send(Queued { index, entry, done, _room: room }).map_err(|refused| match refused {
+            TrySendError::Full(Queued { index, entry, done, .. }) => Refused::Full(index, entry, done),
+            TrySendError::Closed(_) => Refused::Ended,
+        })
+    }
+
     /// Has an outcome recorded, in the place of any that the index has. Waits for room in the queue; when it returns,
     /// the outcome is queued but not durable yet. If dropped before that, nothing is recorded.
     ///
     /// # Errors
     ///
     /// An earlier outcome could not be recorded, so nothing is any more.
+    #[allow(dead_code, reason = "the tests and the benchmark wait for room")]
     pub(crate) async fn record(&self, index: u64, entry: Entry, done: T) -> Result<(), Ended> {
-        let bytes = u32::try_from(PREFIX + entry.outcome.len()).unwrap_or(BYTES).min(BYTES);
-        let room = self.room.clone().acquire_many_owned(bytes).await.map_err(|_| Ended)?;
+        let room = self.room.clone().acquire_many_owned(bytes(&entry)).await.map_err(|_| Ended)?;
         self.queue.send(Queued { index, entry, done, _room: room }).await.map_err(|_| Ended)
     }
+}
+
+fn bytes(entry: &Entry) -> u32 {
+    u32::try_from(PREFIX + entry.outcome.len()).unwrap_or(BYTES).min(BYTES)
 }
 
 impl<T> Clone for Recorder<T> {
