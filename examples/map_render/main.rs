@@ -110,8 +110,11 @@ fn cores() -> u32 {
 /// The application. Rendering is nothing but computing, so it has threads of its own.
 fn renderer(slots: u32) -> Actions {
     Actions::new().slots(slots).try_action("tile", |(picture, tile): (Picture, Tile)| async move {
-        let rendering = tokio::task::spawn_blocking(move || mandelbrot::render(&picture, &tile).map(ByteBuf::from));
-        rendering.await.map_err(AppError::of)?.ok_or_else(|| AppError::bad_arguments("the tile is not in the picture"))
+        let rendering = tokio::task::spawn_blocking(move || {
+            Some(tile).filter(|tile| tile.fits(TILE)).and_then(|tile| mandelbrot::render(&picture, &tile))
+        });
+        let pixels = rendering.await.map_err(AppError::of)?;
+        pixels.map(ByteBuf::from).ok_or_else(|| AppError::bad_arguments("the tile is too large or not in the picture"))
     })
 }
 

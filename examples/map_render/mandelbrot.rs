@@ -80,6 +80,11 @@ impl FromStr for Picture {
 }
 
 impl Tile {
+    /// Whether it is within a square of that side.
+    pub(crate) fn fits(&self, side: u32) -> bool {
+        self.width <= side && self.height <= side
+    }
+
     /// Copies the tile to its place in the picture's pixels.
     pub(crate) fn put(&self, tile: &[u8], picture: &Picture, pixels: &mut [u8]) -> Result<(), &'static str> {
         let row = self.width as usize * BYTES;

@@ -4,7 +4,14 @@
 
 mod common;
 
-use std::{net::TcpListener, path::PathBuf, process::Command};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::BufReader,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use common::{Process, run};
 
@@ -49,4 +56,51 @@ fn collatz_runs_as_several_processes() {
     assert_eq!(outcome.stdout.matches(" was brought `collatz`\n").count(), 2, "{outcome:?}");
     assert_eq!(outcome.stdout.matches(" visits to ").count(), 2, "{outcome:?}");
     assert_eq!(joining.end(), 0, "it ends when the first is gone");
+}
+
+#[test]
+fn a_picture_that_the_swarm_renders_is_as_one_thread_renders_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("picture.png");
+    let mut render = example("map_render");
+    // Neither side is a multiple of a tile's.
+    render.arg(&file).args(["--size", "101x75", "--check"]);
+    let outcome = run(render, "").expect(0);
+    assert!(outcome.stdout.contains("12 tiles of a picture of 101 x 75\n"), "{outcome:?}");
+    assert!(outcome.stdout.contains("the same, pixel by pixel"), "{outcome:?}");
+    assert!(distinct_colours(&file, (101, 75)) > 500);
+}
+
+#[test]
+fn a_picture_is_rendered_by_worker_processes() {
+    let (folder, address) = (tempfile::tempdir().unwrap(), address());
+    let file = folder.path().join("picture.png");
+    let mut worker = example("map_render");
+    worker.args(["worker", "--join", &address]);
+    let _worker = Process::spawn("worker", worker);
+    let mut render = example("map_render");
+    render.arg("render").arg(&file).args(["--listen", &address, "--size", "64x64", "--check"]);
+    let outcome = run(render, "").expect(0);
+    assert!(outcome.stdout.contains("  4 tiles by worker-"), "{outcome:?}");
+    assert!(outcome.stdout.contains("the same, pixel by pixel"), "{outcome:?}");
+    assert!(distinct_colours(&file, (64, 64)) > 500);
+}
+
+#[test]
+fn a_picture_of_an_impossible_size_is_refused() {
+    for size in ["0x10", "10", "x", "-1x5", "16385x1"] {
+        let mut render = example("map_render");
+        render.args(["unwritten.png", "--size", size]);
+        let outcome = run(render, "").expect(1);
+        assert!(outcome.stderr.contains("a size is such as 1280x960"), "{outcome:?}");
+    }
+}
+
+/// Reads a picture by itself: a black one would be the same everywhere, too.
+fn distinct_colours(file: &Path, size: (u32, u32)) -> usize {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(file).unwrap())).read_info().unwrap();
+    assert_eq!(reader.info().size(), size);
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    pixels.chunks(3).collect::<HashSet<_>>().len()
 }
