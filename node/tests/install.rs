@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "common/in_process.rs"]
-#[allow(dead_code, reason = "nodes that offer something are linked in a way of their own")]
 mod in_process;
 
 use std::{
@@ -20,7 +19,7 @@ use multinodes::{Actions, AppError, Builder, CallError, FactoryError, Node, Payl
 use serde::Deserialize;
 use serde_json::Value;
 
-use in_process::{hosts, in_process, within};
+use in_process::{LIMIT, hosts, in_process, within};
 
 #[derive(Deserialize)]
 struct Multiplication {
@@ -204,7 +203,7 @@ async fn a_node_that_did_not_answer_in_time_is_asked_again() {
     let counted = made.clone();
     let slow = in_process("slow").0.installable("slow", move |()| {
         counted.fetch_add(1, SeqCst);
-        wait.lock().unwrap().recv().map_err(AppError::of)?;
+        wait.lock().unwrap().recv_timeout(LIMIT / 3).map_err(AppError::of)?;
         Ok::<_, AppError>(Actions::new().action("run", |number: i64| async move { number }))
     });
     let slow = slow.join(&address).start().await.unwrap();
@@ -222,7 +221,7 @@ async fn a_node_that_did_not_answer_in_time_is_asked_again() {
     assert_eq!(within(slow.call::<i64>("slow", "run", 1)).await.unwrap(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_application_is_made_once_however_often_it_is_asked_for() {
     let (alpha, address) = in_process("alpha");
     let alpha = alpha.start().await.unwrap();
