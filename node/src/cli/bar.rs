@@ -29,6 +29,8 @@ pub(crate) struct Position {
 pub(crate) struct Bar {
     /// Characters that are there now.
     shown: usize,
+    /// What was drawn last.
+    text: String,
     rate: Rate,
 }
 
@@ -39,17 +41,22 @@ struct Rate(VecDeque<(Instant, u64)>);
 impl Bar {
     /// A bar, if there is a terminal to draw it on.
     pub(crate) fn new() -> Option<Self> {
-        std::io::stderr().is_terminal().then(|| Self { shown: 0, rate: Rate::default() })
+        std::io::stderr().is_terminal().then(|| Self { shown: 0, text: String::new(), rate: Rate::default() })
     }
 
     pub(crate) fn draw(&mut self, position: Position, now: Instant) {
         let rate = self.rate.note(now, position.done);
         // The last column stays free: some terminals begin a new line after it.
         let width = terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
-        let text = render(position, rate, width.saturating_sub(1));
-        let plain = anstream::adapter::strip_str(&text).to_string();
+        self.text = render(position, rate, width.saturating_sub(1));
+        self.redraw();
+    }
+
+    /// Draws it once more as it was, after something else was printed.
+    pub(crate) fn redraw(&mut self) {
+        let plain = anstream::adapter::strip_str(&self.text).to_string();
         let length = plain.chars().count();
-        let text = if log::colours() { text } else { plain };
+        let text = if log::colours() { &self.text } else { &plain };
         let padding = self.shown.saturating_sub(length);
         // Nobody is hurt if a bar cannot be drawn.
         let _ = write!(std::io::stderr(), "\r{text}{:padding$}", "");
@@ -75,7 +82,8 @@ impl Rate {
     /// Notes how many are done, and gives how many are done in a second.
     fn note(&mut self, now: Instant, done: u64) -> f64 {
         self.0.push_back((now, done));
-        while self.0.len() > 2 && self.0.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) > WINDOW) {
+        while self.0.len() > 2 && self.0.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) > WINDOW)
+        {
             self.0.pop_front();
         }
         let Some((then, before)) = self.0.front() else { return 0.0 };
@@ -112,7 +120,8 @@ fn render(position: Position, rate: f64, width: usize) -> String {
         let (full, rest) = (paint(style::GOOD, "━".repeat(full)), paint(style::DIM, "─".repeat(room - full)));
         let _ = write!(line, "{full}{rest}  ");
     }
-    let mut painted = parts.into_iter().map(|part| if part.ends_with("failed") { paint(style::BAD, part) } else { part });
+    let mut painted =
+        parts.into_iter().map(|part| if part.ends_with("failed") { paint(style::BAD, part) } else { part });
     line.extend(painted.next());
     painted.for_each(|part| line += &format!("{:GAP$}{part}", ""));
     line
@@ -158,7 +167,7 @@ mod tests {
         let position = Position { done: 250, total: Some(1000), failed: 3, workers: 4 };
         assert_eq!(
             plain(position, 100.0, 80),
-            "━━━━━━━━─────────────────────────  250/1000  3 failed  100/s  8 s left  4 workers"
+            "━━━━━━━━────────────────────────  250/1000  3 failed  100/s  8 s left  4 workers"
         );
         let unknown = Position { total: None, workers: 1, failed: 0, ..position };
         assert_eq!(plain(unknown, 2.5, 80), "250 done  2.5/s  1 worker");

@@ -238,7 +238,7 @@ impl Work {
                     self.write()?;
                     tokio::select! {
                         outcome = self.map.next() => outcome,
-                        Ok(signal) = &mut interrupt => return self.on_interrupt(signal),
+                        Ok(signal) = &mut interrupt => return self.on_interrupt(signal).await,
                         _ = ticks.tick() => {
                             self.on_tick(session)?;
                             continue;
@@ -261,7 +261,10 @@ impl Work {
     }
 
     /// What is ready is written; what runs is called off when the map is dropped.
-    fn on_interrupt(&mut self, signal: u8) -> Result<(), Failure> {
+    async fn on_interrupt(&mut self, signal: u8) -> Result<(), Failure> {
+        // The summary shows the workers as they are now, not as they were a while ago.
+        self.status.mark_unchanged();
+        let _ = tokio::time::timeout(2 * TICK, self.status.changed()).await;
         for _ in 0..READY {
             match self.map.next().now_or_never() {
                 Some(Some(Ok(outcome))) => self.on_outcome(&outcome)?,
@@ -301,10 +304,11 @@ impl Work {
         if !self.outcomes.has_something() {
             return Ok(());
         }
-        if let Some(bar) = self.bar.as_mut().filter(|_| self.outcomes.is_stdout()) {
-            bar.clear();
-        }
-        self.outcomes.flush()
+        let Some(bar) = self.bar.as_mut().filter(|_| self.outcomes.is_stdout()) else { return self.outcomes.flush() };
+        bar.clear();
+        self.outcomes.flush()?;
+        bar.redraw();
+        Ok(())
     }
 
     /// The last lines, the summary, and what the exit code is.

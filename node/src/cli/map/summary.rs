@@ -107,7 +107,8 @@ impl Tally {
         let rate = number(self.items as f64 / time.as_secs_f64().max(f64::EPSILON));
         let items = if self.items == 1 { "item" } else { "items" };
         let mut line = format!("{} {items} in {} ({rate}/s), {} failed", self.items, took(time), self.failed);
-        let more = [(self.poisoned, "of them poisoned"), (self.repeated, "run again"), (self.recorded, "recorded before")];
+        let more =
+            [(self.poisoned, "of them poisoned"), (self.repeated, "run again"), (self.recorded, "recorded before")];
         for (count, what) in more {
             if count > 0 {
                 line += &format!(", {count} {what}");
