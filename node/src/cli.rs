@@ -122,7 +122,7 @@ Examples:
   multinodes start --name alpha                   a node; it finds the others by itself
   multinodes nodes                                who is there
   multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
-  seq 1000 | multinodes map worker square         an action for each line, spread over all hosts
+  seq 1000 | multinodes map node echo             an action for each line, spread over all hosts
 
 Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";

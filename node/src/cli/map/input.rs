@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, IsTerminal, Read},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -35,6 +35,7 @@ pub(super) struct Input {
     reader: Box<dyn Read + Send>,
     /// The length in bytes, if it has one.
     size: Option<u64>,
+    is_typed: bool,
 }
 
 /// How far the reading is.
@@ -57,7 +58,7 @@ impl Input {
         if metadata.is_dir() {
             return Err(Failure::own(format_args!("cannot read {name}: it is a folder")));
         }
-        Ok(Self { size: metadata.is_file().then_some(metadata.len()), name, reader: Box::new(file) })
+        Ok(Self { size: metadata.is_file().then_some(metadata.len()), name, reader: Box::new(file), is_typed: false })
     }
 
     #[cfg(unix)]
@@ -68,12 +69,18 @@ impl Input {
         let metadata = file.as_ref().ok().and_then(|file| file.metadata().ok());
         let size = metadata.filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
         let reader = file.map_or_else(|_| Box::new(std::io::stdin()) as Box<dyn Read + Send>, |file| Box::new(file));
-        Self { name: "stdin".to_owned(), reader, size }
+        Self { name: "stdin".to_owned(), reader, size, is_typed: std::io::stdin().is_terminal() }
     }
 
     #[cfg(not(unix))]
     fn stdin() -> Self {
-        Self { name: "stdin".to_owned(), reader: Box::new(std::io::stdin()), size: None }
+        let is_typed = std::io::stdin().is_terminal();
+        Self { name: "stdin".to_owned(), reader: Box::new(std::io::stdin()), size: None, is_typed }
+    }
+
+    /// Whether a person types it.
+    pub(super) fn is_typed(&self) -> bool {
+        self.is_typed
     }
 
     /// Begins to read: never more than [`BATCHES`] batches ahead of who takes the items.
@@ -245,7 +252,8 @@ mod tests {
     async fn items(format: Format, text: impl Into<Vec<u8>>) -> (Vec<Item>, Option<String>) {
         let text = text.into();
         let size = Some(text.len() as u64);
-        let input = Input { name: "the test".to_owned(), reader: Box::new(std::io::Cursor::new(text)), size };
+        let input =
+            Input { name: "the test".to_owned(), reader: Box::new(std::io::Cursor::new(text)), size, is_typed: false };
         let (items, reading) = input.read(format);
         let items: Vec<Item> = items.collect().await;
         assert_eq!((reading.items(), reading.total()), (items.len() as u64, Some(items.len() as u64)));
@@ -283,7 +291,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_without_end_is_not_read_to_its_end() {
-        let input = Input { name: "zeros".to_owned(), reader: Box::new(std::io::repeat(b'0')), size: None };
+        let input =
+            Input { name: "zeros".to_owned(), reader: Box::new(std::io::repeat(b'0')), size: None, is_typed: false };
         let (items, reading) = input.read(Format::Text);
         assert_eq!(items.count().await, 0);
         let failure = reading.failure().unwrap().to_string();
