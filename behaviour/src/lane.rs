@@ -13,6 +13,7 @@ mod exchange;
 mod incoming;
 mod interest;
 mod outbox;
+mod pulse;
 mod reader;
 mod requests;
 mod run;
@@ -26,7 +27,8 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 
 pub use exchange::{Exchange, Io, Limits, Opener, Outgoing};
-pub use incoming::{Assignment, Delivery, Incoming, Refusal, Responder, Service, Unwritten};
+pub use incoming::{Assignment, Delivery, Incoming, Refusal, Reporter, Responder, Service, Unwritten};
+pub use pulse::{News, Pulse};
 pub use reader::Charge;
 
 use crate::wire::{ErrorCode, FrameError};

@@ -134,6 +134,11 @@ fn frames() -> Vec<(Frame<'static>, String, Value)> {
             Value::Array(vec![int(5), int(u64::MAX)]),
         ),
         (Frame::Goodbye, "000000028106".into(), Value::Array(vec![int(6)])),
+        (
+            Frame::Progress { id: 7, waiting: false, payload: &[0x18, 0x2a] },
+            "00000007840707f442182a".into(),
+            Value::Array(vec![int(7), int(7), Value::Bool(false), raw(&[0x18, 0x2a])]),
+        ),
     ]
 }
 
@@ -196,8 +201,8 @@ fn a_frame_that_lacks_an_element_is_refused() {
 
 #[test]
 fn a_kind_that_is_not_known_is_read_over_and_bytes_behind_the_frame_are_refused() {
-    assert_eq!(Frame::decode(&bytes("820700")).unwrap(), Frame::Unknown { kind: 7 });
-    assert!(Frame::Unknown { kind: 7 }.encode(&mut Vec::new()).is_err());
+    assert_eq!(Frame::decode(&bytes("820800")).unwrap(), Frame::Unknown { kind: 8 });
+    assert!(Frame::Unknown { kind: 8 }.encode(&mut Vec::new()).is_err());
     assert!(Frame::decode(&bytes("810600")).is_err());
     assert!(Frame::decode(&bytes("06")).is_err());
     assert!(Frame::decode(&bytes("a0")).is_err());
@@ -542,6 +547,7 @@ impl Parts {
                 Frame::Error(ErrorFrame { id, code, name: application, message: &self.action, data: payload })
             }
             5 => Frame::Cancel { id },
+            6 => Frame::Progress { id, waiting: self.number.is_multiple_of(2), payload },
             _ => Frame::Goodbye,
         }
     }
@@ -551,7 +557,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     let number = || prop_oneof![any::<u64>(), 0..30_u64];
     let bytes = proptest::collection::vec(any::<u8>(), 0..300);
     let trace = proptest::option::of("[0-9a-f-]{0,60}");
-    (0..7_u8, number(), "\\PC{0,60}", "\\PC{0,60}", number(), number(), trace, bytes).prop_map(
+    (0..8_u8, number(), "\\PC{0,60}", "\\PC{0,60}", number(), number(), trace, bytes).prop_map(
         |(kind, id, application, action, number, options, trace, payload)| Parts {
             kind,
             id,

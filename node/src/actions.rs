@@ -31,6 +31,8 @@ type Handler<T> = Arc<dyn Fn(Context, Payload) -> Outcome<T> + Send + Sync>;
 #[must_use = "an application does nothing until it is registered"]
 pub struct Actions {
     profile: Profile,
+    /// As it was said; else as many as there are slots.
+    concurrency: Option<usize>,
     actions: BTreeMap<String, Handler<Payload>>,
     on_tell: Option<Handler<()>>,
 }
@@ -39,7 +41,7 @@ impl Actions {
     /// An application without any action.
     pub fn new() -> Self {
         let profile = Profile { takes_tells: false, ..Profile::default() };
-        Self { profile, actions: BTreeMap::new(), on_tell: None }
+        Self { profile, concurrency: None, actions: BTreeMap::new(), on_tell: None }
     }
 
     /// What others should know of it: anything that JSON can say.
@@ -54,15 +56,17 @@ impl Actions {
         self
     }
 
-    /// How many calls it advertises to work on at once, for those who spread work.
+    /// How many calls it works on at once, at least 1, and tells others so: those who spread work send each host as much
+    /// as it can take. Further calls wait for their turn.
     pub fn slots(mut self, slots: u32) -> Self {
-        self.profile.slots = Some(slots);
+        self.profile.slots = Some(slots.max(1));
         self
     }
 
-    /// How many calls it works on at once (1024 by default); at least 1.
+    /// How many calls it works on at once, at least 1, whatever is advertised: as many as there are
+    /// [`slots`](Self::slots) by default, or 1024 if nothing is said of those.
     pub fn concurrency(mut self, calls: usize) -> Self {
-        self.profile.concurrency = calls.max(1);
+        self.concurrency = Some(calls.max(1));
         self
     }
 
@@ -170,7 +174,9 @@ fn result<R: Serialize>(value: &R) -> Result<Payload, AppError> {
 
 impl Application for Actions {
     fn profile(&self) -> Profile {
-        Profile { actions: self.actions.keys().cloned().collect(), ..self.profile.clone() }
+        let slots = self.profile.slots.and_then(|slots| usize::try_from(slots).ok());
+        let concurrency = self.concurrency.or(slots).unwrap_or(self.profile.concurrency);
+        Profile { actions: self.actions.keys().cloned().collect(), concurrency, ..self.profile.clone() }
     }
 
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {

@@ -1,13 +1,19 @@
 //! A target: which application, on which node, for how long.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use multinodes_behaviour::wire::Options;
+use futures::{Stream, stream};
+use multinodes_behaviour::{lane::Pulse, wire::Options};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     call_error::CallError,
     description::Host,
+    map::Map,
     node::Node,
     payload::Payload,
     route::{Kind, Route},
@@ -89,6 +95,37 @@ impl AppRef {
         self.route().deliver(Kind::Call(action), arguments).await
     }
 
+    /// Like [`call`](Self::call), and hears how far it is: `on_progress` gets what the application says by
+    /// [`Context::progress`](crate::Context::progress), the newest only if there are several at once, and an empty
+    /// payload for a mere sign of life. It runs within this future.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn call_with_progress<R: DeserializeOwned>(
+        &self,
+        action: &str,
+        arguments: impl Serialize + Send,
+        mut on_progress: impl FnMut(Payload) + Send,
+    ) -> Result<R, CallError> {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let route = Route { pulse: Some(&pulse), ..self.route() };
+        let mut call = std::pin::pin!(route.call(action, arguments));
+        let mut heard = 0;
+        loop {
+            tokio::select! {
+                biased;
+                news = pulse.next(heard) => {
+                    heard = news.count;
+                    if !news.waiting {
+                        on_progress(Payload::from_bytes(news.payload));
+                    }
+                }
+                outcome = &mut call => return outcome,
+            }
+        }
+    }
+
     /// Hands a message over.
     ///
     /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
@@ -134,7 +171,57 @@ impl AppRef {
         hosts
     }
 
-    fn route(&self) -> Route<'_> {
+    /// Runs an action on each item of a stream, spread over all hosts of the application: gives a stream of outcomes as
+    /// they are ready. An item is the arguments of the action: a tuple for several, a single value for one.
+    ///
+    /// Nothing begins before the stream is polled; its methods say more about how it is done. The target's own
+    /// [`timeout`](Self::timeout) does not count: an item may take as long as it shows signs of life, see
+    /// [`Map::lease`]. [`idempotent`](Self::idempotent) allows that what takes long near the end is begun a second time.
+    ///
+    /// ```no_run
+    /// use futures::{StreamExt, TryStreamExt, stream};
+    /// # async fn resize(node: multinodes::Node, pictures: Vec<String>) -> Result<(), multinodes::MapError> {
+    /// let mut outcomes = node.app("resize").map::<u64>("run", stream::iter(pictures)).retries(3);
+    /// while let Some(outcome) = outcomes.try_next().await? {
+    ///     match outcome.result {
+    ///         Ok(bytes) => println!("{}: {bytes} bytes from {:?}", outcome.index, outcome.node),
+    ///         Err(error) => eprintln!("{}: {error} after {} attempts", outcome.index, outcome.attempts),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map<R>(&self, action: impl Into<String>, items: impl Stream<Item: Serialize> + Send + 'static) -> Map<R> {
+        Map::new(self.clone(), action.into(), items)
+    }
+
+    /// Like [`map`](Self::map), over an iterator, which is asked for an item when a worker has room for it.
+    pub fn map_iter<R>(
+        &self,
+        action: impl Into<String>,
+        items: impl IntoIterator<Item: Serialize, IntoIter: Send + 'static>,
+    ) -> Map<R> {
+        self.map(action, stream::iter(items))
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn application(&self) -> &str {
+        &self.application
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        self.options
+    }
+
+    /// What is said when nobody hosts it.
+    pub(crate) fn nobody(&self) -> CallError {
+        CallError::NoSuchApplication { application: self.application.clone(), node: self.on.clone() }
+    }
+
+    pub(crate) fn route(&self) -> Route<'_> {
         Route {
             node: &self.node,
             application: &self.application,
@@ -142,6 +229,7 @@ impl AppRef {
             filter: self.filter.as_ref(),
             timeout: self.timeout,
             options: self.options,
+            pulse: None,
         }
     }
 }

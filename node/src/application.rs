@@ -4,6 +4,10 @@ use std::{future::Future, sync::Arc, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
+use multinodes_behaviour::{
+    lane::{Pulse, Reporter},
+    wire::MAX_PROGRESS,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -56,7 +60,7 @@ pub struct Profile {
     pub actions: Vec<String>,
     /// How many calls it advertises to work on at once, for those who spread work.
     pub slots: Option<u32>,
-    /// How many calls it works on at once.
+    /// How many calls it works on at once. Others wait for their turn.
     pub concurrency: usize,
     /// How many calls may wait behind those, and how many tells in its queue. Beyond that it answers `Busy`.
     pub queue: usize,
@@ -86,6 +90,29 @@ pub struct Context {
     pub(crate) caller: PeerId,
     pub(crate) deadline: Instant,
     pub(crate) trace: Option<Arc<str>>,
+    pub(crate) watcher: Watcher,
+}
+
+/// Who is told how far a call is.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Watcher {
+    /// Nobody has asked.
+    #[default]
+    Nobody,
+    /// Whoever calls from another node.
+    There(Reporter),
+    /// Whoever calls from this one.
+    Here(Arc<Pulse>),
+}
+
+impl Watcher {
+    pub(crate) fn tell(&self, waiting: bool, payload: Payload) {
+        match self {
+            Self::Nobody => {}
+            Self::There(reporter) => reporter.report(waiting, payload.as_bytes()),
+            Self::Here(pulse) => pulse.tell(waiting, payload.into_bytes()),
+        }
+    }
 }
 
 /// What is known of a message before an application works on it. Cheap to pass on: the context is made where it is used.
@@ -94,13 +121,14 @@ pub(crate) struct Origin {
     pub(crate) caller: PeerId,
     pub(crate) deadline: Instant,
     pub(crate) trace: Option<Arc<str>>,
+    pub(crate) watcher: Watcher,
 }
 
 impl Origin {
     /// `node` is the handle that the application gets.
     pub(crate) fn context(self, node: Node, application: Arc<str>) -> Context {
-        let Self { caller, deadline, trace } = self;
-        Context { node, application, caller, deadline, trace }
+        let Self { caller, deadline, trace, watcher } = self;
+        Context { node, application, caller, deadline, trace, watcher }
     }
 }
 
@@ -146,6 +174,20 @@ impl Context {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
+    /// Tells the caller how far the call is, if it wants to know: then it does not take long work for a hang. Whoever
+    /// spreads work with [`AppRef::map`](crate::AppRef::map) gives each item a lease, which this renews.
+    ///
+    /// The newest report counts: earlier ones may be lost, and so may this one if the caller reads too slowly. A value
+    /// over 16 KiB, or one that cannot be encoded, is left out, and only the sign of life goes. Costs next to nothing
+    /// when nobody asked.
+    pub fn progress<T: Serialize>(&self, value: &T) {
+        if !matches!(self.watcher, Watcher::Nobody) {
+            let payload = Payload::encode(value).unwrap_or_default();
+            let fits = payload.as_bytes().len() <= MAX_PROGRESS;
+            self.watcher.tell(false, if fits { payload } else { Payload::default() });
+        }
+    }
+
     /// The caller's trace context (W3C `traceparent`), if it sent one.
     #[must_use]
     pub fn trace(&self) -> Option<&str> {
@@ -170,6 +212,7 @@ pub(crate) enum AppErrorKind {
     NoSuchAction,
     BadArguments,
     Forbidden,
+    Crashed,
 }
 
 impl AppError {
@@ -209,6 +252,14 @@ impl AppError {
     #[must_use]
     pub fn forbidden() -> Self {
         Self { kind: AppErrorKind::Forbidden, ..Self::new("forbidden", "forbidden") }
+    }
+
+    /// The application broke while it ran, as after a panic: for applications that run in processes of their own. The
+    /// caller gets [`CallError::Panicked`](crate::CallError::Panicked). `reason` goes on where the application is named,
+    /// such as `ended with exit status 3`.
+    #[must_use]
+    pub fn crashed(reason: impl std::fmt::Display) -> Self {
+        Self { kind: AppErrorKind::Crashed, ..Self::new("crashed", reason.to_string()) }
     }
 
     pub(crate) fn unsupported(reason: &str) -> Self {

@@ -1,6 +1,9 @@
 //! Describes a node and starts it: the builder collects, `resolve` checks, `start` runs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use multinodes_behaviour::{NameError, SwarmName};
@@ -28,6 +31,9 @@ pub const DEFAULT_LOW_MARK: usize = 32;
 /// Above so many it lets the idlest go.
 pub const DEFAULT_HIGH_MARK: usize = 96;
 
+/// How long a node that stops lets calls run on unless it is said otherwise.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The longest name of a node, in bytes.
 pub const MAX_NODE_NAME: usize = 128;
 
@@ -48,6 +54,7 @@ pub struct Builder {
     passive: bool,
     marks: (usize, usize),
     max_message: usize,
+    drain_timeout: Duration,
 }
 
 impl Default for Builder {
@@ -66,6 +73,7 @@ impl Default for Builder {
             passive: false,
             marks: (DEFAULT_LOW_MARK, DEFAULT_HIGH_MARK),
             max_message: DEFAULT_MAX_MESSAGE,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
 }
@@ -150,6 +158,13 @@ impl Builder {
         self
     }
 
+    /// How long [`Node::stop`] lets calls run on that run here, 10 s by default. Those that only wait for their turn are
+    /// given back at once.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
     /// Starts the node. When it returns the node listens, and has begun to look for others.
     ///
     /// # Errors
@@ -215,6 +230,7 @@ impl Builder {
             low_mark,
             high_mark,
             max_message: self.max_message,
+            drain_timeout: self.drain_timeout,
         };
         Ok((settings, identity))
     }

@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) low_mark: usize,
     pub(crate) high_mark: usize,
     pub(crate) max_message: usize,
+    pub(crate) drain_timeout: Duration,
 }
 
 /// The shared core of one node.

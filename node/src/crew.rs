@@ -203,10 +203,18 @@ impl Job {
         let Some(slot) = hosted.slot() else {
             let assignment = responder.assignment();
             // Its turn comes when another call of the application is done.
+            context.watcher.tell(true, Payload::default());
             let task = tokio::spawn(async move {
-                let slot = hosted.wait_for_slot().await;
-                let outcome = hosted.call(context, action, arguments).await;
-                drop((slot, admission, charge));
+                let outcome = match hosted.wait_for_slot().await {
+                    Ok(slot) => {
+                        context.watcher.tell(false, Payload::default());
+                        let outcome = hosted.call(context, action, arguments).await;
+                        drop(slot);
+                        outcome
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                drop((admission, charge));
                 answer(responder, outcome).await;
             });
             return assignment.task(task.abort_handle());

@@ -17,11 +17,11 @@ use multinodes_behaviour::{
 use tokio::sync::oneshot;
 
 use crate::{
-    application::Origin,
+    application::{Origin, Watcher},
     core::{Command, Core},
     crew::Job,
     payload::Payload,
-    registry::{Told, unknown},
+    registry::{Told, draining, unknown},
 };
 
 /// The exchanges with all peers that are connected or being talked to.
@@ -138,7 +138,7 @@ struct Peer {
 
 impl Peer {
     fn origin(&self, deadline: Instant, trace: Option<&str>) -> Origin {
-        Origin { caller: self.peer_id, deadline, trace: trace.map(Arc::from) }
+        Origin { caller: self.peer_id, deadline, trace: trace.map(Arc::from), watcher: Watcher::Nobody }
     }
 }
 
@@ -158,7 +158,10 @@ impl Service for Peer {
             Ok(admission) => admission,
             Err(refusal) => return responder.refuse(refusal),
         };
-        let (core, origin) = (core.clone(), self.origin(call.deadline, call.trace));
+        let (core, mut origin) = (core.clone(), self.origin(call.deadline, call.trace));
+        if call.options.contains(Options::WATCHED) {
+            origin.watcher = Watcher::There(responder.reporter());
+        }
         let (action, arguments, charge) = (call.action.to_owned(), Payload::from_bytes(call.payload), call.charge);
         let received = call.received;
         self.core.crew.run(Job { core, hosted, admission, received, origin, action, arguments, responder, charge });
@@ -200,10 +203,6 @@ impl Opener for Peer {
         }
         .boxed()
     }
-}
-
-fn draining() -> Refusal {
-    Refusal::new(ErrorCode::Draining, "the node is stopping")
 }
 
 fn expired() -> Refusal {

@@ -25,9 +25,6 @@ use crate::{
     route::Route,
 };
 
-/// How long `stop` waits for calls that are running here.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// How often `stop` looks whether they are done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
@@ -319,14 +316,19 @@ impl Node {
         Ok(())
     }
 
-    /// Stops the node in good order: takes nothing new, finishes the calls that run here (10 s at the most), says
-    /// goodbye to all, so that every node knows at once.
+    /// Stops the node in good order: takes nothing new, finishes the calls that run here (for 10 s at the most, or as
+    /// long as [`drain_timeout`](Builder::drain_timeout) says), says goodbye to all, so that every node knows at once.
     pub async fn stop(&self) {
         let core = &self.core;
         core.registry.drain();
         core.links.say_goodbye();
-        let _ = timeout(DRAIN, async {
-            while core.links.serving() > 0 || core.registry.running() > 0 {
+        let is_running = || core.links.serving() > 0 || core.registry.running() > 0;
+        if is_running() {
+            // It may take a while: nobody should try meanwhile.
+            core.announce();
+        }
+        let _ = timeout(core.settings.drain_timeout, async {
+            while is_running() {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             core.registry.clear().await;

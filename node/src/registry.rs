@@ -182,9 +182,9 @@ impl Registry {
         self.hosted.load().get(name).cloned()
     }
 
-    /// What is hosted, in order of the names, as others are told.
+    /// What is hosted, in order of the names, as others are told: nothing more once the node is stopping.
     pub(crate) fn records(&self) -> Vec<ApplicationRecord> {
-        records(&self.hosted.load())
+        if self.is_draining() { Vec::new() } else { records(&self.hosted.load()) }
     }
 
     /// Calls that run now.
@@ -192,9 +192,12 @@ impl Registry {
         self.running.load(SeqCst)
     }
 
-    /// From now on nothing new is taken.
+    /// From now on nothing new is begun.
     pub(crate) fn drain(&self) {
         self.draining.store(true, SeqCst);
+        for hosted in self.hosted.load().values() {
+            hosted.slots.close();
+        }
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -274,10 +277,10 @@ impl Hosted {
         self.slots.clone().try_acquire_owned().ok()
     }
 
-    /// Waits for a place among the calls that run at once.
-    pub(crate) async fn wait_for_slot(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed; without a place the call runs all the same.
-        self.slots.clone().acquire_owned().await.ok()
+    /// Waits for a place among the calls that run at once. There is none any more when the node stops: others may take
+    /// the call.
+    pub(crate) async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.slots.clone().acquire_owned().await.map_err(|_| draining())
     }
 
     /// Runs an action that has its place. A panic in it is an error of this call alone.
@@ -354,6 +357,11 @@ fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
     RegisterError::Unannounceable { name: name.to_owned(), reason: error.to_string() }
 }
 
+/// The node takes nothing new.
+pub(crate) fn draining() -> Refusal {
+    Refusal::new(ErrorCode::Draining, "the node is stopping")
+}
+
 /// Nothing of that name is hosted here.
 pub(crate) fn unknown(name: &str) -> Refusal {
     Refusal::new(ErrorCode::NoSuchApplication, format!("no application `{name}` is hosted here"))
@@ -397,6 +405,7 @@ fn refusal(error: AppError) -> Refusal {
             AppErrorKind::NoSuchAction => ErrorCode::NoSuchAction,
             AppErrorKind::BadArguments => ErrorCode::BadArguments,
             AppErrorKind::Forbidden => ErrorCode::Forbidden,
+            AppErrorKind::Crashed => ErrorCode::Panicked,
         },
         name: error.code,
         message: error.message,

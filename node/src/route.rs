@@ -8,14 +8,14 @@ use std::{
 
 use libp2p::PeerId;
 use multinodes_behaviour::{
-    lane::{Delivery, Outgoing},
+    lane::{Delivery, Outgoing, Pulse},
     wire::Options,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     app_ref::DEFAULT_TIMEOUT,
-    application::Origin,
+    application::{Origin, Watcher},
     call_error::{Attempt, CallError},
     core::Core,
     description::NodeInfo,
@@ -43,6 +43,8 @@ pub(crate) struct Route<'a> {
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) timeout: Duration,
     pub(crate) options: Options,
+    /// Gets what is heard of a call before its answer.
+    pub(crate) pulse: Option<&'a Arc<Pulse>>,
 }
 
 /// What is done with a message.
@@ -64,7 +66,8 @@ struct Time {
 impl<'a> Route<'a> {
     /// To an application wherever it is, with the usual time.
     pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
-        Self { node, application, on: None, filter: None, timeout: DEFAULT_TIMEOUT, options: Options::default() }
+        let options = Options::default();
+        Self { node, application, on: None, filter: None, timeout: DEFAULT_TIMEOUT, options, pulse: None }
     }
 
     pub(crate) async fn call<R: DeserializeOwned>(
@@ -105,13 +108,8 @@ impl<'a> Route<'a> {
                     (None, Nobody::Yet(error)) => Box::pin(self.wait_for_host(core, time.deadline, error)).await?,
                 },
             };
-            let (peer_id, outcome) = match target {
-                Target::Here(hosted) => {
-                    (core.peer_id, Box::pin(self.here(core, &hosted, kind, payload.clone(), time)).await)
-                }
-                Target::There(info) => (info.peer_id, self.there(core, &info, kind, &payload, time).await),
-            };
-            match outcome {
+            let peer_id = target.peer_id(core);
+            match self.at(core, &target, kind, &payload, time).await {
                 Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < time.deadline => {
                     tracing::debug!(%peer_id, %error, "trying another host");
                     tried.push(peer_id);
@@ -119,6 +117,41 @@ impl<'a> Route<'a> {
                 }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// Runs an action on this target and no other one.
+    pub(crate) async fn call_at(
+        &self,
+        target: &Target,
+        action: &str,
+        arguments: &Payload,
+    ) -> Result<Payload, CallError> {
+        let core = self.node.core();
+        self.at(core, target, Kind::Call(action), arguments, self.time()?).await
+    }
+
+    /// Waits until somebody hosts it, as a message would.
+    pub(crate) async fn first_host(&self) -> Result<(), CallError> {
+        let (core, time) = (self.node.core(), self.time()?);
+        match self.pick(core, &[]) {
+            Ok(_) => Ok(()),
+            Err(Nobody::Ever(error)) => Err(error),
+            Err(Nobody::Yet(error)) => self.wait_for_host(core, time.deadline, error).await.map(drop),
+        }
+    }
+
+    async fn at(
+        &self,
+        core: &Arc<Core>,
+        target: &Target,
+        kind: Kind<'_>,
+        payload: &Payload,
+        time: Time,
+    ) -> Result<Payload, CallError> {
+        match target {
+            Target::Here(hosted) => Box::pin(self.here(core, hosted, kind, payload.clone(), time)).await,
+            Target::There(info) => self.there(core, info, kind, payload, time).await,
         }
     }
 
@@ -195,13 +228,23 @@ impl<'a> Route<'a> {
         let node = &core.settings.name;
         let attempt = self.attempt(kind, node, time);
         let refused = |refusal| CallError::of_refusal(refusal, &attempt);
-        let origin = Origin { caller: core.peer_id, deadline: time.deadline, trace: None };
+        let watcher = self.pulse.map_or(Watcher::Nobody, |pulse| Watcher::Here(pulse.clone()));
+        let origin = Origin { caller: core.peer_id, deadline: time.deadline, trace: None, watcher };
         match kind {
             Kind::Call(action) => {
                 let admission = hosted.admit().map_err(refused)?;
                 let context = origin.context(Node::inner(core.clone()), hosted.name.clone());
                 let run = async {
-                    let _kept = (admission, hosted.wait_for_slot().await);
+                    let _admission = admission;
+                    let _slot = match hosted.slot() {
+                        Some(slot) => slot,
+                        None => {
+                            context.watcher.tell(true, Payload::default());
+                            let slot = hosted.wait_for_slot().await?;
+                            context.watcher.tell(false, Payload::default());
+                            slot
+                        }
+                    };
                     hosted.call(context, action.to_owned(), payload).await
                 };
                 match tokio::time::timeout_at(time.deadline.into(), run).await {
@@ -241,6 +284,7 @@ impl<'a> Route<'a> {
             deadline: time.deadline,
             options: self.options,
             trace: None,
+            pulse: self.pulse,
         };
         let outcome = match kind {
             Kind::Call(_) => exchange.call(head, payload).await.map(Payload::from_bytes),

@@ -23,6 +23,15 @@ pub(crate) enum Target {
     There(Arc<NodeInfo>),
 }
 
+impl Target {
+    pub(crate) fn peer_id(&self, core: &Core) -> PeerId {
+        match self {
+            Self::Here(_) => core.peer_id,
+            Self::There(info) => info.peer_id,
+        }
+    }
+}
+
 /// Nobody can get the message, as far as is known now.
 pub(crate) enum Nobody {
     /// More may become known: say this if it does not.

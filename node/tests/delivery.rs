@@ -226,7 +226,13 @@ async fn a_host_that_stops_finishes_what_runs_and_the_next_call_goes_elsewhere()
     let stopping = tokio::spawn(async move { leaving.stop().await });
     let staying = in_process("staying").0.join(&address).start().await.unwrap();
     staying.register("worker", Actions::new().action("who", |()| async { "staying" })).unwrap();
-    hosts(&middle, "worker", 2).await;
+    let mut events = middle.events();
+    within(async {
+        while !middle.hosts("worker").iter().any(|host| host.node == "staying") {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
     for _ in 0..10 {
         let who: String = within(middle.call("worker", "who", ())).await.unwrap();
         assert_eq!(who, "staying");

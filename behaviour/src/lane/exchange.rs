@@ -15,7 +15,7 @@ use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Reply, SWEEP, WRITE_STALL,
+    HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Pulse, Reply, SWEEP, WRITE_STALL,
     incoming::{Service, reply_frame},
     interest::{Interest, State},
     outbox::Rejected,
@@ -76,6 +76,8 @@ pub struct Outgoing<'a> {
     pub options: Options,
     /// The sender's trace context.
     pub trace: Option<&'a str>,
+    /// Gets what is heard of a call before its answer; unused in a tell.
+    pub pulse: Option<&'a Arc<Pulse>>,
 }
 
 /// All that goes on between this node and one peer.
@@ -137,14 +139,15 @@ impl Exchange {
 
     async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Reply {
         let lane = self.lane_for(payload.len(), head.deadline).await?;
-        let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
+        let (id, answer) = self.asked.open(lane.id(), head.deadline, head.pulse.cloned())?;
         let mut interest = Interest::new(self, &lane, id);
+        let watched = if head.pulse.is_some() { Options::WATCHED } else { Options::default() };
         let frame = Frame::Call(Call {
             id,
             application: head.application,
             action: head.action,
             deadline_ms: left(head.deadline),
-            options: head.options,
+            options: head.options | watched,
             trace: head.trace,
             payload: &[],
         });
@@ -171,7 +174,7 @@ impl Exchange {
 
     async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Result<(), LaneError> {
         let lane = self.lane_for(payload.len(), head.deadline).await?;
-        let (id, answer) = self.asked.open(lane.id(), head.deadline)?;
+        let (id, answer) = self.asked.open(lane.id(), head.deadline, None)?;
         let mut interest = Interest::new(self, &lane, id);
         self.send(&lane, &tell_frame(id, head), payload, head.deadline).await?;
         let outcome = wait(answer, head.deadline).await;

@@ -13,6 +13,8 @@ use super::{
     reader::Charge,
     run::Lane,
 };
+#[cfg(doc)]
+use crate::wire::MAX_PROGRESS;
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
 
 /// The node's side of an exchange. Called on the lane's task: it must neither block nor run user code.
@@ -107,6 +109,12 @@ impl Responder {
     /// Gives the means to name the task that works on the call.
     pub fn assignment(&self) -> Assignment {
         Assignment { exchange: self.exchange.clone(), id: self.id, token: self.token }
+    }
+
+    /// Gives the means to say how far the call is, for callers that want to know ([`Options::WATCHED`]).
+    #[must_use]
+    pub fn reporter(&self) -> Reporter {
+        Reporter { exchange: self.exchange.clone(), lane: self.lane.clone(), id: self.id, token: self.token }
     }
 
     /// Whether the caller still waits: not after a cancel, the deadline, or the end of the lane.
@@ -238,6 +246,32 @@ impl Assignment {
     /// The task that works on the call.
     pub fn task(self, task: AbortHandle) {
         self.exchange.served().assign(self.id, self.token, task);
+    }
+}
+
+/// Says how far one call is.
+#[derive(Clone)]
+pub struct Reporter {
+    exchange: Arc<Exchange>,
+    lane: Lane,
+    id: u64,
+    token: u64,
+}
+
+impl Reporter {
+    /// Reports that the call waits for its turn, or that it runs, with at most [`MAX_PROGRESS`] bytes of CBOR about it.
+    ///
+    /// Dropped if the call is answered, if the lane has no room now, or if it is too long: a report is worth no wait.
+    pub fn report(&self, waiting: bool, payload: &[u8]) {
+        if self.exchange.served().is_open(self.id, self.token) {
+            let _ = self.lane.try_send(&Frame::Progress { id: self.id, waiting, payload }, &Bytes::new());
+        }
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Reporter").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::{sync::oneshot, task::AbortHandle};
 
-use super::{LaneError, MAX_ASKED, MAX_SERVED};
+use super::{LaneError, MAX_ASKED, MAX_SERVED, Pulse};
 use crate::quick_hash::QuickHash;
 
 /// Bits of an id that say the place in the table; the others count its uses, so that a late answer meets nobody else.
@@ -41,11 +41,18 @@ struct Open {
     lane: u64,
     deadline: Instant,
     respond_to: oneshot::Sender<Answer>,
+    /// Where reports go, if they were asked for.
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl Asked {
     /// Opens a place for one answer, and gives its id.
-    pub(super) fn open(&self, lane: u64, deadline: Instant) -> Result<(u64, oneshot::Receiver<Answer>), LaneError> {
+    pub(super) fn open(
+        &self,
+        lane: u64,
+        deadline: Instant,
+        pulse: Option<Arc<Pulse>>,
+    ) -> Result<(u64, oneshot::Receiver<Answer>), LaneError> {
         let (respond_to, answer) = oneshot::channel();
         let mut table = self.lock();
         if table.open.len() >= MAX_ASKED {
@@ -55,7 +62,7 @@ impl Asked {
         let uses = table.uses;
         let place = table.open.vacant_entry();
         let id = (uses << PLACE_BITS) | place.key() as u64;
-        place.insert(Open { id, lane, deadline, respond_to });
+        place.insert(Open { id, lane, deadline, respond_to, pulse });
         self.count.store(table.open.len(), Relaxed);
         Ok((id, answer))
     }
@@ -66,6 +73,12 @@ impl Asked {
             Some(open) => open.respond_to.send(answer).is_ok(),
             None => false,
         }
+    }
+
+    /// Who watches `id`, if it is open and watched.
+    pub(super) fn pulse(&self, id: u64) -> Option<Arc<Pulse>> {
+        let open = self.lock();
+        open.open.get(place(id)?).filter(|open| open.id == id)?.pulse.clone()
     }
 
     /// Forgets `id`. `false` if it was not open.
@@ -104,7 +117,7 @@ impl Asked {
     }
 
     fn remove(&self, id: u64) -> Option<Open> {
-        let place = usize::try_from(id & ((1 << PLACE_BITS) - 1)).ok()?;
+        let place = place(id)?;
         let mut table = self.lock();
         if table.open.get(place)?.id != id {
             return None;
@@ -117,6 +130,11 @@ impl Asked {
     fn lock(&self) -> MutexGuard<'_, AskedTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place in the table that an id stands for.
+fn place(id: u64) -> Option<usize> {
+    usize::try_from(id & ((1 << PLACE_BITS) - 1)).ok()
 }
 
 /// Calls that this side works on for the other one. Ids are the other side's, so they are not trusted.

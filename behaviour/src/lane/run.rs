@@ -237,6 +237,13 @@ impl Run {
             }
             Frame::Cancel { id } => self.exchange.served().cancel(id),
             Frame::Goodbye => self.lane.shared.retired.store(true, SeqCst),
+            Frame::Progress { id, waiting, payload } => {
+                // Usually the answer has come first, or the caller has just given up.
+                if let Some(pulse) = self.exchange.asked().pulse(id) {
+                    // Copied: the buffer that it was read into is much larger.
+                    pulse.tell(waiting, Bytes::copy_from_slice(payload));
+                }
+            }
             Frame::Unknown { kind } => tracing::debug!(kind, "a frame of a later version was read over"),
         }
         Ok(())

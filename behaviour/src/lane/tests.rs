@@ -48,6 +48,15 @@ impl Service for Echo {
                     }
                 })
             }
+            "report" => {
+                let reporter = responder.reporter();
+                reporter.report(true, &[]);
+                reporter.report(false, &call.payload);
+                tokio::spawn(async move {
+                    let _kept = responder;
+                    std::future::pending::<()>().await;
+                })
+            }
             "panic" => tokio::spawn(async move {
                 let _responder = responder;
                 panic!("on purpose");
@@ -118,11 +127,34 @@ fn head(action: &str) -> Outgoing<'_> {
         deadline: Instant::now() + Duration::from_secs(10),
         options: Options::default(),
         trace: None,
+        pulse: None,
     }
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(LIMIT, future).await.expect("in time")
+}
+
+#[tokio::test]
+async fn who_watches_a_call_hears_how_far_it_is_before_the_answer() {
+    let (one, _other) = pair();
+    let pulse = Arc::new(Pulse::new(Instant::now()));
+    let head = Outgoing { pulse: Some(&pulse), ..head("report") };
+    let payload = Bytes::from_static(b"\x18\x2a");
+    let call = one.exchange.call(head, &payload);
+    let heard = async {
+        let mut news = pulse.next(0).await;
+        while news.payload.is_empty() {
+            assert!(news.waiting, "the first report is that it waits");
+            news = pulse.next(news.count).await;
+        }
+        news
+    };
+    let news = tokio::select! {
+        outcome = call => panic!("answered: {outcome:?}"),
+        news = within(heard) => news,
+    };
+    assert_eq!((news.count, news.waiting, &news.payload), (2, false, &payload));
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ pub const MAX_NAME: usize = 256;
 /// The longest trace context taken from a peer, in bytes. A W3C `traceparent` has 55.
 const MAX_TRACE: usize = 512;
 
+/// The longest progress report, in bytes: more often than anything else it is a number.
+pub const MAX_PROGRESS: usize = 16 * 1024;
+
 /// The longest error text taken from a peer, in bytes.
 const MAX_ERROR_TEXT: usize = 64 * 1024;
 
@@ -45,6 +48,15 @@ pub enum Frame<'a> {
     },
     /// The sender takes nothing new on this lane; what is running is still answered.
     Goodbye,
+    /// How far call `id` is; only sent if the caller watches it. The newest counts.
+    Progress {
+        /// The caller's number for the call.
+        id: u64,
+        /// It waits for its turn; else it runs.
+        waiting: bool,
+        /// What the application says of it, CBOR; empty if nothing.
+        payload: &'a [u8],
+    },
     /// A kind that a later version may have added: read over, and never sent.
     Unknown {
         /// Its number.
@@ -112,6 +124,8 @@ impl Options {
     pub const IDEMPOTENT: Self = Self(1);
     /// A tell that nobody waits for: it is answered by nothing.
     pub const CAST: Self = Self(2);
+    /// The caller wants to be told how far a call is.
+    pub const WATCHED: Self = Self(4);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -281,6 +295,7 @@ impl<'a> Frame<'a> {
                 within("error code", error.name.len(), MAX_NAME)?;
                 within("error text", error.message.len(), MAX_ERROR_TEXT)
             }
+            Self::Progress { payload, .. } => within("progress report", payload.len(), MAX_PROGRESS),
             Self::Unknown { .. } => Err(FrameError::Unknown),
             Self::Reply { .. } | Self::Accepted { .. } | Self::Cancel { .. } | Self::Goodbye => Ok(()),
         }
@@ -362,6 +377,9 @@ impl Serialize for Frame<'_> {
             }
             Self::Cancel { id } => (Kind::Cancel.number(), id).serialize(serializer),
             Self::Goodbye => (Kind::Goodbye.number(),).serialize(serializer),
+            Self::Progress { id, waiting, payload } => {
+                (Kind::Progress.number(), id, waiting, serde_bytes::Bytes::new(payload)).serialize(serializer)
+            }
             Self::Unknown { .. } => Err(serde::ser::Error::custom(FrameError::Unknown)),
         }
     }
@@ -416,6 +434,11 @@ impl<'de> Visitor<'de> for FrameVisitor {
             }),
             Ok(Kind::Cancel) => Frame::Cancel { id: next(&mut elements, 1)? },
             Ok(Kind::Goodbye) => Frame::Goodbye,
+            Ok(Kind::Progress) => Frame::Progress {
+                id: next(&mut elements, 1)?,
+                waiting: next(&mut elements, 2)?,
+                payload: next::<&serde_bytes::Bytes, _>(&mut elements, 3)?,
+            },
         };
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(frame)
@@ -435,6 +458,7 @@ enum Kind {
     Error,
     Cancel,
     Goodbye,
+    Progress,
 }
 
 impl Kind {
@@ -457,6 +481,7 @@ impl TryFrom<u64> for Kind {
             4 => Self::Error,
             5 => Self::Cancel,
             6 => Self::Goodbye,
+            7 => Self::Progress,
             _ => return Err(UnknownKind),
         })
     }

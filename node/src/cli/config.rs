@@ -34,6 +34,8 @@ pub(crate) struct Start {
     pub(crate) name: Option<String>,
     pub(crate) listen: Option<Vec<String>>,
     pub(crate) identity: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) drain: Option<Duration>,
 }
 
 /// Reads `given`, or `multinodes.toml` of the working directory if it is there.

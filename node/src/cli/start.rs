@@ -36,6 +36,10 @@ pub(crate) struct Start {
     #[arg(long, value_name = "FILE", env = "MULTINODES_IDENTITY", hide_env = true)]
     identity: Option<PathBuf>,
 
+    /// How long calls may run on when the node is asked to stop [default: 10s]
+    #[arg(long, value_name = "TIME", env = "MULTINODES_DRAIN", hide_env = true, value_parser = humantime::parse_duration)]
+    drain: Option<Duration>,
+
     /// Host applications of the demo
     #[arg(long, hide = true, value_name = "NAMES", value_delimiter = ',')]
     demo_applications: Vec<applications::Kind>,
@@ -74,6 +78,9 @@ impl Start {
         }
         if let Some(path) = self.identity.as_ref().or(file.identity.as_ref()) {
             builder = builder.identity(path);
+        }
+        if let Some(timeout) = self.drain.or(file.drain) {
+            builder = builder.drain_timeout(timeout);
         }
         builder.start().await.map_err(Failure::own)
     }

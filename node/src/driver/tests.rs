@@ -32,6 +32,7 @@ fn settings(name: &str) -> Settings {
         low_mark: 32,
         high_mark: 96,
         max_message: 1 << 20,
+        drain_timeout: std::time::Duration::from_secs(10),
     }
 }
 

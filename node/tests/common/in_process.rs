@@ -1,5 +1,6 @@
 //! Nodes that exist only in the test's own process.
 #![allow(unreachable_pub, reason = "each test program includes it as a module of its own")]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
     future::Future,
