@@ -179,9 +179,9 @@ async fn local_first_stays_on_the_node_that_emits() {
     let first =
         || Stage::new(|word: String, out: Emitter| async move { Ok(out.emit((word, out.node().name())).await?) });
     let second = || {
-        Stage::new(|(_, node): (String, String), out: Emitter| async move {
-            Ok(out.emit((node, out.node().name())).await?)
-        })
+        Stage::new(
+            |(_, node): (String, String), out: Emitter| async move { Ok(out.emit((node, out.node().name())).await?) },
+        )
     };
     for worker in &workers {
         worker.register("first", first()).unwrap();
@@ -288,7 +288,8 @@ async fn outputs_are_had_exactly_once_although_trees_are_replayed() {
     known(&source, &workers, "count", 2).await;
     hosts(&source, "split", 2).await;
     let lines = lines(300);
-    let flow = Flow::new("words").stage("split", Grouping::Shuffle).stage("count", Grouping::by_key("")).max_replays(50);
+    let flow =
+        Flow::new("words").stage("split", Grouping::Shuffle).stage("count", Grouping::by_key("")).max_replays(50);
     let mut run = flow.run(&source, stream::iter(lines.clone())).unwrap();
     let (words, failed) = collect::<String>(&mut run).await;
     assert_eq!((counted(words), failed), (plain_count(&lines), vec![]));
@@ -466,7 +467,8 @@ async fn a_stage_refuses_deliveries_that_make_no_sense() {
     workers[0].register("work", witness().actions(Actions::new().action("ask", |()| async { "answer" }))).unwrap();
     hosts(&source, "work", 1).await;
     let plan = |to: u16, source: &str| {
-        let stage = serde_json::json!({"application": "work", "edges": [{"to": to, "grouping": "Shuffle"}], "outputs": false});
+        let stage =
+            serde_json::json!({"application": "work", "edges": [{"to": to, "grouping": "Shuffle"}], "outputs": false});
         let plan = serde_json::json!({"run": 1, "token": [2, 3], "desk": "d", "source": source, "first": [], "stages": [stage]});
         serde_cbor::to_vec(&plan).unwrap()
     };

@@ -166,7 +166,8 @@ impl Flow {
             first: self.first.clone(),
             stages,
         };
-        let encoded = Payload::encode(&plan).map_err(|error: EncodeError| FlowError::Plan { reason: error.to_string() })?;
+        let encoded =
+            Payload::encode(&plan).map_err(|error: EncodeError| FlowError::Plan { reason: error.to_string() })?;
         let size = encoded.as_bytes().len();
         if size > MAX_PLAN {
             return Err(FlowError::Plan { reason: format!("it has {size} bytes, the limit is {MAX_PLAN}") });
@@ -281,7 +282,9 @@ mod tests {
         assert_eq!(unknown, FlowError::NoInput { application: b.clone(), input: "c".to_owned() });
         assert_eq!(error(flow().stage_after("a", "b", Grouping::Shuffle)), FlowError::Twice { application: b });
         assert_eq!(error(Flow::new("")), FlowError::Name { name: String::new() });
-        assert!(flow().stage_after("a", "c", Grouping::LocalFirst).stage_after_source("b", Grouping::All).error.is_none());
+        assert!(
+            flow().stage_after("a", "c", Grouping::LocalFirst).stage_after_source("b", Grouping::All).error.is_none()
+        );
     }
 
     #[test]

@@ -150,9 +150,7 @@ async fn rest(pause: Duration) -> Duration {
 async fn send(router: &Router, outlet: &Outlet, batch: &[Tuple], now: Instant) -> Result<usize, CallError> {
     let plan = &router.plan;
     let (application, action, stage, encoded) = match (outlet.way, router.edge(outlet.way)) {
-        (_, Some(edge)) => {
-            (&plan.stages[usize::from(edge.to)].application, TUPLES, edge.to, &router.encoded[..])
-        }
+        (_, Some(edge)) => (&plan.stages[usize::from(edge.to)].application, TUPLES, edge.to, &router.encoded[..]),
         (Way::Output(stage), None) => (&plan.desk, OUTPUTS, stage, &[][..]),
         (_, None) => return Ok(batch.len()),
     };
@@ -164,14 +162,13 @@ async fn send(router: &Router, outlet: &Outlet, batch: &[Tuple], now: Instant) -
         plan: serde_bytes::Bytes::new(encoded),
         tuples: batch.iter().map(|tuple| tuple.to_sent(now)).collect(),
     };
-    let delivery = Payload::arguments(&delivery)
-        .map_err(|error| CallError::Unsendable { reason: error.to_string() })?;
+    let delivery =
+        Payload::arguments(&delivery).map_err(|error| CallError::Unsendable { reason: error.to_string() })?;
     let target = router.node.app(application).on(outlet.peer_id.to_base58()).timeout(PATIENCE + ANSWER);
     let taken = target.call_raw(action, delivery).await?;
-    taken.decode().map_err(|error| CallError::UnexpectedResult {
-        application: application.clone(),
-        reason: error.to_string(),
-    })
+    taken
+        .decode()
+        .map_err(|error| CallError::UnexpectedResult { application: application.clone(), reason: error.to_string() })
 }
 
 /// Whether sending it again would be of no use, or could make the same tuple be processed twice.

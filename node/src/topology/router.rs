@@ -106,9 +106,7 @@ impl Router {
     /// The key of a tuple, where it goes by key; else 0.
     pub(crate) fn key(&self, way: Way, payload: &[u8]) -> Result<u64, EmitError> {
         match self.edge(way).map(|edge| &edge.grouping) {
-            Some(Grouping::ByKey(key)) => {
-                key.hash_in(payload).ok_or_else(|| EmitError::NoKey { path: key.path() })
-            }
+            Some(Grouping::ByKey(key)) => key.hash_in(payload).ok_or_else(|| EmitError::NoKey { path: key.path() }),
             _ => Ok(0),
         }
     }
@@ -336,11 +334,7 @@ impl Router {
 
 /// The less busy one of two that are picked at random: nearly as good as the least busy of all, and never a stampede.
 /// When neither can take it, the least busy of all.
-fn least_busy(
-    outlets: &HashMap<(Way, PeerId), Arc<Outlet>>,
-    way: Way,
-    hosts: &[StageHost],
-) -> Option<PeerId> {
+fn least_busy(outlets: &HashMap<(Way, PeerId), Arc<Outlet>>, way: Way, hosts: &[StageHost]) -> Option<PeerId> {
     if hosts.is_empty() {
         return None;
     }

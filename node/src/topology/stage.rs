@@ -274,9 +274,7 @@ impl Shared {
         let part = Arc::new(Part { router: router.clone(), acker: acker.clone() });
         parts.insert(run, part.clone());
         let weak = Arc::downgrade(shared);
-        router.spawn(acker::run(router.clone(), acker, move || {
-            weak.upgrade().is_none_or(|shared| shared.forget(run))
-        }));
+        router.spawn(acker::run(router.clone(), acker, move || weak.upgrade().is_none_or(|shared| shared.forget(run))));
         Ok(Some(part))
     }
 
