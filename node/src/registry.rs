@@ -192,6 +192,12 @@ impl Registry {
         self.running.load(SeqCst)
     }
 
+    /// Work that goes on without a call: a node that stops waits for it, too.
+    pub(crate) fn busy(&self) -> Busy {
+        self.running.fetch_add(1, SeqCst);
+        Busy(self.running.clone())
+    }
+
     /// From now on nothing new is begun.
     pub(crate) fn drain(&self) {
         self.draining.store(true, SeqCst);
@@ -350,6 +356,23 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.0.admitted.fetch_sub(1, SeqCst);
         self.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Counts as a call that runs, as long as it lives; so does each clone.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 

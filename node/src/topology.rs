@@ -63,8 +63,8 @@
 //!   a source without end.
 //! * **No order** among tuples, except those of one emitter to one host of a stage with a
 //!   [concurrency](Stage::concurrency) of 1, as long as no host is lost.
-//! * A node that is to leave in good order unregisters its stages and stops a little later: what a node has when it stops
-//!   or dies is replayed after the time-out.
+//! * A node that [stops](crate::Node::stop) finishes what it has taken, as long as its drain timeout allows, and takes
+//!   nothing new. What a node has when it dies is replayed after the time-out.
 //! * Acknowledgements and outputs are taken only from those who got tuples of the run: they hold a secret that travels
 //!   with the plan. Whoever hosts a stage is trusted with that: swarm members that must not be belong into another swarm.
 //!

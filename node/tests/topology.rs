@@ -421,6 +421,40 @@ async fn a_run_whose_node_is_stopped_gives_up_what_is_pending() {
     assert_eq!(within(run.next()).await, None);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_replayed() {
+    let (source, workers) = swarm(3).await;
+    let enough = Arc::new(Semaphore::new(0));
+    for worker in &workers {
+        worker.register("split", split()).unwrap();
+        let enough = enough.clone();
+        let count = Stage::new(move |word: String, out: Emitter| {
+            let enough = enough.clone();
+            async move {
+                enough.add_permits(1);
+                tokio::task::yield_now().await;
+                Ok(out.emit(word).await?)
+            }
+        });
+        worker.register("count", count.concurrency(2)).unwrap();
+    }
+    known(&source, &workers, "count", 3).await;
+    hosts(&source, "split", 3).await;
+    let lines = lines(300);
+    let flow =
+        Flow::new("words").stage("split", Grouping::Shuffle).stage("count", Grouping::by_key("")).max_pending(50);
+    let mut run = flow.run(&source, stream::iter(lines.clone())).unwrap();
+    let leaving = workers[0].clone();
+    let stopping = tokio::spawn(async move {
+        let _enough = enough.acquire_many(200).await.unwrap();
+        leaving.stop().await;
+    });
+    let (words, failed) = collect::<String>(&mut run).await;
+    within(stopping).await.unwrap();
+    assert_eq!((counted(words), failed), (plain_count(&lines), vec![]));
+    assert_eq!(run.counters().replayed, 0, "{:?}", run.counters());
+}
+
 #[tokio::test]
 async fn messages_of_those_who_take_no_part_are_counted_and_change_nothing() {
     let (source, workers) = swarm(2).await;

@@ -12,7 +12,7 @@ use super::{
     router::{Report, Router},
     wire::{ACKS, Acks, Failure, TreeId},
 };
-use crate::{call_error::CallError, payload::Payload};
+use crate::{call_error::CallError, payload::Payload, registry::Busy};
 
 /// Trees of which the source was not told yet, at the most. It opens far fewer; one that cannot be reached must not
 /// fill the memory here. What is dropped is replayed.
@@ -42,6 +42,8 @@ pub(crate) struct Acker {
 struct News {
     sums: HashMap<TreeId, u64>,
     failures: Vec<Failure>,
+    /// Until it is told the node does not stop.
+    busy: Option<Busy>,
 }
 
 impl Acker {
@@ -55,17 +57,25 @@ impl Acker {
         self.wake.notify_one();
     }
 
+    /// Keeps the node from stopping until all is told.
+    pub(crate) fn keep(&self, busy: Option<Busy>) {
+        let mut news = self.news();
+        news.busy = busy.or(news.busy.take());
+    }
+
     /// What fits one message. Parents and children that were both processed here cancel each other out.
-    fn take(&self) -> Option<Acks> {
+    fn take(&self) -> Option<(Acks, Option<Busy>)> {
         let mut news = self.news();
         news.sums.retain(|_, ids| *ids != 0);
         if news.sums.is_empty() && news.failures.is_empty() {
+            news.busy = None;
             return None;
         }
         let trees: Vec<_> = news.sums.keys().take(BATCH).copied().collect();
         let sums = trees.into_iter().filter_map(|tree| news.sums.remove_entry(&tree)).collect();
         let count = news.failures.len().min(BATCH_FAILURES);
-        Some(Acks { token: Default::default(), sums, failures: news.failures.drain(..count).collect() })
+        let acks = Acks { token: Default::default(), sums, failures: news.failures.drain(..count).collect() };
+        Some((acks, news.busy.clone()))
     }
 
     fn news(&self) -> MutexGuard<'_, News> {
@@ -94,7 +104,7 @@ pub(crate) async fn run(router: Arc<Router>, acker: Arc<Acker>, forget: impl Fn(
         if timeout(IDLE, acker.wake.notified()).await.is_err() && router.is_idle() && forget() {
             return;
         }
-        while let Some(mut acks) = acker.take() {
+        while let Some((mut acks, _busy)) = acker.take() {
             acks.token = router.plan.token;
             send(&router, &acks).await;
         }
@@ -105,8 +115,7 @@ async fn send(router: &Router, acks: &Acks) {
     let Ok(acks) = Payload::arguments(acks) else { return };
     let mut pause = PAUSES.0;
     for _ in 0..REPEATS {
-        let target = router.node.app(&router.plan.desk).on(&router.plan.source).timeout(ANSWER);
-        match target.call_raw(ACKS, acks.clone()).await {
+        match router.call(&router.plan.desk, router.source, ACKS, &acks, ANSWER).await {
             Ok(_) => return,
             Err(CallError::Stopped | CallError::NoSuchApplication { .. } | CallError::Forbidden) => {
                 return router.end();
@@ -137,7 +146,7 @@ mod tests {
         acker.ack(tree, 9);
         acker.ack(other, 5);
         acker.ack(other, 5);
-        let acks = acker.take().unwrap();
+        let acks = acker.take().unwrap().0;
         assert_eq!((acks.sums, acks.failures), (vec![(tree, 7)], vec![]));
         assert!(acker.take().is_none());
     }
@@ -149,7 +158,7 @@ mod tests {
             acker.ack(TreeId(root, 1), 1);
             acker.fail(Failure { tree: TreeId(root, 1), reason: "é".repeat(MAX_REASON), is_final: false });
         }
-        let acks = acker.take().unwrap();
+        let acks = acker.take().unwrap().0;
         assert_eq!((acks.sums.len(), acks.failures.len()), (BATCH, BATCH_FAILURES));
         assert!(acks.failures.iter().all(|failure| failure.reason.len() == MAX_REASON));
         assert_eq!(acker.news().sums.len(), MAX_TREES - BATCH);

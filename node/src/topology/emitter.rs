@@ -20,6 +20,7 @@ use crate::{
     application::{AppError, AppErrorKind},
     node::Node,
     payload::{EncodeError, Payload},
+    registry::Busy,
 };
 
 /// Emits tuples to the stages that come next, as children of the tuple that is being processed.
@@ -42,12 +43,13 @@ struct Emission {
 struct Sum {
     ids: u64,
     is_closed: bool,
+    busy: Option<Busy>,
 }
 
 impl Emitter {
     /// For one tuple of a stage.
     pub(crate) fn new(router: Arc<Router>, acker: Arc<Acker>, stage: StageIndex, tuple: &Tuple) -> Self {
-        let sum = Mutex::new(Sum { ids: tuple.id, is_closed: false });
+        let sum = Mutex::new(Sum { ids: tuple.id, is_closed: false, busy: tuple.busy.clone() });
         Self(Arc::new(Emission { router, acker, stage, tree: tuple.tree, deadline: tuple.deadline, sum }))
     }
 
@@ -120,19 +122,21 @@ impl Emitter {
         let Emission { router, tree, deadline, .. } = &*self.0;
         let key = router.key(way, payload)?;
         for room in router.rooms(way, key, payload, Some(*deadline)).await? {
-            let tuple = Tuple { id: new_id(), tree: *tree, deadline: *deadline, key, payload: payload.clone() };
+            let tuple =
+                Tuple { id: new_id(), tree: *tree, deadline: *deadline, key, payload: payload.clone(), busy: None };
             self.put(room, tuple)?;
         }
         Ok(())
     }
 
     /// Its id is in the sum exactly if it is sent.
-    fn put(&self, room: Room<Tuple>, tuple: Tuple) -> Result<(), EmitError> {
+    fn put(&self, room: Room<Tuple>, mut tuple: Tuple) -> Result<(), EmitError> {
         let mut sum = self.sum();
         if sum.is_closed {
             return Err(EmitError::Ended);
         }
         sum.ids ^= tuple.id;
+        tuple.busy = sum.busy.clone();
         room.put(tuple);
         Ok(())
     }
@@ -141,9 +145,10 @@ impl Emitter {
     pub(crate) fn finish(&self, outcome: Result<(), AppError>) {
         let mut sum = self.sum();
         sum.is_closed = true;
-        let ids = sum.ids;
+        let (ids, busy) = (sum.ids, sum.busy.take());
         drop(sum);
         let Emission { router, acker, stage, tree, .. } = &*self.0;
+        acker.keep(busy);
         match outcome {
             Ok(()) => acker.ack(*tree, ids),
             Err(error) => {

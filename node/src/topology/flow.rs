@@ -138,7 +138,7 @@ impl Flow {
         let source = Source::new(&plan, self.limits, events);
         let desk = plan.desk.clone();
         let inner = Node::inner(node.core().clone());
-        let router = Router::new(inner, plan, encoded.into_bytes(), source.clone());
+        let router = Router::new(inner, plan, encoded.into_bytes(), source.clone(), false);
         // A peer id that was just written as text is one.
         let router = router.ok_or(FlowError::Empty)?;
         node.register(&desk, Desk(source.clone()))?;

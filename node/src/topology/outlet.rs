@@ -164,8 +164,7 @@ async fn send(router: &Router, outlet: &Outlet, batch: &[Tuple], now: Instant) -
     };
     let delivery =
         Payload::arguments(&delivery).map_err(|error| CallError::Unsendable { reason: error.to_string() })?;
-    let target = router.node.app(application).on(outlet.peer_id.to_base58()).timeout(PATIENCE + ANSWER);
-    let taken = target.call_raw(action, delivery).await?;
+    let taken = router.call(application, outlet.peer_id, action, &delivery, PATIENCE + ANSWER).await?;
     taken
         .decode()
         .map_err(|error| CallError::UnexpectedResult { application: application.clone(), reason: error.to_string() })

@@ -19,7 +19,7 @@ use super::{
     queue::{Room, units},
     wire::{Failure, OVERHEAD, TUPLES, Tuple},
 };
-use crate::node::Node;
+use crate::{call_error::CallError, description::Host, node::Node, payload::Payload, route::Route, selection};
 
 /// A tuple that waits for one host looks again so often whether another one has room.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -47,7 +47,9 @@ pub(crate) struct Router {
     /// As it travels.
     pub(crate) encoded: Bytes,
     pub(crate) report: Arc<dyn Report>,
-    source: PeerId,
+    pub(crate) source: PeerId,
+    /// Whether it goes on while the node stops: what was taken is finished.
+    finishes: bool,
     hosts: Vec<Mutex<Known>>,
     /// One for each way and host that got something lately.
     outlets: Mutex<HashMap<(Way, PeerId), Arc<Outlet>>>,
@@ -71,7 +73,13 @@ pub(crate) struct StageHost {
 
 impl Router {
     /// `node` is a handle that does not keep the node. `None` if the plan does not say who the source is.
-    pub(crate) fn new(node: Node, plan: Plan, encoded: Bytes, report: Arc<dyn Report>) -> Option<Arc<Self>> {
+    pub(crate) fn new(
+        node: Node,
+        plan: Plan,
+        encoded: Bytes,
+        report: Arc<dyn Report>,
+        finishes: bool,
+    ) -> Option<Arc<Self>> {
         let source = plan.source.parse().ok()?;
         let hosts = plan.stages.iter().map(|_| Mutex::default()).collect();
         Some(Arc::new(Self {
@@ -80,6 +88,7 @@ impl Router {
             encoded,
             report,
             source,
+            finishes,
             hosts,
             outlets: Mutex::default(),
             tasks: Mutex::default(),
@@ -235,13 +244,34 @@ impl Router {
         }
     }
 
+    /// Calls an application of this node, or of another one that is known. Also while this node stops, if the router
+    /// is to finish what it has.
+    pub(crate) async fn call(
+        &self,
+        application: &str,
+        on: PeerId,
+        action: &str,
+        arguments: &Payload,
+        timeout: Duration,
+    ) -> Result<Payload, CallError> {
+        let core = self.node.core();
+        if core.registry.is_draining() && !self.finishes {
+            return Err(CallError::Stopped);
+        }
+        let target = selection::at(core, application, on)?;
+        let route = Route { timeout, ..Route::new(&self.node, application) };
+        route.call_at(&target, action, arguments).await
+    }
+
     /// The hosts of a stage that the directory has now.
     pub(crate) fn hosts(&self, stage: usize) -> Arc<[StageHost]> {
         let version = *self.node.core().changed.borrow();
         let mut known = self.hosts[stage].lock().unwrap_or_else(PoisonError::into_inner);
         if known.version != Some(version) {
             let hosts = self.node.hosts(&self.plan.stages[stage].application);
-            let stages = hosts.iter().filter(|host| host.actions.iter().any(|action| action == TUPLES));
+            let stops = self.node.core().registry.is_draining();
+            let takes = |host: &Host| !(host.local && stops) && host.actions.iter().any(|action| action == TUPLES);
+            let stages = hosts.iter().filter(|host| takes(host));
             known.hosts = stages
                 .map(|host| StageHost {
                     peer_id: host.peer_id,

@@ -272,7 +272,7 @@ impl Feeder {
             self.source.timer.notify_one();
         }
         for (room, key, id) in places {
-            room.put(Tuple { id, tree, deadline, key, payload: input.clone() });
+            room.put(Tuple { id, tree, deadline, key, payload: input.clone(), busy: None });
         }
         Ok(())
     }

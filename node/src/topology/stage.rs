@@ -177,7 +177,7 @@ impl Stage {
         }
         let now = Instant::now();
         let until = now + Duration::from_millis(patience.into()).min(LONGEST_PATIENCE);
-        let mut taken = 0;
+        let (mut taken, busy) = (0, context.node().core().registry.busy());
         for tuple in tuples {
             let units = units(tuple.3.len());
             let room = match shared.inbox.try_reserve(units) {
@@ -187,7 +187,7 @@ impl Stage {
                     Ok(None) | Err(_) => break,
                 },
             };
-            room.put(Work { part: part.clone(), stage, tuple: tuple.received(now) });
+            room.put(Work { part: part.clone(), stage, tuple: tuple.received(now, busy.clone()) });
             taken += 1;
         }
         Ok(taken)
@@ -269,7 +269,7 @@ impl Shared {
             return Err(AppError::bad_arguments("the plan leads nowhere"));
         }
         let acker = Arc::new(Acker::default());
-        let router = Router::new(context.node().unbounded(), plan, bytes, acker.clone());
+        let router = Router::new(context.node().unbounded(), plan, bytes, acker.clone(), true);
         let router = router.ok_or_else(|| AppError::bad_arguments("the plan has no source"))?;
         let part = Arc::new(Part { router: router.clone(), acker: acker.clone() });
         parts.insert(run, part.clone());

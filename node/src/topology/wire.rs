@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::plan::{StageIndex, Token};
+use crate::registry::Busy;
 
 /// The action by which a stage takes tuples. Whoever has it among its actions is a stage.
 pub(crate) const TUPLES: &str = "topology.tuples";
@@ -57,6 +58,8 @@ pub(crate) struct Tuple {
     /// The hash of its key, where it goes by key.
     pub(crate) key: u64,
     pub(crate) payload: Bytes,
+    /// On a node that has taken it, or made it of one that it has taken: until it is handed on the node does not stop.
+    pub(crate) busy: Option<Busy>,
 }
 
 /// Tuples for one stage of one run. `B` is bytes: borrowed by who sends, owned by who receives.
@@ -85,10 +88,10 @@ impl Tuple {
 }
 
 impl Sent {
-    pub(crate) fn received(self, now: Instant) -> Tuple {
+    pub(crate) fn received(self, now: Instant, busy: Busy) -> Tuple {
         let Self(id, tree, left, payload) = self;
         let deadline = now + Duration::from_millis(left.into()).min(LONGEST);
-        Tuple { id, tree, deadline, key: 0, payload: payload.into_vec().into() }
+        Tuple { id, tree, deadline, key: 0, payload: payload.into_vec().into(), busy: Some(busy) }
     }
 }
 
