@@ -42,6 +42,9 @@ const SAID_EVERY: u64 = 500;
 /// Runs that a worker remembers, so that what it keeps does not grow for ever.
 const REMEMBERED: usize = 4;
 
+/// The totals of a worker, for each run.
+type Totals = VecDeque<(u64, HashMap<String, u64>)>;
+
 /// A word, and how often it is in some lines.
 #[derive(Serialize, Deserialize)]
 struct Word {
@@ -120,7 +123,7 @@ fn split() -> Stage {
 /// Keeps the totals of the words that it owns, for everybody to ask: after a replay they may be too high. The exact
 /// ones are made by the counter of what each lets through.
 fn owner() -> Stage {
-    let runs: Arc<Mutex<VecDeque<(u64, HashMap<String, u64>)>>> = Arc::default();
+    let runs: Arc<Mutex<Totals>> = Arc::default();
     let asked = runs.clone();
     let owned = Actions::new().action("owned", move |run: u64| {
         let runs = asked.lock().unwrap_or_else(PoisonError::into_inner);
