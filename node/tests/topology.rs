@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -202,7 +202,7 @@ async fn local_first_stays_on_the_node_that_emits() {
 async fn a_stage_may_have_several_inputs_and_choose_among_its_outputs() {
     let (source, workers) = swarm(1).await;
     let sort = Stage::new(|number: u64, out: Emitter| async move {
-        let stage = if number % 2 == 0 { "even" } else { "join" };
+        let stage = if number.is_multiple_of(2) { "even" } else { "join" };
         Ok(out.emit_to(stage, number).await?)
     });
     let even = Stage::new(|number: u64, out: Emitter| async move { Ok(out.emit(number * 100).await?) });
@@ -615,6 +615,43 @@ async fn many_runs_at_once_do_not_meet() {
     futures::future::join_all(runs).await;
 }
 
+/// The memory of all tests of this program is one: run it alone, as the figure below.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it measures"]
+#[allow(clippy::print_stderr, reason = "it is what it is for")]
+async fn memory_stays_flat_with_a_source_without_end_and_a_slow_stage() {
+    let (source, workers) = swarm(2).await;
+    let gate = Arc::new(Semaphore::new(1));
+    for worker in &workers {
+        worker.register("split", split()).unwrap();
+        let gate = gate.clone();
+        let slow = Stage::new(move |_: String, _: Emitter| {
+            let gate = gate.clone();
+            async move {
+                let _turn = gate.acquire().await.unwrap();
+                tokio::task::yield_now().await;
+                Ok(())
+            }
+        });
+        worker.register("slow", slow).unwrap();
+    }
+    known(&source, &workers, "slow", 2).await;
+    hosts(&source, "split", 2).await;
+    let flow = Flow::new("f").stage("split", Grouping::Shuffle).stage("slow", Grouping::Shuffle);
+    let mut run = flow.run(&source, stream::iter(lines(1000)).cycle()).unwrap();
+    let mut sizes = Vec::new();
+    for completed in 1..=60_000 {
+        assert!(matches!(within(run.next()).await, Some(Event::Completed { .. })));
+        if completed % 10_000 == 0 {
+            let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+            sizes.push(pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4 / 1024);
+        }
+    }
+    eprintln!("MiB after each 10,000 items: {sizes:?}, {:?}", run.counters());
+    assert!(sizes[5] <= sizes[1] + 8, "{sizes:?}");
+}
+
 /// Not a promise, a figure: `cargo test --release --test topology -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it measures"]
@@ -624,7 +661,6 @@ async fn tuples_per_second_through_two_stages_over_loopback() {
     let source = Node::builder().name("source").listen("/ip4/127.0.0.1/tcp/0").mdns(false).rendezvous(false);
     let source = source.start().await.unwrap();
     let address = source.addresses()[0].to_string();
-    let is_running = Arc::new(AtomicBool::new(true));
     let mut workers = Vec::new();
     for number in 0..2 {
         let node = Node::builder().name(format!("worker-{number}")).listen("/ip4/127.0.0.1/tcp/0").mdns(false);
@@ -640,7 +676,6 @@ async fn tuples_per_second_through_two_stages_over_loopback() {
     let run = flow.run(&source, stream::iter(lines(LINES))).unwrap();
     let counters = run.finish().await;
     let seconds = begun.elapsed().as_secs_f64();
-    is_running.store(false, SeqCst);
     let tuples = LINES + plain_count(&lines(LINES)).values().sum::<usize>();
     eprintln!("{tuples} tuples in {seconds:.2} s: {:.0} tuples/s, {counters:?}", tuples as f64 / seconds);
 }
