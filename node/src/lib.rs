@@ -73,8 +73,8 @@
 //!
 //! # Cargo features
 //!
-//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `wan` adds QUIC,
-//! DNS and WebSocket, `full` is everything.
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `journal`
+//! (in `cli`) is what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
