@@ -154,7 +154,7 @@ impl Emitter {
             Err(error) => {
                 let application = &router.plan.stages[usize::from(*stage)].application;
                 let reason = format!("`{application}` on node `{}`: {}", router.node.name(), error.message());
-                acker.fail(Failure { tree: *tree, reason, is_final: error.kind != AppErrorKind::Failed });
+                acker.fail(Failure { tree: *tree, reason, is_final: is_final(&error) });
             }
         }
     }
@@ -162,6 +162,11 @@ impl Emitter {
     fn sum(&self) -> MutexGuard<'_, Sum> {
         self.0.sum.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a stage would say the same at every attempt.
+fn is_final(error: &AppError) -> bool {
+    matches!(error.kind, AppErrorKind::BadArguments | AppErrorKind::Forbidden | AppErrorKind::NoSuchAction)
 }
 
 /// An id that nobody can guess; zero would not change a sum.
