@@ -104,6 +104,7 @@ mod registry;
 mod rendezvous;
 mod route;
 mod selection;
+pub mod topology;
 
 pub use actions::Actions;
 pub use addresses::JoinError;

@@ -225,6 +225,12 @@ impl Registry {
         self.running.load(SeqCst)
     }
 
+    /// Work that goes on without a call: a node that stops waits for it, too.
+    pub(crate) fn busy(&self) -> Busy {
+        self.running.fetch_add(1, SeqCst);
+        Busy(self.running.clone())
+    }
+
     /// From now on nothing new is begun.
     pub(crate) fn drain(&self) {
         self.draining.store(true, SeqCst);
@@ -394,6 +400,23 @@ impl Drop for Admission {
     }
 }
 
+/// Counts as a call that runs, as long as it lives; so does each clone.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 /// Whether a name can be an application's, or a factory's.
 pub(crate) fn check_name(name: &str) -> Result<(), RegisterError> {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
@@ -463,7 +486,7 @@ fn refusal(error: AppError) -> Refusal {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
