@@ -31,6 +31,9 @@ use crate::{
 /// How often `stop` looks whether they are done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
+/// How long a node that stops waits until its peers have sent their last requests.
+const PARTING: Duration = Duration::from_millis(300);
+
 /// How long the last goodbyes may take.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -374,6 +377,13 @@ impl Node {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             core.registry.clear().await;
+        })
+        .await;
+        // What peers had sent before they heard the goodbye is refused, not lost.
+        let _ = timeout(PARTING, async {
+            while !core.links.have_parted() {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
         })
         .await;
         // What is queued on the lanes, answers and casts, is written before the connections are closed.

@@ -409,7 +409,9 @@ impl Engine {
                 self.end_item(ended.index, Ok(payload), running.worker);
             }
             Err(error) => {
-                let waiting = running.pulse.last().1;
+                // A worker that breaks at once may not have said any more that an item's turn had come: who is suspected
+                // already does not get the benefit of the doubt.
+                let waiting = running.pulse.last().1 && !item.is_suspect();
                 self.on_failure(ended.index, &running, Failure::Call(error), waiting);
             }
         }
