@@ -67,7 +67,7 @@
 //!
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `app_ref.rs` and `selection.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `app_ref.rs`, `selection.rs` and `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
 //!
@@ -96,6 +96,7 @@ mod links;
 pub mod map;
 mod node;
 mod payload;
+mod predicate;
 mod random_name;
 mod registry;
 mod rendezvous;
@@ -107,7 +108,8 @@ pub use addresses::JoinError;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
 pub use builder::{
-    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_NODE_NAME, StartError,
+    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_ALL_LABELS, MAX_LABEL,
+    MAX_LABELS, MAX_NODE_NAME, StartError,
 };
 pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
@@ -121,6 +123,7 @@ pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outco
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
+pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
 pub use serde_json::json;
 

@@ -21,6 +21,7 @@ use crate::{
     description::{Description, Host, NodeInfo, Status},
     events::Events,
     identity::Identity,
+    predicate::{Predicate, PredicateError},
     registry::RegisterError,
     route::Route,
 };
@@ -155,6 +156,19 @@ impl Node {
             *local = self.core.local_info();
         }
         nodes
+    }
+
+    /// The nodes for which a predicate is true, in order of their names; see [`Predicate`] for its language. It may look
+    /// at `node` only.
+    ///
+    /// # Errors
+    ///
+    /// The text is no predicate, or looks at an application.
+    pub fn nodes_matching(&self, predicate: &str) -> Result<Vec<Arc<NodeInfo>>, PredicateError> {
+        let predicate = Predicate::of_node(predicate)?;
+        let mut nodes = self.nodes();
+        nodes.retain(|node| predicate.takes_node(node));
+        Ok(nodes)
     }
 
     /// All known hosts of an application, in order of their names; this node included if it hosts it.

@@ -22,7 +22,7 @@ use crate::{
     node::Node,
     payload::Payload,
     registry::{Hosted, Told},
-    selection::{self, Filter, Nobody, Target},
+    selection::{self, Nobody, Target, Wanted},
 };
 
 /// A longer time than that is as good as for ever, and no clock overflows.
@@ -40,7 +40,7 @@ pub(crate) struct Route<'a> {
     pub(crate) node: &'a Node,
     pub(crate) application: &'a str,
     pub(crate) on: Option<&'a str>,
-    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) wanted: Wanted<'a>,
     pub(crate) timeout: Duration,
     pub(crate) options: Options,
     /// Gets what is heard of a call before its answer.
@@ -67,7 +67,8 @@ impl<'a> Route<'a> {
     /// To an application wherever it is, with the usual time.
     pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
         let options = Options::default();
-        Self { node, application, on: None, filter: None, timeout: DEFAULT_TIMEOUT, options, pulse: None }
+        let wanted = Wanted::default();
+        Self { node, application, on: None, wanted, timeout: DEFAULT_TIMEOUT, options, pulse: None }
     }
 
     pub(crate) async fn call<R: DeserializeOwned>(
@@ -171,8 +172,8 @@ impl<'a> Route<'a> {
 
     fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
         match self.on {
-            Some(node) => selection::resolve(core, self.application, node),
-            None => selection::pick(core, self.application, self.filter, tried),
+            Some(node) => selection::resolve(core, self.application, node, self.wanted),
+            None => selection::pick(core, self.application, self.wanted, tried),
         }
     }
 
