@@ -12,7 +12,12 @@ pub(crate) mod matching;
 mod meter;
 mod values;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+};
 
 use cel::{Context, Value, common::types::CelBool};
 
@@ -25,6 +30,13 @@ use crate::description::{ApplicationInfo, NodeInfo};
 
 /// The longest predicate, in bytes.
 pub const MAX_PREDICATE: usize = 2048;
+
+/// The interpreter takes some 40 KiB of stack for each level of an expression when it is not optimised, a tenth of it
+/// when it is: deeper ones than this, which nobody writes by hand, get a stack of their own.
+const MAX_DEPTH_HERE: usize = 12;
+
+/// The stack for deep expressions: the deepest ones need 2 MiB.
+const DEEP_STACK: usize = 16 * 1024 * 1024;
 
 /// A condition on a node, or on an application on a node, in [CEL](https://cel.dev): compiled once, cheap to clone.
 ///
@@ -102,6 +114,18 @@ impl Predicate {
     }
 
     fn is_true_of(&self, subject: &Subject<'_>) -> bool {
+        if self.compiled.depth <= MAX_DEPTH_HERE {
+            // No panic of the interpreter is known; if there is one it is not our caller's.
+            return panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(subject))).unwrap_or(false);
+        }
+        thread::scope(|threads| {
+            let evaluation = thread::Builder::new().name("predicate".to_owned()).stack_size(DEEP_STACK);
+            let evaluation = evaluation.spawn_scoped(threads, || self.evaluate(subject));
+            evaluation.is_ok_and(|evaluation| evaluation.join().unwrap_or(false))
+        })
+    }
+
+    fn evaluate(&self, subject: &Subject<'_>) -> bool {
         let values = subject.values(&self.compiled.variables);
         let mut context = Context::with_env(compile::environment().clone());
         for (name, value) in values {

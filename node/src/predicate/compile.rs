@@ -19,7 +19,7 @@ use super::{
 /// its recovery from errors.
 pub(super) const MAX_BRACKETS: usize = 64;
 
-/// The depth of an expression. The interpreter recurses into it, on the stack of whoever sends a message.
+/// The depth of an expression: the interpreter recurses into it.
 pub(super) const MAX_DEPTH: usize = 24;
 
 /// The stack of the thread that parses. The generated parser takes dozens of frames for each bracket: the worst text
@@ -60,6 +60,8 @@ pub(super) enum Scope {
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) expression: IdedExpr,
+    /// How deep the interpreter recurses into it.
+    pub(super) depth: usize,
     pub(super) variables: Variables,
     pub(super) looks_at_load: bool,
 }
@@ -102,7 +104,7 @@ fn parse(text: &str, scope: Scope) -> Result<Compiled, PredicateError> {
     check.boolean(&expression)?;
     let Found { variables, looks_at_load } = check.found;
     meter::install(&mut expression);
-    Ok(Compiled { expression, variables, looks_at_load })
+    Ok(Compiled { depth: meter::depth(&expression), expression, variables, looks_at_load })
 }
 
 /// The first of the parser's errors, in words for people.

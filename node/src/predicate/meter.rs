@@ -65,6 +65,24 @@ fn spend(value: &dyn Val, left: &mut usize) -> bool {
     true
 }
 
+/// How many levels an expression has, the meter's own included.
+pub(super) fn depth(expression: &IdedExpr) -> usize {
+    let deepest = |parts: &mut dyn Iterator<Item = &IdedExpr>| parts.map(depth).max().unwrap_or(0);
+    1 + match &expression.expr {
+        Expr::Call(call) => deepest(&mut call.args.iter().chain(call.target.as_deref())),
+        Expr::Comprehension(loops) => deepest(
+            &mut [&loops.iter_range, &loops.accu_init, &loops.loop_cond, &loops.loop_step, &loops.result].into_iter(),
+        ),
+        Expr::List(list) => deepest(&mut list.elements.iter()),
+        Expr::Map(map) => deepest(&mut map.entries.iter().flat_map(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => [&entry.key, &entry.value],
+            EntryExpr::StructField(field) => [&field.value, &field.value],
+        })),
+        Expr::Select(select) => depth(&select.operand),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) => 0,
+    }
+}
+
 /// Puts the meter into an expression: around operands, elements and what loops go through, and into their conditions.
 pub(super) fn install(expression: &mut IdedExpr) {
     match &mut expression.expr {
