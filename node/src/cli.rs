@@ -5,6 +5,7 @@
 
 mod apps;
 mod call;
+mod choice;
 mod completion;
 mod config;
 mod demo;

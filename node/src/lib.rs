@@ -108,8 +108,8 @@ pub use addresses::JoinError;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
 pub use builder::{
-    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_ALL_LABELS, MAX_LABEL,
-    MAX_LABELS, MAX_NODE_NAME, StartError,
+    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_ALL_LABELS,
+    MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError,
 };
 pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};

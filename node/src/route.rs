@@ -182,8 +182,9 @@ impl<'a> Route<'a> {
         error.concerns_host_only() || (lost && self.options.contains(Options::IDEMPOTENT))
     }
 
-    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it gives `nobody`.
-    async fn wait_for_host(&self, core: &Core, deadline: Instant, nobody: CallError) -> Result<Target, CallError> {
+    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it gives what is known by then,
+    /// `nobody` if it is nothing new.
+    async fn wait_for_host(&self, core: &Core, deadline: Instant, mut nobody: CallError) -> Result<Target, CallError> {
         let mut changed = core.changed.subscribe();
         let mut status = core.status.subscribe();
         let limit = deadline.min(core.started + DISCOVERY);
@@ -191,7 +192,7 @@ impl<'a> Route<'a> {
             match self.pick(core, &[]) {
                 Ok(target) => return Ok(target),
                 Err(Nobody::Ever(error)) => return Err(error),
-                Err(Nobody::Yet(_)) => {}
+                Err(Nobody::Yet(error)) => nobody = error,
             }
             let now = *status.borrow_and_update();
             let settled = core.started + SETTLING;

@@ -59,12 +59,7 @@ pub(crate) enum Nobody {
 }
 
 /// Picks one host of an application: this node if it hosts it, else a remote one at random. Hosts in `tried` are out.
-pub(crate) fn pick(
-    core: &Core,
-    application: &str,
-    wanted: Wanted<'_>,
-    tried: &[PeerId],
-) -> Result<Target, Nobody> {
+pub(crate) fn pick(core: &Core, application: &str, wanted: Wanted<'_>, tried: &[PeerId]) -> Result<Target, Nobody> {
     let here = core.registry.find(application);
     if let Some(hosted) = here.as_ref().filter(|_| !tried.contains(&core.peer_id)) {
         let fits = wanted.is_anyone() || wanted.takes(&core.local_host(hosted));

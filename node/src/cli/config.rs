@@ -1,6 +1,7 @@
 //! `multinodes.toml`: the same settings as the flags, under the same names. See `multinodes.example.toml`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -34,6 +35,7 @@ pub(crate) struct Start {
     pub(crate) name: Option<String>,
     pub(crate) listen: Option<Vec<String>>,
     pub(crate) identity: Option<PathBuf>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain: Option<Duration>,
 }

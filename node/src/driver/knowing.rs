@@ -1,8 +1,6 @@
 //! What this node says of itself, and what gossip brings of others.
 
-use std::{
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libp2p::{
     PeerId,

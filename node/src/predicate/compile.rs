@@ -44,8 +44,7 @@ const FUNCTIONS: [(&str, bool, usize); 13] = [
 ];
 
 /// What `type()` can give.
-const TYPES: [&str; 10] =
-    ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
+const TYPES: [&str; 10] = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
 
 /// What a predicate is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +96,7 @@ pub(super) fn compile(text: &str, scope: Scope) -> Result<Compiled, PredicateErr
 
 fn parse(text: &str, scope: Scope) -> Result<Compiled, PredicateError> {
     let parser = environment().parser().enable_optional_syntax(false);
-    let (mut expression, source) =
-        parser.parse_with_source_info(text).map_err(|errors| syntax_error(text, &errors))?;
+    let (mut expression, source) = parser.parse_with_source_info(text).map_err(|errors| syntax_error(text, &errors))?;
     let mut check = Check { text, source: &source, scope, names: Vec::new(), found: Found::default() };
     check.expression(&expression, 0)?;
     check.boolean(&expression)?;
@@ -301,7 +299,8 @@ const GIVE_OTHERS: [&str; 12] = [
 ];
 
 fn is_operator(name: &str) -> bool {
-    name.starts_with(['_', '!', '-', '@']) && !name.chars().all(|character| character.is_alphanumeric() || character == '_')
+    name.starts_with(['_', '!', '-', '@'])
+        && !name.chars().all(|character| character.is_alphanumeric() || character == '_')
 }
 
 fn literal_text(expression: &IdedExpr) -> Option<&str> {

@@ -97,7 +97,9 @@ fn a_wrong_predicate_is_refused_with_its_position() {
     assert!(matches!(fault("node.nmae == 'a'"), (F::UnknownField { field, .. }, 1, 5) if field == "nmae"));
     assert!(matches!(fault("node['nmae'] == 'a'"), (F::UnknownField { field, .. }, 1, 6) if field == "nmae"));
     assert!(matches!(fault("has(app.x)").0, F::UnknownField { .. }));
-    assert!(matches!(fault("node.name.matches('a')").0, F::UnknownFunction { name, method: true, count: 1 } if name == "matches"));
+    assert!(
+        matches!(fault("node.name.matches('a')").0, F::UnknownFunction { name, method: true, count: 1 } if name == "matches")
+    );
     assert!(matches!(fault("now() > 1"), (F::UnknownFunction { count: 0, .. }, 1, _)));
     assert!(matches!(fault("size() > 1").0, F::UnknownFunction { .. }));
     assert!(matches!(fault("description.tags.all(x)").0, F::UnknownFunction { .. }));
@@ -283,12 +285,86 @@ fn the_deepest_predicates_need_little_stack() {
 
 /// Pieces of expressions: put together at random they get much further than random text.
 const PIECES: &[&str] = &[
-    "node", "app", "description", ".name", ".labels", ".load", ".tags", ".gpu", "['a']", "[0]", " == ", " != ", " < ", " >= ",
-    " + ", " - ", " * ", " / ", " % ", " && ", " || ", " in ", "!", "-", "(", ")", "[", "]", "{", "}", ",", ":", " ? ", " : ",
-    "1", "0", "9223372036854775807", "1u", "1.5", "1e400", "0x", "'a'", "\"b\"", "'''c'''", "r'\\d'", "b'\\xff'", "'\\u0", "'",
-    "true", "false", "null", "has(", "size(", "int(", "string(", "type(", ".all(x, ", ".exists(x, ", ".map(x, ", ".filter(y, ",
-    ".exists_one(x, ", ".contains(", ".startsWith(", "x", "y", ".", "..", "`a`", "//", "\n", "\t", "\u{0}", "ü", "😀", "@result",
-    "__", "Foo{", ".?", "[?", "\\",
+    "node",
+    "app",
+    "description",
+    ".name",
+    ".labels",
+    ".load",
+    ".tags",
+    ".gpu",
+    "['a']",
+    "[0]",
+    " == ",
+    " != ",
+    " < ",
+    " >= ",
+    " + ",
+    " - ",
+    " * ",
+    " / ",
+    " % ",
+    " && ",
+    " || ",
+    " in ",
+    "!",
+    "-",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":",
+    " ? ",
+    " : ",
+    "1",
+    "0",
+    "9223372036854775807",
+    "1u",
+    "1.5",
+    "1e400",
+    "0x",
+    "'a'",
+    "\"b\"",
+    "'''c'''",
+    "r'\\d'",
+    "b'\\xff'",
+    "'\\u0",
+    "'",
+    "true",
+    "false",
+    "null",
+    "has(",
+    "size(",
+    "int(",
+    "string(",
+    "type(",
+    ".all(x, ",
+    ".exists(x, ",
+    ".map(x, ",
+    ".filter(y, ",
+    ".exists_one(x, ",
+    ".contains(",
+    ".startsWith(",
+    "x",
+    "y",
+    ".",
+    "..",
+    "`a`",
+    "//",
+    "\n",
+    "\t",
+    "\u{0}",
+    "ü",
+    "😀",
+    "@result",
+    "__",
+    "Foo{",
+    ".?",
+    "[?",
+    "\\",
 ];
 
 fn never_breaks(text: &str, description: &Value) {
@@ -319,8 +395,12 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::btree_map(prop_oneof![Just("tags".to_owned()), Just("gpu".to_owned()), ".{0,4}"], inner, 0..6)
-                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            prop::collection::btree_map(
+                prop_oneof![Just("tags".to_owned()), Just("gpu".to_owned()), ".{0,4}"],
+                inner,
+                0..6
+            )
+            .prop_map(|entries| Value::Object(entries.into_iter().collect())),
         ]
     })
 }
@@ -376,6 +456,7 @@ fn no_repetition_of_a_piece_breaks_it() {
 #[test]
 fn hosts_are_looked_at_like_nodes() {
     let host = host("alpha", json!({"gpu": 1}));
-    let matching = matching::Matching::new("test", vec![Predicate::new("app.name == 'test' && description.gpu == 1").unwrap()]);
+    let matching =
+        matching::Matching::new("test", vec![Predicate::new("app.name == 'test' && description.gpu == 1").unwrap()]);
     assert!(matching.takes(&host));
 }
