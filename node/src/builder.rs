@@ -205,7 +205,7 @@ impl Builder {
         Ok(Node::new(core, guard))
     }
 
-    fn resolve(self) -> Result<(Settings, Identity), StartError> {
+    pub(crate) fn resolve(self) -> Result<(Settings, Identity), StartError> {
         let name = self.name.unwrap_or_else(random_name);
         let fits = (1..=MAX_NODE_NAME).contains(&name.len())
             && !name.chars().any(|character| character.is_control() || character.is_whitespace())

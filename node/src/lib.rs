@@ -94,6 +94,9 @@ mod events;
 mod identity;
 mod links;
 pub mod map;
+#[cfg(feature = "measure")]
+#[doc(hidden)]
+pub mod measure;
 mod node;
 mod payload;
 mod predicate;

@@ -106,7 +106,7 @@ impl<'a> Route<'a> {
                 Err(nobody) => match (failure, nobody) {
                     (Some(failure), _) => return Err(failure),
                     (None, Nobody::Ever(error)) => return Err(error),
-                    (None, Nobody::Yet(error)) => Box::pin(self.wait_for_host(core, time.deadline, error)).await?,
+                    (None, Nobody::Yet(_)) => Box::pin(self.wait_for_host(core, time.deadline)).await?,
                 },
             };
             let peer_id = target.peer_id(core);
@@ -138,7 +138,7 @@ impl<'a> Route<'a> {
         match self.pick(core, &[]) {
             Ok(_) => Ok(()),
             Err(Nobody::Ever(error)) => Err(error),
-            Err(Nobody::Yet(error)) => self.wait_for_host(core, time.deadline, error).await.map(drop),
+            Err(Nobody::Yet(_)) => self.wait_for_host(core, time.deadline).await.map(drop),
         }
     }
 
@@ -182,18 +182,17 @@ impl<'a> Route<'a> {
         error.concerns_host_only() || (lost && self.options.contains(Options::IDEMPOTENT))
     }
 
-    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it gives what is known by then,
-    /// `nobody` if it is nothing new.
-    async fn wait_for_host(&self, core: &Core, deadline: Instant, mut nobody: CallError) -> Result<Target, CallError> {
+    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it says what is known by then.
+    async fn wait_for_host(&self, core: &Core, deadline: Instant) -> Result<Target, CallError> {
         let mut changed = core.changed.subscribe();
         let mut status = core.status.subscribe();
         let limit = deadline.min(core.started + DISCOVERY);
         loop {
-            match self.pick(core, &[]) {
+            let nobody = match self.pick(core, &[]) {
                 Ok(target) => return Ok(target),
                 Err(Nobody::Ever(error)) => return Err(error),
-                Err(Nobody::Yet(error)) => nobody = error,
-            }
+                Err(Nobody::Yet(error)) => error,
+            };
             let now = *status.borrow_and_update();
             let settled = core.started + SETTLING;
             // A swarm may just be forming around a node; a passive one only looks at what is there.
