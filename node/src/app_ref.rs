@@ -207,7 +207,8 @@ impl AppRef {
             hosts.retain(|host| filter(host));
         }
         if let Some(matching) = &self.matching {
-            hosts.retain(|host| matching.takes(host));
+            let known = self.node.core().snapshot.load().by_application.get(&self.application).cloned();
+            matching.retain(&mut hosts, known.as_ref());
         }
         hosts
     }

@@ -67,19 +67,21 @@
 //!
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `app_ref.rs`, `selection.rs` and `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
+//! `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
 //!
 //! # Cargo features
 //!
-//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `wan` adds QUIC,
-//! DNS and WebSocket, `full` is everything.
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `journal`
+//! (in `cli`) is what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod actions;
 mod addresses;
+mod announcement;
 mod app_ref;
 mod application;
 mod builder;
@@ -91,7 +93,9 @@ mod description;
 mod directory;
 mod driver;
 mod events;
+mod factories;
 mod identity;
+mod installation;
 mod links;
 pub mod map;
 #[cfg(feature = "measure")]
@@ -105,9 +109,11 @@ mod registry;
 mod rendezvous;
 mod route;
 mod selection;
+pub mod topology;
 
 pub use actions::Actions;
 pub use addresses::JoinError;
+pub use announcement::Announcement;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
 pub use builder::{
@@ -118,7 +124,9 @@ pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
+pub use factories::FactoryError;
 pub use identity::IdentityError;
+pub use installation::{Everywhere, Installation, Installed};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 #[cfg(feature = "journal")]
 pub use map::JournalError;

@@ -31,7 +31,7 @@ impl Picks {
     ///
     /// The settings of the node are wrong: they are not.
     pub fn new(hosts: usize) -> Result<Self, StartError> {
-        let (settings, identity) = Builder::default().name("caller").listen("/memory/1").resolve()?;
+        let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve()?;
         let (core, _) = Core::new(settings, identity.keypair.clone());
         let picks = Self { core, matching: None, nodes: (0..hosts).map(host).collect() };
         picks.change();
@@ -75,6 +75,7 @@ fn host(number: usize) -> Arc<NodeInfo> {
         description: json!({"gpu": number % 8, "models": ["a", "b", "c"]}),
         actions: vec!["draw".to_owned()],
         slots: Some(4),
+        trouble: None,
     };
     Arc::new(NodeInfo {
         name: format!("node-{number}"),

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::{
+    announcement::Announcement,
     app_ref::AppRef,
     application::Application,
     builder::{Builder, StartError},
@@ -20,7 +21,9 @@ use crate::{
     core::{Command, Core},
     description::{Description, Host, NodeInfo, Status},
     events::Events,
+    factories::Recipe,
     identity::Identity,
+    installation::Installation,
     predicate::{Predicate, PredicateError},
     registry::RegisterError,
     route::Route,
@@ -211,10 +214,20 @@ impl Node {
     ///
     /// The name is of no use or taken, or the node's record would become too large, see [`RegisterError`].
     pub fn register(&self, name: &str, application: impl Application) -> Result<(), RegisterError> {
+        self.host(name, application, None)
+    }
+
+    /// Hosts what was made by a recipe, or by the user.
+    pub(crate) fn host(
+        &self,
+        name: &str,
+        application: impl Application,
+        recipe: Option<Recipe>,
+    ) -> Result<(), RegisterError> {
         if self.core.settings.passive {
             return Err(RegisterError::Passive);
         }
-        self.core.registry.register(name, application, |records| self.core.announceable(records))?;
+        self.core.registry.register(name, application, recipe, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }
@@ -228,9 +241,28 @@ impl Node {
         if name == built_in::NAME {
             return Err(RegisterError::BuiltIn { name: name.to_owned() });
         }
-        self.core.registry.unregister(name)?;
+        self.core.registry.unregister(name, |_| true)?;
         self.core.announce();
         Ok(())
+    }
+
+    /// Hosts what was installed no longer; whatever was registered by the user is not touched.
+    pub(crate) fn uninstall(&self, name: &str) -> Result<(), RegisterError> {
+        self.core.registry.unregister(name, |hosted| hosted.recipe.is_some())?;
+        self.core.announce();
+        Ok(())
+    }
+
+    /// Brings an application to other nodes: lets those that [offer](Builder::installable) `factory` make one with
+    /// `config` (`null` for none) and host it as `application`. Say where: [`on`](Installation::on) one,
+    /// on [`all`](Installation::all), or [`everywhere`](Installation::everywhere).
+    pub fn install_from(
+        &self,
+        factory: impl Into<String>,
+        application: impl Into<String>,
+        config: Value,
+    ) -> Installation {
+        Installation::new(self.clone(), factory.into(), application.into(), config)
     }
 
     /// Changes what others know of an application that is registered here.
@@ -239,7 +271,17 @@ impl Node {
     ///
     /// Nothing is registered under that name, or the description is too large.
     pub fn describe(&self, name: &str, description: Value) -> Result<(), RegisterError> {
-        self.core.registry.describe(name, description, |records| self.core.announceable(records))?;
+        self.announce(name, Announcement::new().description(description))
+    }
+
+    /// Changes more of what others know of an application that is registered here. What `announcement` leaves open stays
+    /// as it is.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is registered under that name, or what it says is too large.
+    pub fn announce(&self, name: &str, announcement: Announcement) -> Result<(), RegisterError> {
+        self.core.registry.describe(name, announcement, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }

@@ -90,6 +90,19 @@ fn one_of(hosts: &Hosts, mut wanted: Wanted<'_>, tried: &[PeerId]) -> Option<Arc
     at_random(selected.as_ref().unwrap_or(hosts), fits).map(|host| host.info.clone())
 }
 
+/// The application on the node that has this peer id.
+pub(crate) fn at(core: &Core, application: &str, peer_id: PeerId) -> Result<Target, CallError> {
+    let target = if peer_id == core.peer_id {
+        here(core, application)
+    } else {
+        match core.snapshot.load().by_peer.get(&peer_id) {
+            Some(info) => Ok(Target::There(info.clone())),
+            None => Err(Nobody::Yet(CallError::NoSuchNode { node: peer_id.to_base58() })),
+        }
+    };
+    target.map_err(|(Nobody::Yet(error) | Nobody::Ever(error))| error)
+}
+
 /// Finds the node that is meant by a name or a peer id; its application must be wanted.
 pub(crate) fn resolve(core: &Core, application: &str, node: &str, wanted: Wanted<'_>) -> Result<Target, Nobody> {
     let target = find(core, application, node)?;

@@ -72,6 +72,16 @@ fn applications_are_listed_and_called_where_the_condition_holds() {
 }
 
 #[test]
+fn a_map_runs_only_where_the_condition_holds() {
+    let swarm = Swarm::new();
+    let _nodes = two_regions(&swarm);
+    let map = ["map", "calculator", "add", "--spread", "--where", "int(node.labels.gpus) == 2"];
+    let outcome = run(swarm.command(&map), "[1, 2]\n[3, 4]\n[5, 6]\n").expect(0);
+    let nodes: Vec<_> = outcome.stdout.lines().map(|line| line.contains("\"node\":\"beta\"")).collect();
+    assert_eq!(nodes, [true; 3], "{outcome:?}");
+}
+
+#[test]
 fn no_host_that_matches_is_a_negative_answer() {
     let swarm = Swarm::new();
     let _nodes = two_regions(&swarm);
@@ -84,7 +94,13 @@ fn no_host_that_matches_is_a_negative_answer() {
 #[test]
 fn a_wrong_condition_is_shown_with_a_caret_before_anything_is_begun() {
     let swarm = Swarm::new();
-    let verbs = [&["nodes"][..], &["apps"], &["call", "calculator", "add", "1", "2"], &["tell", "journal", "1"]];
+    let verbs = [
+        &["nodes"][..],
+        &["apps"],
+        &["map", "calculator", "add"],
+        &["call", "calculator", "add", "1", "2"],
+        &["tell", "journal", "1"],
+    ];
     for verb in verbs {
         let wrong = swarm.run(&[verb, &["--where", "true && nod.name == 'alpha'"]].concat()).expect(2);
         assert_eq!(wrong.stdout, "");

@@ -1,7 +1,7 @@
 //! Which hosts of an application match, kept for each record: evaluating takes microseconds, looking up does not.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -75,6 +75,17 @@ impl Matching {
         let fitting = self.judge(hosts);
         self.last.store(Some(Arc::new(Selected { from: hosts.clone(), fitting: fitting.clone() })));
         Some(fitting)
+    }
+
+    /// Lets those of `hosts` go that do not match. `known` is the directory's list of them, without what is new here.
+    pub(crate) fn retain(&self, hosts: &mut Vec<Arc<Host>>, known: Option<&Hosts>) {
+        match known.and_then(|known| self.select(known)) {
+            Some(fitting) => {
+                let fitting: HashSet<PeerId, QuickHash> = fitting.iter().map(|host| host.peer_id).collect();
+                hosts.retain(|host| if host.local { self.takes(host) } else { fitting.contains(&host.peer_id) });
+            }
+            None => hosts.retain(|host| self.takes(host)),
+        }
     }
 
     /// Evaluates only what is said of records that were not in the last list.

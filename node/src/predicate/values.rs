@@ -45,7 +45,7 @@ type Boxed<'a> = Box<dyn Val + 'a>;
 
 impl<'a> Subject<'a> {
     pub(super) fn of(node: &'a NodeInfo, application: &'a ApplicationInfo) -> Self {
-        let ApplicationInfo { name, version, description, actions, slots } = application;
+        let ApplicationInfo { name, version, description, actions, slots, .. } = application;
         let application = Application { name, version: version.as_deref(), slots: *slots, actions, description };
         Self { node, application: Some(application) }
     }

@@ -17,8 +17,14 @@ fn host(name: &str, peer_id: PeerId, incarnation: u64, slots: Option<u32>) -> Ar
         local: false,
         conflict: false,
     };
-    let application =
-        ApplicationInfo { name: "work".into(), version: None, description: ().into(), actions: Vec::new(), slots };
+    let application = ApplicationInfo {
+        name: "work".into(),
+        version: None,
+        description: ().into(),
+        actions: Vec::new(),
+        slots,
+        trouble: None,
+    };
     Arc::new(Host::new(&Arc::new(info), &application))
 }
 
