@@ -187,8 +187,13 @@ fn at_random(hosts: &[Arc<Host>], fits: impl Fn(&Host) -> bool) -> Option<&Arc<H
             return Some(host);
         }
     }
-    let fitting: Vec<_> = hosts.iter().filter(|host| fits(host)).collect();
-    (!fitting.is_empty()).then(|| fitting[random.random_range(0..fitting.len())])
+    // Shuffled only as far as need be: finding out whether one fits may cost microseconds.
+    let mut order: Vec<usize> = (0..hosts.len()).collect();
+    (0..order.len()).find_map(|next| {
+        let drawn = random.random_range(next..order.len());
+        order.swap(next, drawn);
+        Some(&hosts[order[next]]).filter(|host| fits(host))
+    })
 }
 
 #[cfg(test)]
