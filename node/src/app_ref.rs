@@ -10,13 +10,15 @@ use futures::{Stream, stream};
 use multinodes_behaviour::{lane::Pulse, wire::Options};
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "cel")]
+use crate::predicate::{Predicate, PredicateError};
 use crate::{
     call_error::CallError,
     description::Host,
     map::Map,
     node::Node,
     payload::Payload,
-    predicate::{Predicate, PredicateError, matching::Matching},
+    predicate::matching::Matching,
     route::{Kind, Route},
     selection::{Filter, Wanted},
 };
@@ -82,11 +84,13 @@ impl AppRef {
     /// # Errors
     ///
     /// The text is no predicate.
+    #[cfg(feature = "cel")]
     pub fn matching(self, predicate: &str) -> Result<Self, PredicateError> {
         Ok(self.satisfying(&Predicate::new(predicate)?))
     }
 
     /// Like [`matching`](Self::matching), with a predicate that is compiled already.
+    #[cfg(feature = "cel")]
     pub fn satisfying(mut self, predicate: &Predicate) -> Self {
         self.matching = Some(match &self.matching {
             Some(matching) => matching.and(predicate.clone()),

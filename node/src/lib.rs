@@ -74,8 +74,8 @@
 //!
 //! # Cargo features
 //!
-//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `journal`
-//! (in `cli`) is what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `cel` (in `cli`) is
+//! what chooses hosts by predicates, `journal` (in `cli`) what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
@@ -103,6 +103,10 @@ pub mod map;
 pub mod measure;
 mod node;
 mod payload;
+#[cfg(feature = "cel")]
+mod predicate;
+#[cfg(not(feature = "cel"))]
+#[path = "no_predicate.rs"]
 mod predicate;
 mod random_name;
 mod registry;
@@ -134,6 +138,7 @@ pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outco
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
+#[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
 pub use serde_json::json;

@@ -11,6 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
+#[cfg(feature = "cel")]
+use crate::predicate::{Predicate, PredicateError};
 use crate::{
     announcement::Announcement,
     app_ref::AppRef,
@@ -24,7 +26,6 @@ use crate::{
     factories::Recipe,
     identity::Identity,
     installation::Installation,
-    predicate::{Predicate, PredicateError},
     registry::RegisterError,
     route::Route,
 };
@@ -167,6 +168,7 @@ impl Node {
     /// # Errors
     ///
     /// The text is no predicate, or looks at an application.
+    #[cfg(feature = "cel")]
     pub fn nodes_matching(&self, predicate: &str) -> Result<Vec<Arc<NodeInfo>>, PredicateError> {
         let predicate = Predicate::of_node(predicate)?;
         let mut nodes = self.nodes();
