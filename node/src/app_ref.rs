@@ -10,14 +10,17 @@ use futures::{Stream, stream};
 use multinodes_behaviour::{lane::Pulse, wire::Options};
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "cel")]
+use crate::predicate::{Predicate, PredicateError};
 use crate::{
     call_error::CallError,
     description::Host,
     map::Map,
     node::Node,
     payload::Payload,
+    predicate::matching::Matching,
     route::{Kind, Route},
-    selection::Filter,
+    selection::{Filter, Wanted},
 };
 
 /// How long a message may take unless it is said otherwise.
@@ -33,13 +36,22 @@ pub struct AppRef {
     application: String,
     on: Option<String>,
     filter: Option<Filter>,
+    matching: Option<Arc<Matching>>,
     timeout: Duration,
     options: Options,
 }
 
 impl AppRef {
     pub(crate) fn new(node: Node, application: String) -> Self {
-        Self { node, application, on: None, filter: None, timeout: DEFAULT_TIMEOUT, options: Options::default() }
+        Self {
+            node,
+            application,
+            on: None,
+            filter: None,
+            matching: None,
+            timeout: DEFAULT_TIMEOUT,
+            options: Options::default(),
+        }
     }
 
     /// Takes the application on this node, given by its name or its peer id.
@@ -53,6 +65,36 @@ impl AppRef {
         self.filter = Some(match self.filter.take() {
             Some(first) => Arc::new(move |host: &Host| first(host) && filter(host)),
             None => Arc::new(filter),
+        });
+        self
+    }
+
+    /// Takes only hosts for which a predicate is true, see [`Predicate`] for its language. It is compiled once, and what
+    /// it gives is kept for each host until the host's record changes. With several, and with
+    /// [`filter`](Self::filter), all must be true.
+    ///
+    /// ```no_run
+    /// # async fn render(node: multinodes::Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let gpu = node.app("render").matching("description.gpu >= 1 && node.labels.region == 'eu'")?;
+    /// let picture: Vec<u8> = gpu.call("render", "a scene").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The text is no predicate.
+    #[cfg(feature = "cel")]
+    pub fn matching(self, predicate: &str) -> Result<Self, PredicateError> {
+        Ok(self.satisfying(&Predicate::new(predicate)?))
+    }
+
+    /// Like [`matching`](Self::matching), with a predicate that is compiled already.
+    #[cfg(feature = "cel")]
+    pub fn satisfying(mut self, predicate: &Predicate) -> Self {
+        self.matching = Some(match &self.matching {
+            Some(matching) => matching.and(predicate.clone()),
+            None => Matching::new(&self.application, vec![predicate.clone()]),
         });
         self
     }
@@ -168,6 +210,10 @@ impl AppRef {
         if let Some(filter) = &self.filter {
             hosts.retain(|host| filter(host));
         }
+        if let Some(matching) = &self.matching {
+            let known = self.node.core().snapshot.load().by_application.get(&self.application).cloned();
+            matching.retain(&mut hosts, known.as_ref());
+        }
         hosts
     }
 
@@ -226,7 +272,7 @@ impl AppRef {
             node: &self.node,
             application: &self.application,
             on: self.on.as_deref(),
-            filter: self.filter.as_ref(),
+            wanted: Wanted { filter: self.filter.as_ref(), matching: self.matching.as_deref() },
             timeout: self.timeout,
             options: self.options,
             pulse: None,

@@ -1,12 +1,13 @@
 //! Describes a node and starts it: the builder collects, `resolve` checks, `start` runs.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
-use multinodes_behaviour::{NameError, SwarmName};
+use multinodes_behaviour::{NameError, SwarmName, record};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -37,6 +38,15 @@ pub const DEFAULT_HIGH_MARK: usize = 96;
 /// How long a node that stops lets calls run on unless it is said otherwise.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most labels of a node.
+pub const MAX_LABELS: usize = record::MAX_LABELS;
+
+/// The longest key, and the longest value, of a label, in bytes.
+pub const MAX_LABEL: usize = record::MAX_TEXT;
+
+/// All labels of a node together, in bytes: its record has 48 KiB, and its applications want most of it.
+pub const MAX_ALL_LABELS: usize = 8 * 1024;
+
 /// The longest name of a node, in bytes.
 pub const MAX_NODE_NAME: usize = 128;
 
@@ -45,6 +55,7 @@ pub const MAX_NODE_NAME: usize = 128;
 #[must_use = "a builder does nothing until `start`"]
 pub struct Builder {
     name: Option<String>,
+    labels: BTreeMap<String, String>,
     swarm: String,
     listen: Vec<String>,
     join: Vec<String>,
@@ -65,6 +76,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             name: None,
+            labels: BTreeMap::new(),
             swarm: SwarmName::default().to_string(),
             listen: Vec::new(),
             join: Vec::new(),
@@ -87,6 +99,14 @@ impl Builder {
     /// The node's name, 1 to 128 bytes without white space. A random one by default.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// A label, by which others choose nodes: see [`AppRef::matching`](crate::AppRef::matching). Repeatable, at most 64;
+    /// of two with one key the later counts. Key and value have at most 256 bytes, all labels together 8 KiB. A key has
+    /// no white space and no `=`.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
         self
     }
 
@@ -223,7 +243,7 @@ impl Builder {
         Ok(Node::new(core, guard))
     }
 
-    fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
+    pub(crate) fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
         let name = self.name.unwrap_or_else(random_name);
         let fits = (1..=MAX_NODE_NAME).contains(&name.len())
             && !name.chars().any(|character| character.is_control() || character.is_whitespace())
@@ -231,6 +251,7 @@ impl Builder {
         if !fits {
             return Err(StartError::Name { name: name.chars().take(80).collect() });
         }
+        check_labels(&self.labels)?;
         let swarm: SwarmName = self.swarm.parse()?;
         let listen = match (&self.listen[..], self.passive) {
             ([], true) => Vec::new(),
@@ -259,6 +280,7 @@ impl Builder {
             self.rendezvous.then(|| self.rendezvous_folder.unwrap_or_else(|| rendezvous::default_folder(&swarm)));
         let settings = Settings {
             name,
+            labels: self.labels,
             swarm,
             listen,
             join: self.join,
@@ -273,6 +295,21 @@ impl Builder {
         };
         Ok((settings, identity, factories))
     }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), StartError> {
+    let unfit = |character: char| character.is_control() || character.is_whitespace() || character == '=';
+    for (key, value) in labels {
+        let fits = (1..=MAX_LABEL).contains(&key.len()) && !key.contains(unfit) && value.len() <= MAX_LABEL;
+        if !fits {
+            return Err(StartError::Label { key: key.chars().take(80).collect() });
+        }
+    }
+    let size = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if labels.len() > MAX_LABELS || size > MAX_ALL_LABELS {
+        return Err(StartError::Labels { count: labels.len(), size });
+    }
+    Ok(())
 }
 
 fn any_port(host: Protocol<'static>) -> Multiaddr {
@@ -299,6 +336,22 @@ pub enum StartError {
     Name {
         /// The name, shortened.
         name: String,
+    },
+    /// A label is too long, or its key is of no use.
+    #[error(
+        "`{key}` cannot be a label: a key of 1 to {MAX_LABEL} bytes without white space and `=`, and a value of at most {MAX_LABEL} bytes can"
+    )]
+    Label {
+        /// Its key, shortened.
+        key: String,
+    },
+    /// There are too many labels.
+    #[error("{count} labels with {size} bytes are too many: {MAX_LABELS} with {MAX_ALL_LABELS} bytes are allowed")]
+    Labels {
+        /// How many.
+        count: usize,
+        /// Keys and values, in bytes.
+        size: usize,
     },
     /// The name cannot be a swarm's.
     #[error(transparent)]

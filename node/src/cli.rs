@@ -7,6 +7,7 @@ mod apps;
 mod bar;
 mod call;
 mod child;
+mod choice;
 mod completion;
 mod config;
 mod demo;

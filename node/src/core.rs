@@ -1,6 +1,7 @@
 //! What the parts of one node share: the handles, the driver and the lanes all hold the same core.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Weak,
@@ -40,6 +41,8 @@ const TYPICAL_ADDRESS: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) name: String,
+    /// Checked to be what a record may have.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) swarm: SwarmName,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) join: Vec<String>,
@@ -142,7 +145,7 @@ impl Core {
             addresses: vec![longest; MAX_ADDRESSES],
             host: None,
             applications: applications.to_vec(),
-            labels: Default::default(),
+            labels: self.settings.labels.clone(),
             left: false,
         };
         SignedRecord::sign(&self.keypair, &self.settings.swarm, record).map(drop)
@@ -178,7 +181,7 @@ impl Core {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: known.as_ref().map_or_else(Vec::new, |known| known.addresses.clone()),
             applications: self.applications().into_iter().map(ApplicationInfo::from).collect(),
-            labels: Default::default(),
+            labels: self.settings.labels.clone(),
             load: self.load(),
             local: true,
             conflict: known.is_some_and(|known| known.conflict),

@@ -67,14 +67,15 @@
 //!
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs` and `selection.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
+//! `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
 //!
 //! # Cargo features
 //!
-//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `journal`
-//! (in `cli`) is what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `cel` (in `cli`) is
+//! what chooses hosts by predicates, `journal` (in `cli`) what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
@@ -97,8 +98,16 @@ mod identity;
 mod installation;
 mod links;
 pub mod map;
+#[cfg(feature = "measure")]
+#[doc(hidden)]
+pub mod measure;
 mod node;
 mod payload;
+#[cfg(feature = "cel")]
+mod predicate;
+#[cfg(not(feature = "cel"))]
+#[path = "no_predicate.rs"]
+mod predicate;
 mod random_name;
 mod registry;
 mod rendezvous;
@@ -112,7 +121,8 @@ pub use announcement::Announcement;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
 pub use builder::{
-    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_NODE_NAME, StartError,
+    Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_ALL_LABELS,
+    MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError,
 };
 pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
@@ -128,6 +138,8 @@ pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outco
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
+#[cfg(feature = "cel")]
+pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
 pub use serde_json::json;
 

@@ -11,6 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
+#[cfg(feature = "cel")]
+use crate::predicate::{Predicate, PredicateError};
 use crate::{
     announcement::Announcement,
     app_ref::AppRef,
@@ -161,6 +163,20 @@ impl Node {
             *local = self.core.local_info();
         }
         nodes
+    }
+
+    /// The nodes for which a predicate is true, in order of their names; see [`Predicate`] for its language. It may look
+    /// at `node` only.
+    ///
+    /// # Errors
+    ///
+    /// The text is no predicate, or looks at an application.
+    #[cfg(feature = "cel")]
+    pub fn nodes_matching(&self, predicate: &str) -> Result<Vec<Arc<NodeInfo>>, PredicateError> {
+        let predicate = Predicate::of_node(predicate)?;
+        let mut nodes = self.nodes();
+        nodes.retain(|node| predicate.takes_node(node));
+        Ok(nodes)
     }
 
     /// All known hosts of an application, in order of their names; this node included if it hosts it.

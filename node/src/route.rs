@@ -22,7 +22,7 @@ use crate::{
     node::Node,
     payload::Payload,
     registry::{Hosted, Told},
-    selection::{self, Filter, Nobody, Target},
+    selection::{self, Nobody, Target, Wanted},
 };
 
 /// A longer time than that is as good as for ever, and no clock overflows.
@@ -40,7 +40,7 @@ pub(crate) struct Route<'a> {
     pub(crate) node: &'a Node,
     pub(crate) application: &'a str,
     pub(crate) on: Option<&'a str>,
-    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) wanted: Wanted<'a>,
     pub(crate) timeout: Duration,
     pub(crate) options: Options,
     /// Gets what is heard of a call before its answer.
@@ -67,7 +67,8 @@ impl<'a> Route<'a> {
     /// To an application wherever it is, with the usual time.
     pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
         let options = Options::default();
-        Self { node, application, on: None, filter: None, timeout: DEFAULT_TIMEOUT, options, pulse: None }
+        let wanted = Wanted::default();
+        Self { node, application, on: None, wanted, timeout: DEFAULT_TIMEOUT, options, pulse: None }
     }
 
     pub(crate) async fn call<R: DeserializeOwned>(
@@ -105,7 +106,7 @@ impl<'a> Route<'a> {
                 Err(nobody) => match (failure, nobody) {
                     (Some(failure), _) => return Err(failure),
                     (None, Nobody::Ever(error)) => return Err(error),
-                    (None, Nobody::Yet(error)) => Box::pin(self.wait_for_host(core, time.deadline, error)).await?,
+                    (None, Nobody::Yet(_)) => Box::pin(self.wait_for_host(core, time.deadline)).await?,
                 },
             };
             let peer_id = target.peer_id(core);
@@ -137,7 +138,7 @@ impl<'a> Route<'a> {
         match self.pick(core, &[]) {
             Ok(_) => Ok(()),
             Err(Nobody::Ever(error)) => Err(error),
-            Err(Nobody::Yet(error)) => self.wait_for_host(core, time.deadline, error).await.map(drop),
+            Err(Nobody::Yet(_)) => self.wait_for_host(core, time.deadline).await.map(drop),
         }
     }
 
@@ -171,8 +172,8 @@ impl<'a> Route<'a> {
 
     fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
         match self.on {
-            Some(node) => selection::resolve(core, self.application, node),
-            None => selection::pick(core, self.application, self.filter, tried),
+            Some(node) => selection::resolve(core, self.application, node, self.wanted),
+            None => selection::pick(core, self.application, self.wanted, tried),
         }
     }
 
@@ -181,17 +182,17 @@ impl<'a> Route<'a> {
         error.concerns_host_only() || (lost && self.options.contains(Options::IDEMPOTENT))
     }
 
-    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it gives `nobody`.
-    async fn wait_for_host(&self, core: &Core, deadline: Instant, nobody: CallError) -> Result<Target, CallError> {
+    /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it says what is known by then.
+    async fn wait_for_host(&self, core: &Core, deadline: Instant) -> Result<Target, CallError> {
         let mut changed = core.changed.subscribe();
         let mut status = core.status.subscribe();
         let limit = deadline.min(core.started + DISCOVERY);
         loop {
-            match self.pick(core, &[]) {
+            let nobody = match self.pick(core, &[]) {
                 Ok(target) => return Ok(target),
                 Err(Nobody::Ever(error)) => return Err(error),
-                Err(Nobody::Yet(_)) => {}
-            }
+                Err(Nobody::Yet(error)) => error,
+            };
             let now = *status.borrow_and_update();
             let settled = core.started + SETTLING;
             // A swarm may just be forming around a node; a passive one only looks at what is there.

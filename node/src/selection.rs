@@ -9,11 +9,29 @@ use crate::{
     call_error::CallError,
     core::Core,
     description::{Host, NodeInfo},
+    predicate::matching::{Hosts, Matching},
     registry::Hosted,
 };
 
 /// Says of a host whether it may get a message.
 pub(crate) type Filter = Arc<dyn Fn(&Host) -> bool + Send + Sync>;
+
+/// Which hosts are wanted: all, unless something is said.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) matching: Option<&'a Matching>,
+}
+
+impl Wanted<'_> {
+    fn is_anyone(&self) -> bool {
+        self.filter.is_none() && self.matching.is_none()
+    }
+
+    fn takes(&self, host: &Host) -> bool {
+        self.filter.is_none_or(|filter| filter(host)) && self.matching.is_none_or(|matching| matching.takes(host))
+    }
+}
 
 /// Who gets the message.
 pub(crate) enum Target {
@@ -41,29 +59,35 @@ pub(crate) enum Nobody {
 }
 
 /// Picks one host of an application: this node if it hosts it, else a remote one at random. Hosts in `tried` are out.
-pub(crate) fn pick(
-    core: &Core,
-    application: &str,
-    filter: Option<&Filter>,
-    tried: &[PeerId],
-) -> Result<Target, Nobody> {
+pub(crate) fn pick(core: &Core, application: &str, wanted: Wanted<'_>, tried: &[PeerId]) -> Result<Target, Nobody> {
     let here = core.registry.find(application);
     if let Some(hosted) = here.as_ref().filter(|_| !tried.contains(&core.peer_id)) {
-        let fits = filter.is_none_or(|filter| filter(&core.local_host(hosted)));
+        let fits = wanted.is_anyone() || wanted.takes(&core.local_host(hosted));
         if fits {
             return Ok(Target::Here(hosted.clone()));
         }
     }
     let snapshot = core.snapshot.load();
-    let hosts = snapshot.by_application.get(application).map(|hosts| &hosts[..]).unwrap_or_default();
-    let fits = |host: &Host| !host.local && !tried.contains(&host.peer_id) && filter.is_none_or(|filter| filter(host));
-    match at_random(hosts, fits) {
-        Some(host) => Ok(Target::There(host.info.clone())),
+    let Some(hosts) = snapshot.by_application.get(application) else {
+        return Err(Nobody::Yet(nobody(application, usize::from(here.is_some()))));
+    };
+    match one_of(hosts, wanted, tried) {
+        Some(host) => Ok(Target::There(host)),
         None => {
             let remote = hosts.iter().filter(|host| !host.local).count();
             Err(Nobody::Yet(nobody(application, remote + usize::from(here.is_some()))))
         }
     }
+}
+
+/// One of the remote hosts that are wanted.
+fn one_of(hosts: &Hosts, mut wanted: Wanted<'_>, tried: &[PeerId]) -> Option<Arc<NodeInfo>> {
+    let selected = wanted.matching.and_then(|matching| matching.select(hosts));
+    if selected.is_some() {
+        wanted.matching = None;
+    }
+    let fits = |host: &Host| !host.local && !tried.contains(&host.peer_id) && wanted.takes(host);
+    at_random(selected.as_ref().unwrap_or(hosts), fits).map(|host| host.info.clone())
 }
 
 /// The application on the node that has this peer id.
@@ -79,8 +103,30 @@ pub(crate) fn at(core: &Core, application: &str, peer_id: PeerId) -> Result<Targ
     target.map_err(|(Nobody::Yet(error) | Nobody::Ever(error))| error)
 }
 
-/// Finds the node that is meant by a name or a peer id.
-pub(crate) fn resolve(core: &Core, application: &str, node: &str) -> Result<Target, Nobody> {
+/// Finds the node that is meant by a name or a peer id; its application must be wanted.
+pub(crate) fn resolve(core: &Core, application: &str, node: &str, wanted: Wanted<'_>) -> Result<Target, Nobody> {
+    let target = find(core, application, node)?;
+    if wanted.is_anyone() {
+        return Ok(target);
+    }
+    let host = match &target {
+        Target::Here(hosted) => Some(core.local_host(hosted)),
+        Target::There(info) => {
+            let hosted = info.applications.iter().find(|hosted| hosted.name == application);
+            hosted.map(|hosted| Host::new(info, hosted))
+        }
+    };
+    match host {
+        Some(host) if wanted.takes(&host) => Ok(target),
+        Some(_) => Err(Nobody::Yet(nobody(application, 1))),
+        None => {
+            let (application, node) = (application.to_owned(), Some(node.to_owned()));
+            Err(Nobody::Yet(CallError::NoSuchApplication { application, node }))
+        }
+    }
+}
+
+fn find(core: &Core, application: &str, node: &str) -> Result<Target, Nobody> {
     if let Ok(peer_id) = node.parse::<PeerId>() {
         if peer_id == core.peer_id {
             return here(core, application);
@@ -141,8 +187,13 @@ fn at_random(hosts: &[Arc<Host>], fits: impl Fn(&Host) -> bool) -> Option<&Arc<H
             return Some(host);
         }
     }
-    let fitting: Vec<_> = hosts.iter().filter(|host| fits(host)).collect();
-    (!fitting.is_empty()).then(|| fitting[random.random_range(0..fitting.len())])
+    // Shuffled only as far as need be: finding out whether one fits may cost microseconds.
+    let mut order: Vec<usize> = (0..hosts.len()).collect();
+    (0..order.len()).find_map(|next| {
+        let drawn = random.random_range(next..order.len());
+        order.swap(next, drawn);
+        Some(&hosts[order[next]]).filter(|host| fits(host))
+    })
 }
 
 #[cfg(test)]

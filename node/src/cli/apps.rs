@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{
+    choice::Condition,
     failure::Failure,
     options::Settings,
     output::Output,
@@ -16,20 +17,35 @@ use super::{
 
 /// List the applications of the swarm, their actions and their hosts
 #[derive(Debug, Args)]
-pub(crate) struct Apps {}
+pub(crate) struct Apps {
+    #[command(flatten)]
+    condition: Condition,
+}
 
 impl Apps {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let predicate = self.condition.settle()?;
         Session::open(settings)
             .await?
             .with(async |session| {
                 session.settle().await;
                 let nodes = session.node.nodes();
-                let rows = shapes::applications(nodes.iter().filter(|node| !node.local).map(|node| &**node));
+                let others = || nodes.iter().filter(|node| !node.local).map(|node| &**node);
+                let rows = shapes::applications(others(), |node, application| {
+                    predicate.as_ref().is_none_or(|predicate| predicate.takes(node, application))
+                });
                 if session.others() == 0 {
                     style::note(style::WARN, "nothing found:", &session.nobody());
                 }
-                if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }
+                if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }?;
+                let hosts: usize = others().map(|node| node.applications.len()).sum();
+                match &predicate {
+                    Some(predicate) if rows.is_empty() && hosts > 0 => {
+                        let reason = format!("none of the {hosts} hosts of applications matches `{predicate}`");
+                        Err(Failure::negative(reason))
+                    }
+                    _ => Ok(()),
+                }
             })
             .await?;
         Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use multinodes::Payload;
 
-use super::{failure::Failure, json, options::Settings, output::Output, session::Session};
+use super::{choice::Choice, failure::Failure, json, options::Settings, output::Output, session::Session};
 
 /// Call an action of an application and print its result as JSON
 #[derive(Debug, Args)]
@@ -22,22 +22,19 @@ pub(crate) struct Call {
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     arguments: Vec<String>,
 
-    /// Call it on this node, by name or peer id, instead of on any host
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 impl Call {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let chosen = self.choice.settle()?;
         let arguments = json::read(&self.arguments)?;
         let payload = Payload::encode(&arguments).map_err(Failure::own)?;
         Session::open(settings)
             .await?
             .with(async |session| {
-                let mut target = session.node.app(&self.application).timeout(session.left());
-                if let Some(node) = &self.node {
-                    target = target.on(node.as_str());
-                }
+                let target = chosen.target(&session.node, &self.application).timeout(session.left());
                 let answer = target.call_raw(&self.action, payload).await;
                 let answer = answer.map_err(|error| Failure::call(&error, &session.hint()))?;
                 let answer = answer.to_json().map_err(Failure::own)?;

@@ -38,6 +38,7 @@ pub(crate) struct Start {
     pub(crate) name: Option<String>,
     pub(crate) listen: Option<Vec<String>>,
     pub(crate) identity: Option<PathBuf>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain: Option<Duration>,
 }

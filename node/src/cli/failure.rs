@@ -2,7 +2,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use multinodes::CallError;
+use multinodes::{CallError, PredicateError};
 
 use super::style;
 
@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Negative(String),
     /// Wrong usage, or something of our own is broken: exit code 2.
     Own(String),
+    /// Wrong usage that is best shown, in several lines: exit code 2.
+    Shown { reason: String, picture: String },
     /// Out of time: exit code 124, as `timeout` of coreutils has it.
     TimedOut(String),
     /// A signal has ended it: 128 and its number, as shells have it.
@@ -28,6 +30,12 @@ impl Failure {
 
     pub(crate) fn own(reason: impl fmt::Display) -> Self {
         Self::Own(one_line(reason))
+    }
+
+    /// A predicate that is none, with a caret below the place.
+    pub(crate) fn predicate(error: &PredicateError) -> Self {
+        let picture = error.picture().lines().map(|line| format!("  {}\n", style::printable(line))).collect();
+        Self::Shown { reason: one_line(error), picture }
     }
 
     /// A failed call or tell; `hint` says what to do if the answer is that something is not there.
@@ -53,6 +61,7 @@ impl Failure {
         match self {
             Self::Negative(reason) => complain(&reason, 1),
             Self::Own(reason) => complain(&reason, 2),
+            Self::Shown { reason, picture } => complain(&format!("{reason}\n{}", picture.trim_end()), 2),
             Self::TimedOut(reason) => complain(&reason, 124),
             Self::Interrupted(signal) => ExitCode::from(128 + signal),
             Self::Unread => ExitCode::SUCCESS,
@@ -73,7 +82,9 @@ impl From<io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Negative(reason) | Self::Own(reason) | Self::TimedOut(reason) => formatter.write_str(reason),
+            Self::Negative(reason) | Self::Own(reason) | Self::TimedOut(reason) | Self::Shown { reason, .. } => {
+                formatter.write_str(reason)
+            }
             Self::Interrupted(signal) => write!(formatter, "ended by signal {signal}"),
             Self::Unread => formatter.write_str("nobody reads the output"),
         }

@@ -17,7 +17,16 @@ use self::{
     value::Json,
     work::Work,
 };
-use super::{bar::Bar, failure::Failure, options::Settings, output::Output, session::Session, signals::Signals, style};
+use super::{
+    bar::Bar,
+    choice::{Choice, Chosen},
+    failure::Failure,
+    options::Settings,
+    output::Output,
+    session::Session,
+    signals::Signals,
+    style,
+};
 
 /// Run an action on each line of an input, spread over all hosts of the application
 #[derive(Debug, Args)]
@@ -95,9 +104,8 @@ pub(crate) struct Map {
     #[arg(long)]
     at_most_once: bool,
 
-    /// Only on this node, by name or peer id
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 const HELP: &str = "\
@@ -117,6 +125,7 @@ failure of our own.
 
 impl Map {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let chosen = self.choice.clone().settle()?;
         let interrupt = interrupts()?;
         self.check_files()?;
         let input = Input::open(self.input.as_deref())?;
@@ -131,7 +140,7 @@ impl Map {
         Session::open(settings)
             .await?
             .with(async |session| {
-                let (map, reading) = self.begin(session, input);
+                let (map, reading) = self.begin(session, &chosen, input);
                 let work = Work::new(map, reading, outcomes, bar, timeout);
                 work.run(interrupt, session, output, self.journal.is_some()).await
             })
@@ -151,16 +160,13 @@ impl Map {
         Ok(())
     }
 
-    fn begin(&self, session: &Session, input: Input) -> (multinodes::Map<Json>, Arc<Reading>) {
+    fn begin(&self, session: &Session, chosen: &Chosen, input: Input) -> (multinodes::Map<Json>, Arc<Reading>) {
         let format = match (self.lines, self.spread) {
             (true, _) => Format::Text,
             (_, true) => Format::Arguments,
             _ => Format::Json,
         };
-        let mut target = session.node.app(&self.application);
-        if let Some(node) = &self.node {
-            target = target.on(node.as_str());
-        }
+        let mut target = chosen.target(&session.node, &self.application);
         if self.idempotent {
             target = target.idempotent();
         }

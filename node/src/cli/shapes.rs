@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::multiaddr::Protocol;
-use multinodes::{LeftReason, Multiaddr, NodeInfo, PeerId};
+use multinodes::{ApplicationInfo, LeftReason, Multiaddr, NodeInfo, PeerId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,6 +30,8 @@ pub(crate) struct NodeRow<'a> {
     pub(crate) addresses: Vec<String>,
     pub(crate) applications: Vec<&'a str>,
     pub(crate) version: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: &'a BTreeMap<String, String>,
 }
 
 impl<'a> NodeRow<'a> {
@@ -40,6 +42,7 @@ impl<'a> NodeRow<'a> {
             addresses: dialable(&node.addresses, node.peer_id),
             applications: node.applications.iter().map(|application| application.name.as_str()).collect(),
             version: &node.software,
+            labels: &node.labels,
         }
     }
 }
@@ -70,11 +73,14 @@ pub(crate) struct HostRow<'a> {
     pub(crate) trouble: Option<&'a str>,
 }
 
-/// The applications of `nodes`, in order of their names.
-pub(crate) fn applications<'a>(nodes: impl IntoIterator<Item = &'a NodeInfo>) -> Vec<ApplicationRow<'a>> {
+/// The applications of `nodes` on the hosts that are wanted, in order of their names.
+pub(crate) fn applications<'a>(
+    nodes: impl IntoIterator<Item = &'a NodeInfo>,
+    wanted: impl Fn(&NodeInfo, &ApplicationInfo) -> bool,
+) -> Vec<ApplicationRow<'a>> {
     let mut rows: BTreeMap<&str, ApplicationRow<'a>> = BTreeMap::new();
     for node in nodes {
-        for application in &node.applications {
+        for application in node.applications.iter().filter(|application| wanted(node, application)) {
             let row = rows.entry(&application.name).or_insert_with(|| ApplicationRow {
                 name: &application.name,
                 version: application.version.as_deref(),

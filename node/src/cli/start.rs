@@ -1,6 +1,6 @@
 //! `multinodes start`.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     child::{self, Children},
+    config,
     demo::applications,
     failure::Failure,
     feed::Feed,
@@ -36,6 +37,10 @@ pub(crate) struct Start {
     /// The file with the node's key, made at first use: the node keeps its peer id
     #[arg(long, value_name = "FILE", env = "MULTINODES_IDENTITY", hide_env = true)]
     identity: Option<PathBuf>,
+
+    /// A label, by which others choose nodes; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", env = "MULTINODES_LABEL", hide_env = true, value_delimiter = ',')]
+    label: Vec<String>,
 
     /// How long calls may run on when the node is asked to stop [default: 10s]
     #[arg(long, value_name = "TIME", env = "MULTINODES_DRAIN", hide_env = true, value_parser = humantime::parse_duration)]
@@ -92,10 +97,28 @@ impl Start {
         if let Some(path) = self.identity.as_ref().or(file.identity.as_ref()) {
             builder = builder.identity(path);
         }
+        for (key, value) in self.labels(file)? {
+            builder = builder.label(key, value);
+        }
         if let Some(timeout) = self.drain.or(file.drain) {
             builder = builder.drain_timeout(timeout);
         }
         builder.start().await.map_err(Failure::own)
+    }
+
+    /// The labels of the flags, or else those of the file.
+    fn labels(&self, file: &config::Start) -> Result<BTreeMap<String, String>, Failure> {
+        let Some(labels) = given(self.label.clone()) else { return Ok(file.labels.clone().unwrap_or_default()) };
+        let mut pairs = BTreeMap::new();
+        for label in labels {
+            let Some((key, value)) = label.split_once('=') else {
+                return Err(Failure::own(format_args!("`{label}` is no label: KEY=VALUE is, such as region=eu")));
+            };
+            if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
+                return Err(Failure::own(format_args!("the label `{key}` is given twice")));
+            }
+        }
+        Ok(pairs)
     }
 }
 

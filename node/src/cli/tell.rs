@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use multinodes::Payload;
 
-use super::{failure::Failure, json, options::Settings, session::Session};
+use super::{choice::Choice, failure::Failure, json, options::Settings, session::Session};
 
 /// Send a message to an application
 #[derive(Debug, Args)]
@@ -21,9 +21,8 @@ pub(crate) struct Tell {
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     message: String,
 
-    /// Send it to this node, by name or peer id, instead of to any host
-    #[arg(long, value_name = "NODE")]
-    node: Option<String>,
+    #[command(flatten)]
+    choice: Choice,
 
     /// Do not wait until it is accepted
     #[arg(long)]
@@ -32,15 +31,13 @@ pub(crate) struct Tell {
 
 impl Tell {
     pub(crate) async fn run(self, settings: Settings) -> Result<ExitCode, Failure> {
+        let chosen = self.choice.settle()?;
         let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
         let payload = Payload::encode(&message).map_err(Failure::own)?;
         Session::open(settings)
             .await?
             .with(async |session| {
-                let mut target = session.node.app(&self.application).timeout(session.left());
-                if let Some(node) = &self.node {
-                    target = target.on(node.as_str());
-                }
+                let target = chosen.target(&session.node, &self.application).timeout(session.left());
                 let sent = if self.cast { target.cast(&message).await } else { target.tell_raw(payload).await };
                 sent.map_err(|error| Failure::call(&error, &session.hint()))
             })

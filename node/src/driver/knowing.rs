@@ -1,9 +1,6 @@
 //! What this node says of itself, and what gossip brings of others.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libp2p::{
     PeerId,
@@ -131,7 +128,7 @@ impl Driver {
             addresses: dialable.iter().map(|address| ByteBuf::from(address.to_vec())).collect(),
             host: self.host.clone().filter(|_| needs_host).map(ByteBuf::from),
             applications: self.core.applications(),
-            labels: BTreeMap::new(),
+            labels: self.core.settings.labels.clone(),
             left: false,
         }
     }

@@ -22,6 +22,7 @@ struct Running {
 fn settings(name: &str) -> Settings {
     Settings {
         name: name.to_owned(),
+        labels: Default::default(),
         swarm: "test".parse().unwrap(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         join: Vec::new(),

@@ -159,7 +159,7 @@ impl Story {
         let rows: Vec<_> = nodes.iter().filter(|node| !node.local).map(|node| NodeRow::of(node)).collect();
         self.show(&crate::cli::nodes::table(&rows))?;
         self.say("")?;
-        let rows = applications(nodes.iter().filter(|node| !node.local).map(|node| &**node));
+        let rows = applications(nodes.iter().filter(|node| !node.local).map(|node| &**node), |_, _| true);
         self.show(&crate::cli::apps::table(&rows))?;
         Ok(node)
     }

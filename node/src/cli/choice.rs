@@ -1,0 +1,60 @@
+//! The flags that say which host is meant, for every verb that picks one or lists them.
+
+use clap::Args;
+use multinodes::{AppRef, Node, Predicate};
+
+use super::failure::Failure;
+
+/// Which host of an application gets a message: the flags, as given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Choice {
+    /// Use this node, by name or peer id, instead of any host
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+
+    #[command(flatten)]
+    condition: Condition,
+}
+
+/// A condition on hosts: the flag, as given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Condition {
+    /// Only hosts for which EXPR, in CEL, is true: "description.gpu >= 1 && node.labels.region == 'eu'"
+    #[arg(long = "where", value_name = "EXPR")]
+    condition: Option<String>,
+}
+
+/// Which host of an application gets a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    node: Option<String>,
+    predicate: Option<Predicate>,
+}
+
+impl Choice {
+    /// Checks the flags. To be done before anything is begun.
+    pub(crate) fn settle(self) -> Result<Chosen, Failure> {
+        Ok(Chosen { node: self.node, predicate: self.condition.settle()? })
+    }
+}
+
+impl Condition {
+    /// Checks the condition. To be done before anything is begun.
+    pub(crate) fn settle(self) -> Result<Option<Predicate>, Failure> {
+        self.condition.as_deref().map(Predicate::new).transpose().map_err(|error| Failure::predicate(&error))
+    }
+}
+
+impl Chosen {
+    /// The application on the hosts that are meant.
+    pub(crate) fn target(&self, node: &Node, application: &str) -> AppRef {
+        let mut target = node.app(application);
+        if let Some(name) = &self.node {
+            target = target.on(name.as_str());
+        }
+        if let Some(predicate) = &self.predicate {
+            target = target.satisfying(predicate);
+        }
+        target
+    }
+}

@@ -1,0 +1,93 @@
+//! What benchmarks need to see of the inside. No part of what is promised.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use libp2p::PeerId;
+use serde_json::json;
+
+use crate::{
+    builder::{Builder, StartError},
+    core::Core,
+    description::{ApplicationInfo, NodeInfo, Snapshot},
+    predicate::{Predicate, PredicateError, matching::Matching},
+    selection::{self, Wanted},
+};
+
+const APPLICATION: &str = "render";
+
+/// A directory with many hosts of one application, out of which one is picked again and again.
+#[derive(Clone)]
+pub struct Picks {
+    core: Arc<Core>,
+    matching: Option<Arc<Matching>>,
+    nodes: Vec<Arc<NodeInfo>>,
+}
+
+impl Picks {
+    /// So many hosts. Their descriptions are `{"gpu": 0}` to `{"gpu": 7}`, the same number of each, and their labels
+    /// `region=eu` or `region=us`.
+    ///
+    /// # Errors
+    ///
+    /// The settings of the node are wrong: they are not.
+    pub fn new(hosts: usize) -> Result<Self, StartError> {
+        let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve()?;
+        let (core, _) = Core::new(settings, identity.keypair.clone());
+        let picks = Self { core, matching: None, nodes: (0..hosts).map(host).collect() };
+        picks.change();
+        Ok(picks)
+    }
+
+    /// The same hosts, of which only those that match are picked.
+    ///
+    /// # Errors
+    ///
+    /// The text is no predicate.
+    pub fn matching(&self, predicate: &str) -> Result<Self, PredicateError> {
+        let matching = Matching::new(APPLICATION, vec![Predicate::new(predicate)?]);
+        Ok(Self { matching: Some(matching), ..self.clone() })
+    }
+
+    /// Picks a host; false if there is none.
+    #[must_use]
+    pub fn pick(&self) -> bool {
+        let wanted = Wanted { filter: None, matching: self.matching.as_deref() };
+        selection::pick(&self.core, APPLICATION, wanted, &[]).is_ok()
+    }
+
+    /// Replaces the directory as after signs of life: the same records, in another list.
+    pub fn change(&self) {
+        self.core.snapshot.store(Arc::new(Snapshot::new(self.nodes.clone())));
+    }
+}
+
+impl std::fmt::Debug for Picks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Picks").field("hosts", &self.nodes.len()).finish_non_exhaustive()
+    }
+}
+
+fn host(number: usize) -> Arc<NodeInfo> {
+    let region = if number.is_multiple_of(2) { "eu" } else { "us" };
+    let application = ApplicationInfo {
+        name: APPLICATION.to_owned(),
+        version: None,
+        description: json!({"gpu": number % 8, "models": ["a", "b", "c"]}),
+        actions: vec!["draw".to_owned()],
+        slots: Some(4),
+        trouble: None,
+    };
+    Arc::new(NodeInfo {
+        name: format!("node-{number}"),
+        peer_id: PeerId::random(),
+        incarnation: 1,
+        revision: 1,
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        addresses: Vec::new(),
+        applications: vec![application],
+        labels: BTreeMap::from([("region".to_owned(), region.to_owned())]),
+        load: u32::try_from(number % 5).unwrap_or(0),
+        local: false,
+        conflict: false,
+    })
+}
