@@ -213,6 +213,7 @@ fn check_application(application: &ApplicationRecord) -> Result<(), RecordError>
     }
     length("application", application.name.len(), MAX_NAME)?;
     length("version", application.version.as_ref().map_or(0, String::len), MAX_TEXT)?;
+    length("trouble", application.trouble.as_ref().map_or(0, String::len), MAX_TEXT)?;
     count("actions", application.actions.len(), MAX_ACTIONS)?;
     application.actions.iter().try_for_each(|action| length("action", action.len(), MAX_NAME))
 }

@@ -36,6 +36,7 @@ fn records_are_read_by_others() {
         description: json!({"precision": 64, "exact": true, "factor": 1.5, "modes": ["fast", null]}),
         actions: vec!["add".into(), "div".into()],
         slots: Some(4),
+        trouble: None,
     };
     let bare = ApplicationRecord { version: None, description: json!(null), slots: None, ..application.clone() };
     let record = Record {

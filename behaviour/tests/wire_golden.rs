@@ -329,6 +329,7 @@ fn a_record_has_the_bytes_that_are_written_down() {
         description: json!({"precision": 64}),
         actions: vec!["add".into()],
         slots: Some(4),
+        trouble: None,
     };
     let record = Record {
         name: "alpha".into(),

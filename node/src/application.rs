@@ -213,6 +213,7 @@ pub(crate) enum AppErrorKind {
     BadArguments,
     Forbidden,
     Crashed,
+    Busy,
 }
 
 impl AppError {
@@ -260,6 +261,13 @@ impl AppError {
     #[must_use]
     pub fn crashed(reason: impl std::fmt::Display) -> Self {
         Self { kind: AppErrorKind::Crashed, ..Self::new("crashed", reason.to_string()) }
+    }
+
+    /// The application takes nothing just now. It surely did not run: the message goes to another host if there is one,
+    /// and else the caller gets [`CallError::Busy`](crate::CallError::Busy).
+    #[must_use]
+    pub fn busy(reason: impl std::fmt::Display) -> Self {
+        Self { kind: AppErrorKind::Busy, ..Self::new("busy", reason.to_string()) }
     }
 
     pub(crate) fn unsupported(reason: &str) -> Self {

@@ -5,6 +5,7 @@
 
 mod apps;
 mod call;
+mod child;
 mod completion;
 mod config;
 mod demo;

@@ -56,12 +56,15 @@ pub struct ApplicationInfo {
     pub actions: Vec<String>,
     /// How many calls it works on at once, if it says so.
     pub slots: Option<u32>,
+    /// What is wrong with it just now; absent while it is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl From<ApplicationRecord> for ApplicationInfo {
     fn from(record: ApplicationRecord) -> Self {
-        let ApplicationRecord { name, version, description, actions, slots } = record;
-        Self { name, version, description, actions, slots }
+        let ApplicationRecord { name, version, description, actions, slots, trouble } = record;
+        Self { name, version, description, actions, slots, trouble }
     }
 }
 
@@ -85,6 +88,9 @@ pub struct Host {
     pub actions: Vec<String>,
     /// How many calls it works on at once, if it says so.
     pub slots: Option<u32>,
+    /// What is wrong with the application on this node just now; absent while it is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Calls running on the node when it last gave a sign of life.
     pub load: u32,
     /// It is this very node.
@@ -102,6 +108,7 @@ impl Host {
             version: application.version.clone(),
             actions: application.actions.clone(),
             slots: application.slots,
+            trouble: application.trouble.clone(),
             load: info.load,
             local: info.local,
         }
@@ -242,8 +249,14 @@ pub(crate) mod tests {
 
     /// A node of some name that hosts `test`.
     pub(crate) fn node(name: &str, description: Value) -> Arc<NodeInfo> {
-        let application =
-            ApplicationInfo { name: "test".into(), version: None, description, actions: Vec::new(), slots: None };
+        let application = ApplicationInfo {
+            name: "test".into(),
+            version: None,
+            description,
+            actions: Vec::new(),
+            slots: None,
+            trouble: None,
+        };
         Arc::new(NodeInfo {
             name: name.into(),
             peer_id: PeerId::random(),

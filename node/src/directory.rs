@@ -495,5 +495,6 @@ fn application(record: &ApplicationRecord) -> ApplicationInfo {
         description: record.description.clone(),
         actions: record.actions.clone(),
         slots: record.slots,
+        trouble: record.trouble.clone(),
     }
 }

@@ -73,13 +73,14 @@
 //!
 //! # Cargo features
 //!
-//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `wan` adds QUIC,
-//! DNS and WebSocket, `full` is everything.
+//! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `journal`
+//! (in `cli`) is what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod actions;
 mod addresses;
+mod announcement;
 mod app_ref;
 mod application;
 mod builder;
@@ -104,6 +105,7 @@ mod selection;
 
 pub use actions::Actions;
 pub use addresses::JoinError;
+pub use announcement::Announcement;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
 pub use builder::{

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 use crate::{
+    announcement::Announcement,
     app_ref::AppRef,
     application::Application,
     builder::{Builder, StartError},
@@ -225,7 +226,17 @@ impl Node {
     ///
     /// Nothing is registered under that name, or the description is too large.
     pub fn describe(&self, name: &str, description: Value) -> Result<(), RegisterError> {
-        self.core.registry.describe(name, description, |records| self.core.announceable(records))?;
+        self.announce(name, Announcement::new().description(description))
+    }
+
+    /// Changes more of what others know of an application that is registered here. What `announcement` leaves open stays
+    /// as it is.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is registered under that name, or what it says is too large.
+    pub fn announce(&self, name: &str, announcement: Announcement) -> Result<(), RegisterError> {
+        self.core.registry.describe(name, announcement, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }

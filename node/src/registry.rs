@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use crate::{
+    announcement::Announcement,
     application::{AppError, AppErrorKind, Application, Context, Hostable, Origin, Profile},
     core::Core,
     node::Node,
@@ -55,7 +56,7 @@ pub(crate) struct Registry {
 pub(crate) struct Hosted {
     pub(crate) name: Arc<str>,
     pub(crate) profile: Profile,
-    description: ArcSwap<Value>,
+    shown: ArcSwap<Shown>,
     application: Arc<dyn Hostable>,
     slots: Arc<Semaphore>,
     admitted: AtomicUsize,
@@ -64,6 +65,25 @@ pub(crate) struct Hosted {
     /// A cast has waited in vain: until there is room again, others are dropped without waiting.
     clogged: Arc<AtomicBool>,
     dropped_casts: Arc<AtomicU64>,
+}
+
+/// What others are told of an application, and may change while it is hosted.
+#[derive(Debug, Clone)]
+struct Shown {
+    description: Value,
+    version: Option<String>,
+    actions: Vec<String>,
+    trouble: Option<String>,
+}
+
+impl Shown {
+    fn apply(&mut self, announcement: Announcement) {
+        let Announcement { description, version, actions, trouble } = announcement;
+        self.description = description.unwrap_or_else(|| std::mem::take(&mut self.description));
+        self.version = version.or_else(|| self.version.take());
+        self.actions = actions.unwrap_or_else(|| std::mem::take(&mut self.actions));
+        self.trouble = trouble.unwrap_or_else(|| self.trouble.take());
+    }
 }
 
 /// A tell in an application's queue.
@@ -164,15 +184,18 @@ impl Registry {
     pub(crate) fn describe(
         &self,
         name: &str,
-        description: Value,
+        announcement: Announcement,
         check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let hosted = self.hosted.load();
         let described = hosted.get(name).ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;
-        let before = described.description.swap(Arc::new(description));
+        let before = described.shown.load_full();
+        let mut shown = Shown::clone(&before);
+        shown.apply(announcement);
+        described.shown.store(Arc::new(shown));
         check(&records(&hosted)).map_err(|error| {
-            described.description.store(before);
+            described.shown.store(before);
             unannounceable(name, &error)
         })
     }
@@ -229,7 +252,12 @@ impl Registry {
         queues.spawn(work);
         Hosted {
             name,
-            description: ArcSwap::from_pointee(profile.description.clone()),
+            shown: ArcSwap::from_pointee(Shown {
+                description: profile.description.clone(),
+                version: profile.version.clone(),
+                actions: profile.actions.clone(),
+                trouble: None,
+            }),
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             profile,
             application,
@@ -251,12 +279,14 @@ fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>, QuickHash>) -> Vec<Applicatio
 impl Hosted {
     /// What others are told of it.
     pub(crate) fn record(&self) -> ApplicationRecord {
+        let Shown { description, version, actions, trouble } = Shown::clone(&self.shown.load());
         ApplicationRecord {
             name: self.name.to_string(),
-            version: self.profile.version.clone(),
-            description: Value::clone(&self.description.load()),
-            actions: self.profile.actions.clone(),
+            version,
+            description,
+            actions,
             slots: self.profile.slots,
+            trouble,
         }
     }
 
@@ -406,6 +436,7 @@ fn refusal(error: AppError) -> Refusal {
             AppErrorKind::BadArguments => ErrorCode::BadArguments,
             AppErrorKind::Forbidden => ErrorCode::Forbidden,
             AppErrorKind::Crashed => ErrorCode::Panicked,
+            AppErrorKind::Busy => ErrorCode::Busy,
         },
         name: error.code,
         message: error.message,

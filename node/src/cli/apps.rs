@@ -9,7 +9,7 @@ use super::{
     options::Settings,
     output::Output,
     session::Session,
-    shapes::{self, ApplicationRow},
+    shapes::{self, ApplicationRow, HostRow},
     style,
     table::{Column, Table},
 };
@@ -48,7 +48,7 @@ pub(crate) fn table(rows: &[ApplicationRow<'_>]) -> Table {
     ]);
     for row in rows {
         let actions: Vec<&str> = row.actions.iter().copied().collect();
-        let nodes: Vec<&str> = row.hosts.iter().map(|host| host.node).collect();
+        let nodes: Vec<String> = row.hosts.iter().map(host).collect();
         let description = if row.description.is_null() { String::new() } else { row.description.to_string() };
         table.row([
             (style::APPLICATION, row.name.to_owned()),
@@ -60,4 +60,11 @@ pub(crate) fn table(rows: &[ApplicationRow<'_>]) -> Table {
         ]);
     }
     table
+}
+
+fn host(host: &HostRow<'_>) -> String {
+    match host.trouble {
+        Some(trouble) => format!("{} (in trouble: {trouble})", host.node),
+        None => host.node.to_owned(),
+    }
 }

@@ -1,13 +1,16 @@
 //! `multinodes.toml`: the same settings as the flags, under the same names. See `multinodes.example.toml`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::{failure::Failure, options::Color};
+use serde_json::Value;
+
+use super::{child, failure::Failure, options::Color};
 
 /// The keys of the file. An unknown one is refused: it is a setting that somebody believes in.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -25,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) verbose: Option<u8>,
     pub(crate) color: Option<Color>,
     pub(crate) start: Start,
+    pub(crate) applications: Applications,
 }
 
 /// The keys that only `multinodes start` reads.
@@ -36,6 +40,63 @@ pub(crate) struct Start {
     pub(crate) identity: Option<PathBuf>,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain: Option<Duration>,
+}
+
+/// The applications that are commands, for `multinodes start`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Applications {
+    pub(crate) all: BTreeMap<String, Application>,
+    /// Where the file is: their paths are meant from there, and they are started there.
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "ApplicationKeys")]
+pub(crate) struct Application {
+    pub(crate) run: Run,
+    pub(crate) slots: Option<u32>,
+    pub(crate) description: Option<Value>,
+    pub(crate) actions: Option<Vec<String>>,
+    pub(crate) version: Option<String>,
+}
+
+/// A command, and how it is an application.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Run {
+    /// It runs all the time.
+    Serve(String),
+    /// It is started for each message.
+    Exec(String),
+}
+
+/// The keys of an application as they are in the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ApplicationKeys {
+    serve: Option<String>,
+    exec: Option<String>,
+    slots: Option<u32>,
+    description: Option<Value>,
+    actions: Option<Vec<String>>,
+    version: Option<String>,
+}
+
+impl TryFrom<ApplicationKeys> for Application {
+    type Error = String;
+
+    fn try_from(keys: ApplicationKeys) -> Result<Self, String> {
+        let ApplicationKeys { serve, exec, slots, description, actions, version } = keys;
+        let run = match (serve, exec) {
+            (Some(command), None) => Run::Serve(command),
+            (None, Some(command)) => Run::Exec(command),
+            (None, None) => return Err("an application needs `serve` or `exec`".to_owned()),
+            (Some(_), Some(_)) => return Err("an application has `serve` or `exec`, not both".to_owned()),
+        };
+        Ok(Self { run, slots: slots.map(child::slots).transpose()?, description, actions, version })
+    }
 }
 
 /// Reads `given`, or `multinodes.toml` of the working directory if it is there.
@@ -70,6 +131,7 @@ impl Config {
         for path in [&mut self.runtime_dir, &mut self.start.identity].into_iter().flatten() {
             *path = folder.join(&path);
         }
+        self.applications.folder = folder.to_owned();
         self
     }
 }
@@ -113,6 +175,15 @@ mod tests {
         let config = parse(&uncommented).unwrap();
         let text = format!("{config:?}");
         assert!(!text.contains("None"), "every key has an example: {text}");
+    }
+
+    #[test]
+    fn an_application_is_one_command() {
+        let wrong = |keys: &str| parse(&format!("[applications.one]\n{keys}")).unwrap_err();
+        assert!(wrong("slots = 1").contains("needs `serve` or `exec`"));
+        assert!(wrong("serve = 'a'\nexec = 'b'").contains("not both"));
+        assert!(wrong("serve = 'a'\nslots = 0").contains("1 to 1024"));
+        assert!(wrong("serve = 'a'\ncommand = 'b'").contains("unknown key `command`"));
     }
 
     #[test]

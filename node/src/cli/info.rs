@@ -86,7 +86,14 @@ fn applications(applications: &[ApplicationInfo], width: Option<usize>) -> Strin
             (style::PLAIN, application.version.clone().unwrap_or_else(|| "-".to_owned())),
             (style::PLAIN, application.actions.join(", ")),
             (style::PLAIN, application.slots.map_or_else(|| "-".to_owned(), |slots| slots.to_string())),
-            (style::DIM, if description.is_null() { String::new() } else { printable(&description.to_string()) }),
+            (
+                style::DIM,
+                match &application.trouble {
+                    Some(trouble) => format!("in trouble: {trouble}"),
+                    None if description.is_null() => String::new(),
+                    None => printable(&description.to_string()),
+                },
+            ),
         ]);
     }
     table.render(width, 0)

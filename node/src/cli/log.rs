@@ -12,13 +12,13 @@ pub(crate) fn start(verbose: u8) {
 }
 
 /// mDNS calls it an error that an interface without multicast has none, again and again; the node itself says once
-/// what people should know of it.
+/// what people should know of it. What workers say is always wanted: see `child.rs`.
 fn level(verbose: u8) -> &'static str {
     match verbose {
-        0 => "error,libp2p_mdns=off",
-        1 => "error,libp2p_mdns=off,multinodes=info,multinodes_behaviour=info",
-        2 => "warn,multinodes=debug,multinodes_behaviour=debug",
-        _ => "info,multinodes=trace,multinodes_behaviour=trace,libp2p_swarm=debug",
+        0 => "error,libp2p_mdns=off,worker=info",
+        1 => "error,libp2p_mdns=off,worker=info,multinodes=info,multinodes_behaviour=info",
+        2 => "warn,worker=debug,multinodes=debug,multinodes_behaviour=debug",
+        _ => "info,worker=trace,multinodes=trace,multinodes_behaviour=trace,libp2p_swarm=debug",
     }
 }
 

@@ -94,6 +94,7 @@ pub(crate) struct Settings {
     pub(crate) color: Color,
     /// Keys that only `start` reads.
     pub(crate) start: config::Start,
+    pub(crate) applications: config::Applications,
 }
 
 impl Options {
@@ -116,6 +117,7 @@ impl Options {
             verbose: if self.verbose > 0 { self.verbose } else { file.verbose.unwrap_or(0) },
             color: self.color.or(file.color).unwrap_or_default(),
             start: file.start,
+            applications: file.applications,
         }
     }
 }

@@ -64,6 +64,10 @@ pub(crate) struct HostRow<'a> {
     pub(crate) peer_id: String,
     pub(crate) version: Option<&'a str>,
     pub(crate) description: &'a Value,
+    pub(crate) slots: Option<u32>,
+    /// What is wrong with it there just now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trouble: Option<&'a str>,
 }
 
 /// The applications of `nodes`, in order of their names.
@@ -88,6 +92,8 @@ pub(crate) fn applications<'a>(nodes: impl IntoIterator<Item = &'a NodeInfo>) ->
                 peer_id: node.peer_id.to_string(),
                 version: application.version.as_deref(),
                 description: &application.description,
+                slots: application.slots,
+                trouble: application.trouble.as_deref(),
             });
         }
     }

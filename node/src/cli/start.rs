@@ -1,6 +1,6 @@
 //! `multinodes start`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -8,6 +8,7 @@ use multinodes::{Events, Node};
 use tokio::sync::oneshot;
 
 use super::{
+    child::{self, Children},
     demo::applications,
     failure::Failure,
     feed::Feed,
@@ -40,6 +41,9 @@ pub(crate) struct Start {
     #[arg(long, value_name = "TIME", env = "MULTINODES_DRAIN", hide_env = true, value_parser = humantime::parse_duration)]
     drain: Option<Duration>,
 
+    #[command(flatten)]
+    commands: child::Options,
+
     /// Host applications of the demo
     #[arg(long, hide = true, value_name = "NAMES", value_delimiter = ',')]
     demo_applications: Vec<applications::Kind>,
@@ -51,18 +55,27 @@ pub(crate) struct Start {
 
 impl Start {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let commands = self.commands.commands(&settings.applications)?;
         let signals = Signals::take()?;
         let node = self.start(&settings).await?;
         let events = node.events();
         for kind in &self.demo_applications {
             kind.register(&node).map_err(Failure::own)?;
         }
+        let children = match commands.start(&node) {
+            Ok(children) => Arc::new(children),
+            Err(failure) => {
+                node.stop().await;
+                return Err(failure);
+            }
+        };
         let (stopped, stopping) = oneshot::channel();
-        tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), stopped));
+        tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), children.clone(), stopped));
         let result = show(&node, events, stopping, output).await;
         if result.is_err() {
             // Whoever read us is gone, but the swarm is told all the same.
             node.stop().await;
+            children.stop().await;
         }
         result.map(|()| ExitCode::SUCCESS)
     }
@@ -135,14 +148,27 @@ fn welcome(node: &Node, output: Output) -> Result<(), Failure> {
 }
 
 /// Stops the node at the first signal, even while nobody reads our output and the feed is stuck in it.
-async fn stop_on_signal(mut signals: Signals, until_stdin_closes: bool, node: Node, stopped: oneshot::Sender<()>) {
+async fn stop_on_signal(
+    mut signals: Signals,
+    until_stdin_closes: bool,
+    node: Node,
+    children: Arc<Children>,
+    stopped: oneshot::Sender<()>,
+) {
     tokio::select! {
         _ = signals.next() => {}
         () = stdin_closed(), if until_stdin_closes => {}
     }
+    let stop = async {
+        node.stop().await;
+        children.stop().await;
+    };
     tokio::select! {
-        () = node.stop() => {}
-        signal = signals.next() => std::process::exit(128 + i32::from(signal)),
+        () = stop => {}
+        signal = signals.next() => {
+            children.kill();
+            std::process::exit(128 + i32::from(signal))
+        }
     }
     let _ = stopped.send(());
     tokio::select! {

@@ -302,10 +302,10 @@ impl Engine {
         if self.ledger.has(self.next) {
             return true;
         }
-        if self.any_worker {
+        if self.workers.any_present() {
             !self.items.any_is_due() && self.workers.has_room(Instant::now())
         } else {
-            // With the first one it is worth looking for somebody.
+            // With one item at hand it is worth looking for somebody, and time to lose patience.
             self.items.is_empty()
         }
     }

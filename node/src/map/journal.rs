@@ -115,6 +115,10 @@ impl Journal {
     /// version, or is something else.
     pub(crate) fn open(path: &Path, job: &Job<'_>) -> Result<Self, JournalError> {
         let (database, first) = file::open(path, job)?;
+        Self::over(path, database, first)
+    }
+
+    fn over(path: &Path, database: Database, first: Option<Hash>) -> Result<Self, JournalError> {
         let mut store = Store {
             path: path.to_owned(),
             database: Some(database),
@@ -286,7 +290,6 @@ fn guard<R>(path: &Path, attempt: impl FnOnce() -> Result<R, redb::Error>) -> Re
     }
 }
 
-/// For what only happens if the system refuses.
 fn io_error(path: &Path, source: io::Error) -> JournalError {
     JournalError::Io { path: path.to_owned(), source }
 }

@@ -110,15 +110,15 @@ impl Workers {
             let known = self.by_peer.get(&host.peer_id).copied();
             let Some(id) = known.or_else(|| self.admit(host, now)) else { continue };
             let worker = &mut self.all[id];
-            if worker.host.info.incarnation != host.info.incarnation {
+            if version(&worker.host).0 != version(host).0 {
                 // It was started again: nothing that was held against it counts.
                 (worker.rest, worker.resting_until, worker.on_trial) = (Duration::ZERO, None, false);
             }
-            if !Arc::ptr_eq(&worker.host, host) {
-                worker.slots = slots(host);
+            if version(&worker.host) != version(host) {
                 worker.lacking = false;
-                worker.host = host.clone();
             }
+            worker.slots = slots(host);
+            worker.host = host.clone();
             worker.present = true;
             self.list(id, now);
         }
@@ -354,6 +354,14 @@ impl Worker {
     }
 }
 
+/// Which life of its node, and which record of that life.
+fn version(host: &Host) -> (u64, u64) {
+    (host.info.incarnation, host.info.revision)
+}
+
 fn slots(host: &Host) -> usize {
     host.slots.unwrap_or(DEFAULT_SLOTS).clamp(1, MAX_SLOTS) as usize
 }
+
+#[cfg(test)]
+mod tests;

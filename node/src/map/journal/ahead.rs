@@ -25,14 +25,12 @@ impl Ahead {
             return None;
         }
         self.from = index + 1;
-        while self.entries.front().is_some_and(|(recorded, _)| *recorded <= index)
-            && let Some((recorded, entry)) = self.entries.pop_front()
-        {
-            if recorded == index {
-                return Some(Some(entry));
-            }
+        let before = self.entries.partition_point(|(recorded, _)| *recorded < index);
+        self.entries.drain(..before);
+        if self.entries.front().is_none_or(|(recorded, _)| *recorded != index) {
+            return Some(None);
         }
-        Some(None)
+        Some(self.entries.pop_front().map(|(_, entry)| entry))
     }
 
     /// How many outcomes to read from an index on: only who asks for one after the other is going to want more of them.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redb::{Builder, Database, ReadableDatabase, TableDefinition, backends::FileBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, backends::FileBackend};
 
 use super::{Hash, Job, JournalError, OUTCOMES, guard, io_error};
 
@@ -53,13 +53,13 @@ pub(super) fn set_first(database: &Database, first: Hash) -> Result<(), redb::Er
 
 fn open_now(path: &Path, job: &Job<'_>) -> Result<(Database, Option<Hash>), JournalError> {
     match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => return Err(JournalError::NotAJournal { path: path.to_owned() }),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path, job)?,
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(JournalError::NotAJournal { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((create(path, job)?, None)),
         Err(error) => return Err(io_error(path, error)),
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|source| io_error(path, source))?;
-    let database = guard(path, || database(file))?;
+    let database = guard(path, || database(FileBackend::new(file)?))?;
     // An empty file that somebody else has made, `mktemp` for instance.
     let is_new = guard(path, || Ok(database.begin_read()?.list_tables()?.next().is_none()))?;
     if is_new {
@@ -70,21 +70,23 @@ fn open_now(path: &Path, job: &Job<'_>) -> Result<(Database, Option<Hash>), Jour
     Ok((database, first))
 }
 
-/// Makes a journal beside the place where it is to be, and puts it there when it is whole: whoever is killed meanwhile
+/// Makes a journal beside the place where it is to be, and moves it there when it is whole: whoever is killed meanwhile
 /// leaves no half of one behind that would be taken for something else.
-fn create(path: &Path, job: &Job<'_>) -> Result<(), JournalError> {
+fn create(path: &Path, job: &Job<'_>) -> Result<Database, JournalError> {
     let unfinished = unfinished(path);
     let file = claim(path, &unfinished)?;
     let made = guard(path, || {
-        let database = database(file)?;
+        let database = database(FileBackend::new(file)?)?;
         initialize(&database, job)?;
-        Ok(database.close()?)
+        // Still locked: whoever else was about to make it finds it made.
+        fs::rename(&unfinished, path)?;
+        sync_folder(path)?;
+        Ok(database)
     });
-    let published = made.and_then(|()| {
-        publish(&unfinished, path).and_then(|()| sync_folder(path)).map_err(|source| io_error(path, source))
-    });
-    _ = fs::remove_file(&unfinished);
-    published
+    if made.is_err() {
+        _ = fs::remove_file(&unfinished);
+    }
+    made
 }
 
 /// Opens the unfinished file, empty, and locks out others who are making the same journal just now.
@@ -95,6 +97,8 @@ fn claim(path: &Path, unfinished: &Path) -> Result<File, JournalError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(unfinished).map_err(|source| io_error(path, source))?;
     match file.try_lock() {
+        // Somebody was faster: what was opened here may have become that journal, or is nobody's.
+        Ok(()) if path.exists() => return Err(JournalError::InUse { path: path.to_owned() }),
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => return Err(io_error(path, source)),
@@ -104,16 +108,6 @@ fn claim(path: &Path, unfinished: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-/// Gives it its name, unless another one has it by now: that one is opened then.
-fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(unfinished, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // There are file systems without links.
-        Err(_) if !path.exists() => fs::rename(unfinished, path),
-        result => result,
-    }
-}
-
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -121,12 +115,11 @@ fn unfinished(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn database(file: File) -> Result<Database, redb::Error> {
-    let backend = FileBackend::new(file)?;
+pub(super) fn database(backend: impl StorageBackend) -> Result<Database, redb::Error> {
     Ok(Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).create_with_backend(backend)?)
 }
 
-fn initialize(database: &Database, job: &Job<'_>) -> Result<(), redb::Error> {
+pub(super) fn initialize(database: &Database, job: &Job<'_>) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let mut about = transaction.open_table(ABOUT)?;
     about.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;

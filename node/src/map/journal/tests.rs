@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout, reason = "children tell their parents, and skipped tests why")]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -18,6 +20,8 @@ use super::*;
 mod damage;
 #[path = "tests/disk.rs"]
 mod disk;
+#[path = "tests/power.rs"]
+mod power;
 #[path = "tests/processes.rs"]
 mod processes;
 

@@ -1,6 +1,6 @@
 //! The thread that records: group commit.
 
-use std::{mem, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError};
 
@@ -61,14 +61,14 @@ fn run<T>(
             // Closed first: who is told of the error finds that nothing is taken any more.
             drop(queued);
             _ = durable.blocking_send(Err(error));
-            return;
+            break;
         }
         let done = batch.drain(..).map(|queued| queued.done).collect();
         // Nobody has to listen: what was done is recorded all the same.
         _ = durable.blocking_send(Ok(done));
     }
-    // The receiver's end says that the file is let go, as far as it is up to this thread.
-    mem::drop(store);
+    // Before the receiver ends: who waits for that and drops the journal has let the file go.
+    drop(store);
 }
 
 /// Why an outcome is not queued.

@@ -80,10 +80,10 @@ fn a_journal_with_wrong_bytes_is_damaged_or_opens_with_what_was_recorded() {
         let mut random = StdRng::seed_from_u64(7);
         for image in images() {
             let mut refused = 0;
-            for turn in 0..150 {
+            for turn in 0..150_usize {
                 let mut image = image.clone();
                 // The header is where most can go wrong.
-                let area = if turn % 3 == 0 { 320 } else { image.len() };
+                let area = if turn.is_multiple_of(3) { 320 } else { image.len() };
                 let start = random.random_range(0..area);
                 let end = (start + [1, 8, 512, 4096][turn % 4]).min(image.len());
                 match turn % 5 {
@@ -124,7 +124,11 @@ fn images() -> [Vec<u8>; 2] {
 }
 
 fn truth(index: u64) -> Entry {
-    Entry { input: [index as u8; 16], outcome: index.to_string().repeat(10).into_bytes(), failed: index % 3 == 0 }
+    Entry {
+        input: [index as u8; 16],
+        outcome: index.to_string().repeat(10).into_bytes(),
+        failed: index.is_multiple_of(3),
+    }
 }
 
 /// Whether this opens. If it does, everything in it has to be true; if not, the reason has to be said.

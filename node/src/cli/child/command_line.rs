@@ -1,0 +1,104 @@
+//! A command as the user writes it, split into words as a shell does, without a shell.
+
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+/// A program with its arguments, found on this machine.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CommandLine {
+    /// As it was written.
+    text: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// Where it is started; where the node was, if it is not said.
+    folder: Option<PathBuf>,
+}
+
+impl CommandLine {
+    /// Splits `text` and looks the program up; relative paths are meant from `folder`. The error says what is wrong with
+    /// the command.
+    pub(super) fn parse(text: &str, folder: Option<&Path>) -> Result<Self, String> {
+        let words = shlex::split(text).ok_or("a quote is not closed, or it ends with a backslash")?;
+        let mut words = words.into_iter();
+        let program = words.next().filter(|program| !program.is_empty()).ok_or("it is empty")?;
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        let program = find(&program, folder)?;
+        Ok(Self { text: text.to_owned(), program, arguments: words.collect(), folder: folder.map(Path::to_owned) })
+    }
+
+    /// As it was written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn to_command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+}
+
+/// Looks a program up as a shell does: a name in `PATH`, anything with a separator as a path.
+fn find(program: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
+    let path = Path::new(program);
+    if path.components().count() > 1 || path.is_absolute() {
+        let path = folder.map_or_else(|| path.to_owned(), |folder| folder.join(path));
+        // From wherever the child is started then.
+        let path = std::path::absolute(&path).map_err(|error| format!("`{}`: {error}", path.display()))?;
+        return match std::fs::metadata(&path) {
+            Ok(file) if !is_program(&file) => Err(format!("`{program}` cannot be executed")),
+            Ok(_) => Ok(path),
+            Err(error) => Err(format!("`{program}`: {error}")),
+        };
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let endings = if cfg!(windows) { &["", ".exe", ".cmd", ".bat"][..] } else { &[""] };
+    std::env::split_paths(&folders)
+        .flat_map(|folder| endings.iter().map(move |ending| folder.join(format!("{program}{ending}"))))
+        .find(|path| std::fs::metadata(path).is_ok_and(|file| is_program(&file)))
+        .ok_or_else(|| format!("no program `{program}` is in PATH"))
+}
+
+#[cfg(unix)]
+fn is_program(file: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.is_file() && file.permissions().mode() & 0o111 != 0
+}
+
+#[cfg(not(unix))]
+fn is_program(file: &std::fs::Metadata) -> bool {
+    file.is_file()
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_split_as_a_shell_does() {
+        let command = CommandLine::parse("sh -c 'echo \"a b\"' x\\ y \"\"", None).unwrap();
+        assert_eq!(command.arguments, ["-c", "echo \"a b\"", "x y", ""]);
+        assert!(command.program.is_absolute() && command.program.ends_with("sh"), "{command:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_named() {
+        let wrong = |text| CommandLine::parse(text, None).unwrap_err();
+        assert!(wrong("sh -c 'echo").contains("quote"));
+        assert_eq!((wrong(""), wrong("  ")), ("it is empty".into(), "it is empty".into()));
+        assert_eq!(wrong("no-such-program-anywhere 1"), "no program `no-such-program-anywhere` is in PATH");
+        assert!(wrong("./no/such/program").starts_with("`./no/such/program`: "));
+        assert_eq!(wrong("/etc/passwd"), "`/etc/passwd` cannot be executed");
+    }
+
+    #[test]
+    fn a_path_is_meant_from_the_folder() {
+        let command = CommandLine::parse("bin/sh", Some(Path::new("/"))).unwrap();
+        assert_eq!((command.program, command.folder), ("/bin/sh".into(), Some("/".into())));
+    }
+}
