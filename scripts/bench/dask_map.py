@@ -30,9 +30,10 @@ def run_batch(client, first, count):
 def main():
     seconds, count = float(sys.argv[1]), int(sys.argv[2])
     dask.config.set({"distributed.scheduler.worker-saturation": float("inf")})
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    # Quiet: its workers complain of the connections that they lose when it is closed.
+    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **quiet) as cluster,
         Client(cluster) as client,
     ):
         client.wait_for_workers(2)
