@@ -194,8 +194,6 @@ impl Engine {
             tokio::task::consume_budget().await;
             tokio::select! {
                 biased;
-                Some((mark, reply)) = self.answers.recv() => self.on_answer(mark, reply),
-                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.on_ended(ended),
                 recorded = self.ledger.next(), if self.ledger.is_behind() => self.on_recorded(recorded),
                 item = next(&mut self.input), if wants_input => self.on_input(item).await,
                 permit = reader.reserve(), if self.reports.is_ready() => match permit {
@@ -208,6 +206,9 @@ impl Engine {
                     Err(_) => self.end = Some(MapError::Stopped),
                 },
                 _ = ticks.tick() => self.on_tick(),
+                // Last: the next turn takes them anyway, and however many come, nothing above may starve.
+                Some((mark, reply)) = self.answers.recv() => self.on_answer(mark, reply),
+                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.on_ended(ended),
             }
         }
     }
