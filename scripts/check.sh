@@ -23,6 +23,7 @@ main() {
     step "shell scripts parse" bash -n .ci/run scripts/*.sh scripts/lib/*.sh scripts/bench/*.sh
     step "clippy" cargo clippy --workspace --all-targets --all-features -- -D warnings
     step "the README names the test command" grep -qF "$tests" README.md
+    languages
     # Word splitting is meant: it is the README's command line.
     # shellcheck disable=SC2086
     step "tests" $tests
@@ -41,6 +42,17 @@ step() {
     "$@"
     passed+=("$current (${SECONDS} s)")
     SECONDS=0
+}
+
+# Workers written in other languages are tested, too.
+languages() {
+    if command -v python3 >/dev/null && command -v node >/dev/null; then
+        return
+    fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        step "Python and Node.js are there" eval \
+            "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 nodejs"
+    fi
 }
 
 fuzz_targets() {

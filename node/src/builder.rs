@@ -7,12 +7,15 @@ use std::{
 
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
 use multinodes_behaviour::{NameError, SwarmName};
+use serde::de::DeserializeOwned;
 
 use crate::{
     addresses::{self, JoinError},
+    application::{AppError, Application},
     built_in,
     core::{Core, Settings},
     driver::{self, DriverError},
+    factories::{Factories, Factory, FactoryError},
     identity::{Identity, IdentityError},
     node::{Guard, Node},
     random_name::random_name,
@@ -55,6 +58,7 @@ pub struct Builder {
     marks: (usize, usize),
     max_message: usize,
     drain_timeout: Duration,
+    factories: Vec<Factory>,
 }
 
 impl Default for Builder {
@@ -74,6 +78,7 @@ impl Default for Builder {
             marks: (DEFAULT_LOW_MARK, DEFAULT_HIGH_MARK),
             max_message: DEFAULT_MAX_MESSAGE,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            factories: Vec::new(),
         }
     }
 }
@@ -165,6 +170,39 @@ impl Builder {
         self
     }
 
+    /// Offers to make applications: any node of the swarm may then let this one host an application that `make` makes,
+    /// under a free name, and take away again what was installed so. Repeatable, at most 64. Without it nobody can.
+    ///
+    /// `make` gets the configuration that the other node sends, read as its own type (`()` for none, JSON's `Value` for
+    /// anything); one of another type is refused before it runs. It must not block for long.
+    ///
+    /// Others use [`Node::install_from`], or call the actions of the application `node`: `install` with the factory's
+    /// name, the application's name and the configuration, `uninstall` with the application's name, `installable`.
+    ///
+    /// ```
+    /// use multinodes::{Actions, Node};
+    ///
+    /// let builder = Node::builder().installable("multiplier", |factor: i64| {
+    ///     if factor == 0 {
+    ///         return Err("what is multiplied by 0 is lost");
+    ///     }
+    ///     Ok(Actions::new().action("run", move |number: i64| async move { factor * number }))
+    /// });
+    /// ```
+    pub fn installable<C, A, E>(
+        mut self,
+        factory: impl Into<String>,
+        make: impl Fn(C) -> Result<A, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        C: DeserializeOwned,
+        A: Application,
+        E: Into<AppError>,
+    {
+        self.factories.push(Factory::new(factory.into(), make));
+        self
+    }
+
     /// Starts the node. When it returns the node listens, and has begun to look for others.
     ///
     /// # Errors
@@ -172,12 +210,12 @@ impl Builder {
     /// See [`StartError`]. That multicast or another way of finding others does not work is no error: it is told by
     /// [`Event::Degraded`](crate::Event::Degraded).
     pub async fn start(self) -> Result<Node, StartError> {
-        let (settings, identity) = self.resolve()?;
+        let (settings, identity, factories) = self.resolve()?;
         let passive = settings.passive;
         let (core, commands) = Core::new(settings, identity.keypair.clone());
         if !passive {
             // Only a name that is too long or taken is refused, and a record without anything else is small.
-            let registered = core.registry.register(built_in::NAME, built_in::node(), |_| Ok(()));
+            let registered = core.registry.register(built_in::NAME, built_in::node(factories), None, |_| Ok(()));
             debug_assert!(registered.is_ok(), "the first application of a node");
         }
         let driver = driver::start(core.clone(), commands).await?;
@@ -185,7 +223,7 @@ impl Builder {
         Ok(Node::new(core, guard))
     }
 
-    fn resolve(self) -> Result<(Settings, Identity), StartError> {
+    fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
         let name = self.name.unwrap_or_else(random_name);
         let fits = (1..=MAX_NODE_NAME).contains(&name.len())
             && !name.chars().any(|character| character.is_control() || character.is_whitespace())
@@ -209,6 +247,7 @@ impl Builder {
         if !(1024..=LARGEST_MAX_MESSAGE).contains(&self.max_message) {
             return Err(StartError::MaxMessage { size: self.max_message });
         }
+        let factories = Factories::new(self.factories, self.passive)?;
         let identity = match (self.identity, self.keypair) {
             (_, Some(keypair)) => Identity::given(keypair),
             (Some(path), None) => Identity::from_file(&path)?,
@@ -232,7 +271,7 @@ impl Builder {
             max_message: self.max_message,
             drain_timeout: self.drain_timeout,
         };
-        Ok((settings, identity))
+        Ok((settings, identity, factories))
     }
 }
 
@@ -289,6 +328,9 @@ pub enum StartError {
         /// In bytes.
         size: usize,
     },
+    /// A factory cannot be offered.
+    #[error(transparent)]
+    Factory(#[from] FactoryError),
     /// The identity file cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),

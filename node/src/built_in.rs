@@ -1,19 +1,39 @@
 //! The application that every node hosts, so that a fresh swarm has something to call.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-use crate::{actions::Actions, application::Context};
+use crate::{
+    actions::Actions,
+    application::Context,
+    factories::{self, Factories},
+};
 
 /// Its name.
 pub(crate) const NAME: &str = "node";
 
-/// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows.
-pub(crate) fn node() -> Actions {
+/// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows. `installable`
+/// lists the factories that are offered there, `install` and `uninstall` use them.
+pub(crate) fn node(factories: Factories) -> Actions {
+    let names: Arc<[String]> = factories.names().map(str::to_owned).collect();
+    let description = factories.description();
+    let factories = Arc::new(factories);
     Actions::new()
         .version(env!("CARGO_PKG_VERSION"))
+        .description(description)
         .action("ping", |()| async { milliseconds_since_1970() })
         .action("echo", |value: Value| async move { value })
         .action_with("description", |context: Context, ()| async move { context.node().description() })
+        .action("installable", move |()| {
+            let names = names.clone();
+            async move { names }
+        })
+        .try_action_with("install", move |context, (factory, name, config): (String, String, Value)| {
+            let factories = factories.clone();
+            async move { factories.install(&context, factory, &name, config).await }
+        })
+        .try_action_with("uninstall", |context, name: String| async move { factories::uninstall(&context, &name) })
 }
 
 /// The clock of this machine.

@@ -4,6 +4,7 @@
 //! own, 124 out of time.
 
 mod apps;
+mod bar;
 mod call;
 mod child;
 mod completion;
@@ -15,6 +16,7 @@ mod feed;
 mod info;
 mod json;
 mod log;
+mod map;
 mod nodes;
 mod options;
 mod output;
@@ -64,7 +66,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 /// One-shot verbs are served best by one thread: it starts fastest.
 fn runtime(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = match verb {
-        Verb::Start(_) | Verb::Demo(_) | Verb::Events(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Start(_) | Verb::Demo(_) | Verb::Events(_) | Verb::Map(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build().map_err(|error| Failure::own(format!("cannot start the runtime: {error}")))
@@ -90,6 +92,7 @@ enum Verb {
     Info(info::Info),
     Call(call::Call),
     Tell(tell::Tell),
+    Map(map::Map),
     Ping(ping::Ping),
     Events(events::Events),
     Completion(completion::Completion),
@@ -106,6 +109,7 @@ impl Verb {
             Self::Info(verb) => verb.run(settings, output).await,
             Self::Call(verb) => verb.run(settings, output).await,
             Self::Tell(verb) => verb.run(settings).await,
+            Self::Map(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
             Self::Events(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),
@@ -119,6 +123,7 @@ Examples:
   multinodes start --name alpha                   a node; it finds the others by itself
   multinodes nodes                                who is there
   multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
+  seq 1000 | multinodes map node echo             an action for each line, spread over all hosts
 
 Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";

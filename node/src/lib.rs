@@ -67,7 +67,7 @@
 //!
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `app_ref.rs` and `selection.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs` and `selection.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
 //!
@@ -92,7 +92,9 @@ mod description;
 mod directory;
 mod driver;
 mod events;
+mod factories;
 mod identity;
+mod installation;
 mod links;
 pub mod map;
 mod node;
@@ -102,6 +104,7 @@ mod registry;
 mod rendezvous;
 mod route;
 mod selection;
+pub mod topology;
 
 pub use actions::Actions;
 pub use addresses::JoinError;
@@ -115,7 +118,9 @@ pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
+pub use factories::FactoryError;
 pub use identity::IdentityError;
+pub use installation::{Everywhere, Installation, Installed};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 #[cfg(feature = "journal")]
 pub use map::JournalError;

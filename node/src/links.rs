@@ -91,6 +91,11 @@ impl Links {
         }
     }
 
+    /// Whether no peer asks for anything more: all have answered the goodbye.
+    pub(crate) fn have_parted(&self) -> bool {
+        self.exchanges.load().values().all(|exchange| exchange.has_parted())
+    }
+
     /// Calls of all peers that run here.
     pub(crate) fn serving(&self) -> usize {
         self.exchanges.load().values().map(|exchange| exchange.serving()).sum()

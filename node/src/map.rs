@@ -117,8 +117,9 @@ impl<R> Map<R> {
         self.with(|plan| plan.retry_errors = retries)
     }
 
-    /// After so many workers that broke under an item it is set aside as poisoned; 3 by default, at least 1. An item
-    /// under which one has broken does not share a worker with another such item, so the innocent are acquitted.
+    /// After so many workers that broke under an item it is set aside as poisoned; 3 by default, at least 1. It may be one
+    /// more: an item that was waiting for its turn, as far as was heard, is not blamed the first time. An item that is
+    /// blamed does not share a worker with another such item, so the innocent are acquitted.
     pub fn poison_after(self, workers: u32) -> Self {
         self.with(|plan| plan.poison_after = workers)
     }

@@ -21,13 +21,18 @@ use crate::{
     core::{Command, Core},
     description::{Description, Host, NodeInfo, Status},
     events::Events,
+    factories::Recipe,
     identity::Identity,
+    installation::Installation,
     registry::RegisterError,
     route::Route,
 };
 
 /// How often `stop` looks whether they are done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a node that stops waits until its peers have sent their last requests.
+const PARTING: Duration = Duration::from_millis(300);
 
 /// How long the last goodbyes may take.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -198,10 +203,20 @@ impl Node {
     ///
     /// The name is of no use or taken, or the node's record would become too large, see [`RegisterError`].
     pub fn register(&self, name: &str, application: impl Application) -> Result<(), RegisterError> {
+        self.host(name, application, None)
+    }
+
+    /// Hosts what was made by a recipe, or by the user.
+    pub(crate) fn host(
+        &self,
+        name: &str,
+        application: impl Application,
+        recipe: Option<Recipe>,
+    ) -> Result<(), RegisterError> {
         if self.core.settings.passive {
             return Err(RegisterError::Passive);
         }
-        self.core.registry.register(name, application, |records| self.core.announceable(records))?;
+        self.core.registry.register(name, application, recipe, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }
@@ -215,9 +230,28 @@ impl Node {
         if name == built_in::NAME {
             return Err(RegisterError::BuiltIn { name: name.to_owned() });
         }
-        self.core.registry.unregister(name)?;
+        self.core.registry.unregister(name, |_| true)?;
         self.core.announce();
         Ok(())
+    }
+
+    /// Hosts what was installed no longer; whatever was registered by the user is not touched.
+    pub(crate) fn uninstall(&self, name: &str) -> Result<(), RegisterError> {
+        self.core.registry.unregister(name, |hosted| hosted.recipe.is_some())?;
+        self.core.announce();
+        Ok(())
+    }
+
+    /// Brings an application to other nodes: lets those that [offer](Builder::installable) `factory` make one with
+    /// `config` (`null` for none) and host it as `application`. Say where: [`on`](Installation::on) one,
+    /// on [`all`](Installation::all), or [`everywhere`](Installation::everywhere).
+    pub fn install_from(
+        &self,
+        factory: impl Into<String>,
+        application: impl Into<String>,
+        config: Value,
+    ) -> Installation {
+        Installation::new(self.clone(), factory.into(), application.into(), config)
     }
 
     /// Changes what others know of an application that is registered here.
@@ -343,6 +377,13 @@ impl Node {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             core.registry.clear().await;
+        })
+        .await;
+        // What peers had sent before they heard the goodbye is refused, not lost.
+        let _ = timeout(PARTING, async {
+            while !core.links.have_parted() {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
         })
         .await;
         // What is queued on the lanes, answers and casts, is written before the connections are closed.

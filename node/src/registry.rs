@@ -29,6 +29,7 @@ use crate::{
     announcement::Announcement,
     application::{AppError, AppErrorKind, Application, Context, Hostable, Origin, Profile},
     core::Core,
+    factories::Recipe,
     node::Node,
     payload::Payload,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Registry {
 pub(crate) struct Hosted {
     pub(crate) name: Arc<str>,
     pub(crate) profile: Profile,
+    /// What it was installed by; `None` if the node's own program has registered it.
+    pub(crate) recipe: Option<Recipe>,
     shown: ArcSwap<Shown>,
     application: Arc<dyn Hostable>,
     slots: Arc<Semaphore>,
@@ -154,28 +157,30 @@ impl Registry {
         &self,
         name: &str,
         application: impl Application,
+        recipe: Option<Recipe>,
         check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(RegisterError::Name { name: name.chars().take(80).collect() });
-        }
+        check_name(name)?;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hosted = HashMap::clone(&self.hosted.load());
         if hosted.contains_key(name) {
             return Err(RegisterError::Taken { name: name.to_owned() });
         }
-        let new = self.host(name.into(), application);
+        let new = self.host(name.into(), application, recipe);
         hosted.insert(new.name.clone(), Arc::new(new));
         check(&records(&hosted)).map_err(|error| unannounceable(name, &error))?;
         self.hosted.store(Arc::new(hosted));
         Ok(())
     }
 
-    /// Hosts it no longer. What runs is finished, and what is in its queue is processed.
-    pub(crate) fn unregister(&self, name: &str) -> Result<(), RegisterError> {
+    /// Hosts it no longer, if it is one that is meant. What runs is finished, and what is in its queue is processed.
+    pub(crate) fn unregister(&self, name: &str, is_meant: impl FnOnce(&Hosted) -> bool) -> Result<(), RegisterError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hosted = HashMap::clone(&self.hosted.load());
-        hosted.remove(name).ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;
+        hosted
+            .remove(name)
+            .filter(|hosted| is_meant(hosted))
+            .ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;
         self.hosted.store(Arc::new(hosted));
         Ok(())
     }
@@ -205,6 +210,11 @@ impl Registry {
         self.hosted.load().get(name).cloned()
     }
 
+    /// How many of the hosted applications were installed by others.
+    pub(crate) fn installed(&self) -> usize {
+        self.hosted.load().values().filter(|hosted| hosted.recipe.is_some()).count()
+    }
+
     /// What is hosted, in order of the names, as others are told: nothing more once the node is stopping.
     pub(crate) fn records(&self) -> Vec<ApplicationRecord> {
         if self.is_draining() { Vec::new() } else { records(&self.hosted.load()) }
@@ -213,6 +223,12 @@ impl Registry {
     /// Calls that run now.
     pub(crate) fn running(&self) -> usize {
         self.running.load(SeqCst)
+    }
+
+    /// Work that goes on without a call: a node that stops waits for it, too.
+    pub(crate) fn busy(&self) -> Busy {
+        self.running.fetch_add(1, SeqCst);
+        Busy(self.running.clone())
     }
 
     /// From now on nothing new is begun.
@@ -234,7 +250,7 @@ impl Registry {
         while queues.join_next().await.is_some() {}
     }
 
-    fn host(&self, name: Arc<str>, application: impl Application) -> Hosted {
+    fn host(&self, name: Arc<str>, application: impl Application, recipe: Option<Recipe>) -> Hosted {
         let profile = application.profile();
         let application: Arc<dyn Hostable> = Arc::new(application);
         let (tells, queue) = mpsc::channel(profile.queue.max(1));
@@ -260,6 +276,7 @@ impl Registry {
             }),
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             profile,
+            recipe,
             application,
             admitted: AtomicUsize::new(0),
             running: self.running.clone(),
@@ -383,6 +400,31 @@ impl Drop for Admission {
     }
 }
 
+/// Counts as a call that runs, as long as it lives; so does each clone.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Whether a name can be an application's, or a factory's.
+pub(crate) fn check_name(name: &str) -> Result<(), RegisterError> {
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(RegisterError::Name { name: name.chars().take(80).collect() });
+    }
+    Ok(())
+}
+
 fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
     RegisterError::Unannounceable { name: name.to_owned(), reason: error.to_string() }
 }
@@ -444,7 +486,7 @@ fn refusal(error: AppError) -> Refusal {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

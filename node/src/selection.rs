@@ -66,6 +66,19 @@ pub(crate) fn pick(
     }
 }
 
+/// The application on the node that has this peer id.
+pub(crate) fn at(core: &Core, application: &str, peer_id: PeerId) -> Result<Target, CallError> {
+    let target = if peer_id == core.peer_id {
+        here(core, application)
+    } else {
+        match core.snapshot.load().by_peer.get(&peer_id) {
+            Some(info) => Ok(Target::There(info.clone())),
+            None => Err(Nobody::Yet(CallError::NoSuchNode { node: peer_id.to_base58() })),
+        }
+    };
+    target.map_err(|(Nobody::Yet(error) | Nobody::Ever(error))| error)
+}
+
 /// Finds the node that is meant by a name or a peer id.
 pub(crate) fn resolve(core: &Core, application: &str, node: &str) -> Result<Target, Nobody> {
     if let Ok(peer_id) = node.parse::<PeerId>() {

@@ -4,7 +4,10 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -100,6 +103,8 @@ pub struct Exchange {
     running: watch::Sender<usize>,
     replying: AtomicUsize,
     opening: tokio::sync::Mutex<()>,
+    /// The other side has said goodbye: nothing is asked of it any more.
+    leaving: AtomicBool,
     next_lane: AtomicU64,
     unasked: AtomicU64,
     malformed: AtomicU64,
@@ -121,6 +126,7 @@ impl Exchange {
             running: watch::Sender::new(0),
             replying: AtomicUsize::new(0),
             opening: tokio::sync::Mutex::default(),
+            leaving: AtomicBool::new(false),
             next_lane: AtomicU64::new(0),
             unasked: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
@@ -142,7 +148,7 @@ impl Exchange {
     }
 
     async fn call_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Reply {
-        let lane = self.lane_for(payload.len(), head.deadline).await?;
+        let lane = self.lane_to_ask(payload.len(), head.deadline).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline, head.pulse.cloned())?;
         let mut interest = Interest::new(self, &lane, id);
         self.send(&lane, &call_frame(id, head, left(head.deadline)), payload, head.deadline).await?;
@@ -167,7 +173,7 @@ impl Exchange {
     }
 
     async fn tell_once(self: &Arc<Self>, head: Outgoing<'_>, payload: &Bytes) -> Result<(), LaneError> {
-        let lane = self.lane_for(payload.len(), head.deadline).await?;
+        let lane = self.lane_to_ask(payload.len(), head.deadline).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline, None)?;
         let mut interest = Interest::new(self, &lane, id);
         self.send(&lane, &tell_frame(id, head), payload, head.deadline).await?;
@@ -188,7 +194,7 @@ impl Exchange {
         }
         head.options = head.options | Options::CAST;
         loop {
-            let lane = self.lane_for(payload.len(), head.deadline).await?;
+            let lane = self.lane_to_ask(payload.len(), head.deadline).await?;
             match self.send(&lane, &tell_frame(0, head), payload, head.deadline).await {
                 Err(LaneError::Closing) => {}
                 outcome => return outcome,
@@ -220,12 +226,20 @@ impl Exchange {
         self.served.len() + self.replying.load(Relaxed)
     }
 
-    /// Tells the other side on every lane that nothing new is taken here.
+    /// Tells the other side on every lane that nothing new is taken here. It answers with a goodbye behind its last
+    /// request, see [`has_parted`](Self::has_parted).
     pub fn say_goodbye(&self) {
         for lane in self.all_lanes(&self.lanes()) {
             // A lane that is closed needs no goodbye.
             let _ = lane.push(&Frame::Goodbye);
         }
+    }
+
+    /// Whether all lanes that the other side has opened are closed, or have brought its goodbye: then it asks for nothing
+    /// more on them.
+    #[must_use]
+    pub fn has_parted(&self) -> bool {
+        !self.lanes().inbound.iter().any(Lane::takes_requests)
     }
 
     /// Closes all lanes once what is queued on them is written; whoever waits for an answer is told. Final.
@@ -286,6 +300,10 @@ impl Exchange {
         self.running.send_modify(|running| *running -= 1);
     }
 
+    pub(super) fn on_goodbye(&self) {
+        self.leaving.store(true, SeqCst);
+    }
+
     pub(super) fn on_unasked(&self) {
         self.unasked.fetch_add(1, Relaxed);
     }
@@ -331,6 +349,13 @@ impl Exchange {
             Rejected::Closed => LaneError::Closing,
             Rejected::Frame(error) => LaneError::Unsendable(error.to_string()),
         })
+    }
+
+    async fn lane_to_ask(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<Lane, LaneError> {
+        if self.leaving.load(SeqCst) {
+            return Err(LaneError::NotOpened("the node is stopping".into()));
+        }
+        self.lane_for(size, deadline).await
     }
 
     async fn lane_for(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<Lane, LaneError> {

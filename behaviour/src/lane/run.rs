@@ -236,7 +236,7 @@ impl Run {
                 self.on_answer(error.id, Err(LaneError::Refused(refusal)));
             }
             Frame::Cancel { id } => self.exchange.served().cancel(id),
-            Frame::Goodbye => self.lane.shared.retired.store(true, SeqCst),
+            Frame::Goodbye => self.on_goodbye(),
             Frame::Progress { id, waiting, payload } => {
                 // Usually the answer has come first, or the caller has just given up.
                 if let Some(pulse) = self.exchange.asked().pulse(id) {
@@ -276,6 +276,15 @@ impl Run {
             // A lane that is gone has nobody who waits.
             Ok(()) => drop(self.lane.push(&Frame::Accepted { id })),
             Err(refusal) => self.refuse(id, &refusal),
+        }
+    }
+
+    fn on_goodbye(&self) {
+        self.lane.shared.retired.store(true, SeqCst);
+        if self.ours {
+            self.exchange.on_goodbye();
+            // Behind the last request, so that the other side knows that nothing more comes.
+            let _ = self.lane.push(&Frame::Goodbye);
         }
     }
 

@@ -313,14 +313,23 @@ async fn when_the_peer_goes_whoever_waits_is_told() {
 }
 
 #[tokio::test]
-async fn a_closed_lane_is_replaced_by_a_new_one() {
-    let (one, other) = pair();
+async fn after_a_goodbye_nothing_is_asked_any_more_and_the_other_side_knows_it() {
+    let (mut one, other) = pair();
     within(one.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
+    within(other.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
+    assert!(!other.exchange.has_parted());
     other.exchange.say_goodbye();
     // The goodbye travels on the same lane as the answer behind it, so the next call sees it.
     within(one.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
-    within(one.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
-    assert_eq!(*one.opener.opened.lock().unwrap(), 2);
+    let refused = within(one.exchange.call(head("echo"), &Bytes::new())).await;
+    assert!(matches!(&refused, Err(error @ LaneError::NotOpened(_)) if !error.may_have_run()), "{refused:?}");
+    // Who leaves may still ask, for what it has to finish; when that is answered, the goodbye has come as well.
+    within(other.exchange.call(head("echo"), &Bytes::new())).await.unwrap();
+    assert!(other.exchange.has_parted());
+    assert_eq!(*one.opener.opened.lock().unwrap(), 1);
+    while let Ok(seen) = one.seen.try_recv() {
+        assert_eq!(seen, Seen::Called("echo".into()));
+    }
 }
 
 /// Writes `bytes` as a peer would, and gives what the lane does with the stream.

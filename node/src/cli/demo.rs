@@ -1,6 +1,7 @@
 //! `multinodes demo`: a whole swarm of real processes, shown at work. `demo/story.rs` tells it.
 
 pub(super) mod applications;
+mod crowd;
 mod processes;
 mod story;
 
@@ -14,7 +15,7 @@ use story::Story;
 /// Show a whole swarm at work on this machine, in a few seconds
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Starts nodes as separate processes and shows how they find each other, call each other, share work, and notice that one of them is killed. Needs no network and ends by itself; the exit code is 0 only if all of it happened."
+    after_help = "Starts nodes as separate processes and shows how they find each other, call each other, share work, and lose none of it when one of them is killed. Needs no network and ends by itself; the exit code is 0 only if all of it happened."
 )]
 pub(crate) struct Demo {}
 

@@ -22,7 +22,8 @@ fn level(verbose: u8) -> &'static str {
     }
 }
 
-fn colours() -> bool {
+/// Whether what goes to stderr has colours.
+pub(crate) fn colours() -> bool {
     match ColorChoice::global() {
         ColorChoice::Always | ColorChoice::AlwaysAnsi => true,
         ColorChoice::Never => false,

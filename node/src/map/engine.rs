@@ -441,7 +441,10 @@ impl Engine {
                 self.end_item(index, Ok(payload), running.worker);
             }
             Err(error) => {
-                let waiting = running.pulse.last().1;
+                // A worker that breaks at once may not have said any more that an item's turn had come: who is suspected
+                // already does not get the benefit of the doubt.
+                let suspect = self.items.find(index).is_some_and(|item| item.is_suspect());
+                let waiting = running.pulse.last().1 && !suspect;
                 self.on_failure(index, &running, Failure::Call(error), waiting);
             }
         }

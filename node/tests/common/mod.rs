@@ -303,6 +303,11 @@ impl Process {
         code(self.child.wait().unwrap())
     }
 
+    /// Its exit code, if it has ended.
+    pub fn has_ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(code)
+    }
+
     /// What it has said on stderr; waits for its end.
     #[track_caller]
     pub fn complaints(&mut self) -> String {

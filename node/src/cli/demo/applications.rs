@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Reporter,
     /// Takes its time, to try time-outs.
     Clock,
+    /// Works on items, four at once, and does not get on with some of them.
+    Worker,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Journal => node.register("journal", journal()),
             Self::Reporter => node.register("reporter", reporter()),
             Self::Clock => node.register("clock", clock()),
+            Self::Worker => node.register("worker", worker()),
         }
     }
 }
@@ -99,6 +102,34 @@ fn clock() -> Actions {
         .action("asleep", move |(): ()| {
             let count = count.load(Relaxed);
             async move { count }
+        })
+}
+
+fn worker() -> Actions {
+    let runs = Arc::new(AtomicU64::new(0));
+    let count = runs.clone();
+    Actions::new()
+        .version("1.0.0")
+        .slots(4)
+        .action("square", |x: i64| async move { x.saturating_mul(x) })
+        .action("square_slowly", move |(x, milliseconds): (i64, u64)| {
+            runs.fetch_add(1, Relaxed);
+            async move {
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                x.saturating_mul(x)
+            }
+        })
+        .action("runs", move |(): ()| {
+            let count = count.load(Relaxed);
+            async move { count }
+        })
+        .action("length", |text: String| async move { text.chars().count() })
+        .try_action("root", |x: i64| async move {
+            match u64::try_from(x) {
+                Ok(x) if x == x.isqrt() * x.isqrt() => Ok(x.isqrt()),
+                Ok(x) => Err(AppError::new("no_square", format!("{x} is no square")).with_data(&x.isqrt())),
+                Err(_) => Err(AppError::crashed("a negative number is too much for it")),
+            }
         })
 }
 

@@ -10,9 +10,14 @@ use multinodes::{CallError, Node, NodeInfo};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::processes::Processes;
+use super::{
+    crowd::{Crowd, crowd},
+    processes::{Member, Processes},
+};
 use crate::cli::{
+    bar::Bar,
     failure::Failure,
+    map::summary::table,
     options::rendezvous_folder,
     output::Output,
     shapes::{NodeRow, applications},
@@ -43,6 +48,8 @@ struct Summary {
     found_ms: Option<f64>,
     calls: Vec<Call>,
     spread: BTreeMap<String, u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map: Option<Crowd>,
     killed: Option<&'static str>,
     noticed_ms: Option<f64>,
     stopped_ms: Option<f64>,
@@ -71,7 +78,8 @@ impl Story {
         let node = self.look().await?;
         self.call(&node).await?;
         self.spread(&node).await?;
-        self.kill(&node).await?;
+        self.map_and_kill(&node).await?;
+        self.go_on(&node).await?;
         node.stop().await;
         self.stop().await
     }
@@ -204,16 +212,36 @@ impl Story {
         Ok(())
     }
 
-    async fn kill(&mut self, node: &Node) -> Result<(), Failure> {
-        self.begin_step("one process is killed (SIGKILL), and the swarm notices")?;
-        let killed = self.processes.kill(VICTIM).await?;
-        let gone = |member: &super::processes::Member| member.name == VICTIM || !member.sees.contains(VICTIM);
+    async fn map_and_kill(&mut self, node: &Node) -> Result<(), Failure> {
+        self.begin_step("1,000 items are spread, and in the middle one worker is killed (SIGKILL)")?;
+        let map = node.app("worker").map_iter("square_slowly", (0..ITEMS).map(|item| (item, ITEM_MILLISECONDS)));
+        let bar = if self.output.width.is_some() && !self.output.json { Bar::new() } else { None };
+        let mut killed = None;
+        let crowd = crowd(map, ITEMS, bar, async || {
+            killed = Some(self.processes.kill(VICTIM).await?);
+            Ok(())
+        })
+        .await?;
+        let killed = killed.ok_or_else(|| Failure::negative("nobody was killed"))?;
+        self.show(&table(&crowd.workers))?;
+        let again = match crowd.run_again {
+            0 => "none of them had to be run again".to_owned(),
+            count => format!("{count} were lost with {} and run again by others", paint(style::NODE, VICTIM)),
+        };
+        let time = Duration::from_secs_f64(crowd.milliseconds / 1000.0);
+        self.say(&format!("   all {ITEMS} results are there, right and once each, after {}; {again}", took(time)))?;
+        self.summary.map = Some(crowd);
+        let gone = |member: &Member| member.name == VICTIM || !member.sees.contains(VICTIM);
         let noticed = self.processes.until(|members| members.iter().all(gone)).await?;
         let time = noticed.saturating_duration_since(killed);
         self.summary.killed = Some(VICTIM);
         self.summary.noticed_ms = Some(milliseconds(time));
         let victim = paint(style::NODE, VICTIM);
-        self.say(&format!("   {victim} is gone for all {} others after {}", MEMBERS.len() - 1, took(time)))?;
+        self.say(&format!("   {victim} is gone for all {} others within {}", MEMBERS.len() - 1, took(time)))
+    }
+
+    async fn go_on(&mut self, node: &Node) -> Result<(), Failure> {
+        self.begin_step("the others go on")?;
         let answers = self.ask_where(node).await?;
         if answers.contains_key(VICTIM) {
             return Err(Failure::negative(format_args!("`{VICTIM}` has answered after its end")));
@@ -298,14 +326,22 @@ fn milliseconds(time: Duration) -> f64 {
 }
 
 /// Who takes part, with which applications.
-const MEMBERS: [(&str, &str); 4] =
-    [("alpha", "calculator"), ("beta", "greeter"), ("gamma", "journal"), ("delta", "calculator,reporter")];
+const MEMBERS: [(&str, &str); 4] = [
+    ("alpha", "calculator,worker"),
+    ("beta", "greeter,worker"),
+    ("gamma", "journal,worker"),
+    ("delta", "calculator,reporter,worker"),
+];
 
-/// Who is killed: one of the two calculators, so that work goes on.
+/// Who is killed: one of the two calculators and of the four workers, so that work goes on.
 const VICTIM: &str = "delta";
 
 /// How many calls are spread: with two hosts chosen at random, all of them on one is a matter of one in 2^31.
 const WORK: usize = 32;
+
+/// How many items are spread, and how long each takes: together less than a second.
+const ITEMS: u64 = 1000;
+const ITEM_MILLISECONDS: u64 = 10;
 
 const INDENT: usize = 3;
 

@@ -1,0 +1,210 @@
+//! `multinodes map APP ACTION`.
+
+mod input;
+mod output;
+pub(super) mod summary;
+mod value;
+mod work;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Args;
+use tokio::sync::oneshot;
+
+use self::{
+    input::{Format, Input, Reading, resolved},
+    output::Outcomes,
+    value::Json,
+    work::Work,
+};
+use super::{bar::Bar, failure::Failure, options::Settings, output::Output, session::Session, signals::Signals, style};
+
+/// Run an action on each line of an input, spread over all hosts of the application
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Map {
+    /// The application
+    #[arg(value_name = "APP")]
+    application: String,
+
+    /// The action
+    action: String,
+
+    /// Where the items are, one a line [default: stdin, as with `-`]
+    #[arg(long = "in", value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// Where the outcomes go; what was in it is replaced [default: stdout, as with `-`]
+    #[arg(long = "out", value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Each line is a text, not JSON
+    #[arg(long, conflicts_with = "spread")]
+    lines: bool,
+
+    /// Each line is a JSON array: the arguments of the action
+    #[arg(long)]
+    spread: bool,
+
+    /// Give the outcomes in the order of the items
+    #[arg(long)]
+    ordered: bool,
+
+    /// Record each outcome in this file, and go on where it ends when it is run again
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+
+    /// Run those again that the journal has as failed
+    #[arg(long, requires = "journal")]
+    retry_failed: bool,
+
+    /// How often an item is run again after its worker was lost
+    #[arg(long, value_name = "N", default_value_t = multinodes::map::DEFAULT_RETRIES)]
+    retries: u32,
+
+    /// How often an item is run again after the application said that it failed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retry_errors: u32,
+
+    /// After so many workers that broke under an item it is set aside
+    #[arg(long, value_name = "N", default_value_t = multinodes::map::DEFAULT_POISON_AFTER)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    poison_after: u32,
+
+    /// How long a worker may be silent about an item before another one gets it [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    lease: Option<Duration>,
+
+    /// How long one attempt at an item may take in all [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    item_timeout: Option<Duration>,
+
+    /// How many items lie ready with each worker beside those it works on [default: work for 5ms]
+    #[arg(long, value_name = "N")]
+    prefetch: Option<usize>,
+
+    /// How long to wait while no worker takes anything [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    patience: Option<Duration>,
+
+    /// Running an item twice does no harm: those that take long near the end are begun a second time elsewhere
+    #[arg(long, conflicts_with = "at_most_once")]
+    idempotent: bool,
+
+    /// Never run an item a second time that may have run
+    #[arg(long)]
+    at_most_once: bool,
+
+    /// Only on this node, by name or peer id
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+const HELP: &str = "\
+Each line of the input is one item: a JSON value, the action's one argument. Empty lines are skipped, but are items with \
+--lines. At a line that is not an item the input ends: what was read before is run, and the exit code is 2.
+
+Each outcome is one line of JSON: {\"index\",\"input\",\"result\",\"node\",\"attempts\",\"ms\"}, or with \"error\" in \
+place of \"result\": {\"kind\",\"code\",\"message\",\"data\",\"failures\"}. With --journal the same command goes on \
+where it stopped, whatever had stopped it, and writes the whole output again: \"recorded\" says what was not run again.
+
+stderr has a progress bar if it is a terminal, and a summary by worker; with --json the summary is one JSON object. \
+--timeout is for finding the first worker. Exit codes: 0 all done, 1 an item failed or nobody takes them, 2 usage or a \
+failure of our own.
+
+  seq 1000 | multinodes map worker square > squares.jsonl
+  multinodes map resize run --lines --in pictures.txt --out sizes.jsonl --journal sizes.journal";
+
+impl Map {
+    pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        let interrupt = interrupts()?;
+        self.check_files()?;
+        let input = Input::open(self.input.as_deref())?;
+        let outcomes = Outcomes::open(self.output.as_deref(), self.spread)?;
+        // Neither log lines nor what a person types go together with a bar.
+        let typed = input.is_typed();
+        if typed {
+            style::note(style::DIM, "reading:", "items from this terminal, one a line; Ctrl-D ends them");
+        }
+        let bar = if settings.verbose == 0 && !typed { Bar::new() } else { None };
+        let timeout = settings.timeout;
+        Session::open(settings)
+            .await?
+            .with(async |session| {
+                let (map, reading) = self.begin(session, input);
+                let work = Work::new(map, reading, outcomes, bar, timeout);
+                work.run(interrupt, session, output, self.journal.is_some()).await
+            })
+            .await
+    }
+
+    /// An input that is emptied before it is read would be lost, and so would a journal.
+    fn check_files(&self) -> Result<(), Failure> {
+        let files = [("--in", &self.input), ("--out", &self.output), ("--journal", &self.journal)];
+        let files = files.map(|(flag, path)| (flag, path.as_deref().filter(|path| path.is_file()).map(resolved)));
+        for (index, (flag, path)) in files.iter().enumerate() {
+            let same = files[..index].iter().find(|(_, other)| path.is_some() && other == path);
+            if let (Some((other, _)), Some(path)) = (same, path) {
+                return Err(Failure::own(format_args!("{other} and {flag} are the same file, `{}`", path.display())));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, session: &Session, input: Input) -> (multinodes::Map<Json>, Arc<Reading>) {
+        let format = match (self.lines, self.spread) {
+            (true, _) => Format::Text,
+            (_, true) => Format::Arguments,
+            _ => Format::Json,
+        };
+        let mut target = session.node.app(&self.application);
+        if let Some(node) = &self.node {
+            target = target.on(node.as_str());
+        }
+        if self.idempotent {
+            target = target.idempotent();
+        }
+        let (items, reading) = input.read(format);
+        let mut map = target.map(&self.action, items);
+        map = map.retries(self.retries).retry_errors(self.retry_errors).poison_after(self.poison_after);
+        if self.ordered {
+            map = map.ordered();
+        }
+        if self.at_most_once {
+            map = map.at_most_once();
+        }
+        if let Some(lease) = self.lease {
+            map = map.lease(lease);
+        }
+        if let Some(timeout) = self.item_timeout {
+            map = map.item_timeout(timeout);
+        }
+        if let Some(items) = self.prefetch {
+            map = map.prefetch(items);
+        }
+        if let Some(patience) = self.patience {
+            map = map.patience(patience);
+        }
+        if let Some(journal) = &self.journal {
+            map = map.journal(journal);
+        }
+        (if self.retry_failed { map.retry_failed() } else { map }, reading)
+    }
+}
+
+/// The first signal, told to who asks. The second one ends it at once, and so does time, even while nobody reads our
+/// output and it is stuck there.
+fn interrupts() -> Result<oneshot::Receiver<u8>, Failure> {
+    let mut signals = Signals::take()?;
+    let (respond_to, interrupt) = oneshot::channel();
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        let _ = respond_to.send(signal);
+        let signal = tokio::time::timeout(LAST_WORDS, signals.next()).await.unwrap_or(signal);
+        std::process::exit(128 + i32::from(signal));
+    });
+    Ok(interrupt)
+}
+
+/// How long an interrupted map tries to get its last lines out.
+const LAST_WORDS: Duration = Duration::from_secs(3);

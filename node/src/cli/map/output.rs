@@ -1,0 +1,179 @@
+//! One line of JSON for each outcome, as they come.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use multinodes::{Attempt, ItemError, ItemErrorKind, Outcome};
+use serde::Serialize;
+
+use super::value::Json;
+use crate::cli::failure::Failure;
+
+/// Where the outcomes go.
+pub(super) struct Outcomes {
+    sink: Sink,
+    buffer: Vec<u8>,
+    /// The input is shown as the list of arguments that it was.
+    spread: bool,
+}
+
+enum Sink {
+    Stdout,
+    File {
+        file: File,
+        path: PathBuf,
+        /// What was in it before is still there.
+        is_old: bool,
+    },
+}
+
+/// A line of the output: promised to scripts.
+#[derive(Serialize)]
+struct Line<'a> {
+    index: u64,
+    input: Json,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error<'a>>,
+    node: Option<&'a str>,
+    attempts: u32,
+    ms: f64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    recorded: bool,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    kind: &'static str,
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Json>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<Failed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Failed<'a> {
+    node: &'a str,
+    peer_id: String,
+    code: &'a str,
+    message: &'a str,
+    ms: f64,
+}
+
+impl Outcomes {
+    /// Opens a file, or stdout if there is none or it is `-`. What the file holds stays until there is something new.
+    pub(super) fn open(path: Option<&Path>, spread: bool) -> Result<Self, Failure> {
+        let sink = match path.filter(|path| *path != Path::new("-")) {
+            None => Sink::Stdout,
+            Some(path) => {
+                let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+                let file = file.map_err(|error| cannot_write(path, &error))?;
+                Sink::File { file, path: path.to_owned(), is_old: true }
+            }
+        };
+        Ok(Self { sink, buffer: Vec::with_capacity(BUFFER), spread })
+    }
+
+    pub(super) fn is_stdout(&self) -> bool {
+        matches!(self.sink, Sink::Stdout)
+    }
+
+    /// Adds an outcome; says whether it is time to [`flush`](Self::flush).
+    pub(super) fn push(&mut self, outcome: &Outcome<Json>) -> Result<bool, Failure> {
+        let line = Line {
+            index: outcome.index,
+            input: self.input(outcome),
+            result: outcome.result.as_ref().ok(),
+            error: outcome.result.as_ref().err().map(|error| Error::of(error, &outcome.failures)),
+            node: outcome.node.as_deref(),
+            attempts: outcome.attempts,
+            ms: milliseconds(outcome.duration),
+            recorded: outcome.recorded,
+        };
+        serde_json::to_writer(&mut self.buffer, &line).map_err(Failure::own)?;
+        self.buffer.push(b'\n');
+        Ok(self.buffer.len() >= BUFFER)
+    }
+
+    pub(super) fn has_something(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Writes what was added.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        match &mut self.sink {
+            Sink::Stdout => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(&self.buffer)?;
+                stdout.flush()?;
+            }
+            Sink::File { file, path, is_old } => {
+                let is_old = std::mem::take(is_old);
+                let written = if is_old { empty(file) } else { Ok(()) }.and_then(|()| file.write_all(&self.buffer));
+                written.map_err(|error| match error.kind() {
+                    std::io::ErrorKind::BrokenPipe => Failure::Unread,
+                    _ => cannot_write(path, &error),
+                })?;
+            }
+        }
+        self.buffer.clear();
+        // One huge outcome does not keep its memory for ever.
+        self.buffer.shrink_to(2 * BUFFER);
+        Ok(())
+    }
+
+    fn input(&self, outcome: &Outcome<Json>) -> Json {
+        let arguments: Vec<Json> = outcome.input.decode().unwrap_or_default();
+        if self.spread { Json::List(arguments) } else { arguments.into_iter().next().unwrap_or_default() }
+    }
+}
+
+impl<'a> Error<'a> {
+    fn of(error: &'a ItemError, failures: &'a [Attempt]) -> Self {
+        // The only attempt at an item that the application refuses says nothing new.
+        let is_told = error.kind == ItemErrorKind::Failed && failures.len() < 2;
+        let failures = if is_told { &[] } else { failures };
+        Self {
+            kind: error.kind.code(),
+            code: &error.code,
+            message: &error.message,
+            data: error.data.as_ref().and_then(|data| data.decode().ok()),
+            failures: failures.iter().map(Failed::of).collect(),
+        }
+    }
+}
+
+impl<'a> Failed<'a> {
+    fn of(attempt: &'a Attempt) -> Self {
+        Self {
+            node: &attempt.node,
+            peer_id: attempt.peer_id.to_string(),
+            code: &attempt.code,
+            message: &attempt.message,
+            ms: milliseconds(attempt.duration),
+        }
+    }
+}
+
+/// Empties what can be emptied: a device cannot.
+fn empty(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::own(format_args!("cannot write `{}`: {error}", path.display()))
+}
+
+pub(super) fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
+/// Bytes that are written at once when there is no reason to write earlier.
+const BUFFER: usize = 64 * 1024;
