@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::PeerId;
 use multinodes_behaviour::{
-    lane::{Delivery, Outgoing, Pulse},
+    lane::{Answers, Called, Delivery, Mark, Outgoing, Pulse, Reply},
     wire::Options,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -130,6 +130,28 @@ impl<'a> Route<'a> {
     ) -> Result<Payload, CallError> {
         let core = self.node.core();
         self.at(core, target, Kind::Call(action), arguments, self.time()?).await
+    }
+
+    /// Sends a call to this remote node, if nothing has to be waited for; its answer goes into `answers`.
+    pub(crate) fn call_now(
+        &self,
+        info: &NodeInfo,
+        action: &str,
+        arguments: &Payload,
+        answers: &Answers,
+        mark: Mark,
+    ) -> Option<Called> {
+        let time = self.time().ok()?;
+        let exchange = self.node.core().links.with(info.peer_id)?;
+        exchange.call_now(self.outgoing(action, time), arguments.bytes(), answers, mark)
+    }
+
+    /// What such an answer comes to.
+    pub(crate) fn answered(&self, info: &NodeInfo, action: &str, reply: Reply) -> Result<Payload, CallError> {
+        reply.map(Payload::from_bytes).map_err(|error| {
+            let (application, node) = (self.application, &info.name);
+            CallError::of_lane(error, &Attempt { application, action, node, after: self.timeout })
+        })
     }
 
     /// Waits until somebody hosts it, as a message would.
@@ -279,20 +301,24 @@ impl<'a> Route<'a> {
         let exchange = core.links.with(info.peer_id).ok_or(CallError::Stopped)?;
         let attempt = self.attempt(kind, &info.name, time);
         let payload = payload.bytes();
-        let head = Outgoing {
-            application: self.application,
-            action: attempt.action,
-            deadline: time.deadline,
-            options: self.options,
-            trace: None,
-            pulse: self.pulse,
-        };
+        let head = self.outgoing(attempt.action, time);
         let outcome = match kind {
             Kind::Call(_) => exchange.call(head, payload).await.map(Payload::from_bytes),
             Kind::Tell => exchange.tell(head, payload).await.map(|()| Payload::default()),
             Kind::Cast => exchange.cast(head, payload).await.map(|()| Payload::default()),
         };
         outcome.map_err(|error| CallError::of_lane(error, &attempt))
+    }
+
+    fn outgoing<'b>(&'b self, action: &'b str, time: Time) -> Outgoing<'b> {
+        Outgoing {
+            application: self.application,
+            action,
+            deadline: time.deadline,
+            options: self.options,
+            trace: None,
+            pulse: self.pulse,
+        }
     }
 
     fn attempt<'b>(&'b self, kind: Kind<'b>, node: &'b str, time: Time) -> Attempt<'b> {

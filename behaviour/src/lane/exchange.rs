@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Pulse, Reply, SWEEP, WRITE_STALL,
+    called::millis,
     incoming::{Service, reply_frame},
     interest::{Interest, State},
     outbox::Rejected,
@@ -31,6 +32,9 @@ use crate::wire::{Call, Frame, Options, Tell};
 
 /// With at most so many requests open, each is written at once; with more, what others queue meanwhile goes along.
 pub(super) const FEW: usize = 4;
+
+/// Deadlines nearer than this are kept to the millisecond, the others by the lane's sweep.
+pub(super) const EXACT_BELOW: Duration = Duration::from_secs(2);
 
 /// A stream that a lane can run on.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -147,17 +151,7 @@ impl Exchange {
         let lane = self.lane_to_ask(payload.len(), head.deadline).await?;
         let (id, answer) = self.asked.open(lane.id(), head.deadline, head.pulse.cloned())?;
         let mut interest = Interest::new(self, &lane, id);
-        let watched = if head.pulse.is_some() { Options::WATCHED } else { Options::default() };
-        let frame = Frame::Call(Call {
-            id,
-            application: head.application,
-            action: head.action,
-            deadline_ms: left(head.deadline),
-            options: head.options | watched,
-            trace: head.trace,
-            payload: &[],
-        });
-        self.send(&lane, &frame, payload, head.deadline).await?;
+        self.send(&lane, &call_frame(id, head, left(head.deadline)), payload, head.deadline).await?;
         interest.state = State::Sent;
         let outcome = wait(answer, head.deadline).await;
         interest.answered_by(&outcome);
@@ -331,14 +325,19 @@ impl Exchange {
         let _ = lane.send(&frame, &payload).await;
     }
 
-    async fn send(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes, deadline: Instant) -> Result<(), LaneError> {
+    /// Queues a frame if there is room at once.
+    pub(super) fn send_now(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes) -> Option<Result<(), Rejected>> {
         // With few open, nobody else will queue more in a moment: it is written here, without waking the lane's task.
         let at_once = !is_cast(frame) && self.asked.len() <= FEW;
         let queued = if at_once { lane.try_send_quietly(frame, payload) } else { lane.try_send(frame, payload) };
         if at_once {
             lane.write_now();
         }
-        let sent = match queued {
+        queued
+    }
+
+    async fn send(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes, deadline: Instant) -> Result<(), LaneError> {
+        let sent = match self.send_now(lane, frame, payload) {
             Some(sent) => sent,
             // Boxed, like all that is seldom needed: it would make every call's future larger.
             None => match Box::pin(tokio::time::timeout_at(deadline.into(), lane.send(frame, payload))).await {
@@ -395,7 +394,7 @@ impl Exchange {
         Ok(lane)
     }
 
-    fn find(&self, large: bool) -> Option<Lane> {
+    pub(super) fn find(&self, large: bool) -> Option<Lane> {
         if large {
             return self.lanes().find_large();
         }
@@ -427,8 +426,6 @@ impl fmt::Debug for Exchange {
 }
 
 async fn wait(answer: tokio::sync::oneshot::Receiver<Reply>, deadline: Instant) -> Reply {
-    /// Deadlines nearer than this are kept to the millisecond, the others by the lane's sweep.
-    const EXACT_BELOW: Duration = Duration::from_secs(2);
     let answered = if deadline.saturating_duration_since(Instant::now()) > EXACT_BELOW {
         answer.await
     } else {
@@ -443,6 +440,20 @@ async fn wait(answer: tokio::sync::oneshot::Receiver<Reply>, deadline: Instant) 
 
 fn is_cast(frame: &Frame<'_>) -> bool {
     matches!(frame, Frame::Tell(tell) if tell.options.contains(Options::CAST))
+}
+
+/// The head of a call that has so many milliseconds left.
+pub(super) fn call_frame(id: u64, head: Outgoing<'_>, deadline_ms: u64) -> Frame<'_> {
+    let watched = if head.pulse.is_some() { Options::WATCHED } else { Options::default() };
+    Frame::Call(Call {
+        id,
+        application: head.application,
+        action: head.action,
+        deadline_ms,
+        options: head.options | watched,
+        trace: head.trace,
+        payload: &[],
+    })
 }
 
 fn tell_frame(id: u64, head: Outgoing<'_>) -> Frame<'_> {
@@ -462,5 +473,5 @@ fn longest_frame(max_message: usize) -> usize {
 }
 
 fn left(deadline: Instant) -> u64 {
-    u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
+    millis(deadline.saturating_duration_since(Instant::now()))
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::{sync::oneshot, task::AbortHandle};
 
-use super::{LaneError, MAX_ASKED, MAX_SERVED, Pulse};
+use super::{Answers, LaneError, MAX_ASKED, MAX_SERVED, Mark, Pulse};
 use crate::quick_hash::QuickHash;
 
 /// Bits of an id that say the place in the table; the others count its uses, so that a late answer meets nobody else.
@@ -40,9 +40,27 @@ struct Open {
     id: u64,
     lane: u64,
     deadline: Instant,
-    respond_to: oneshot::Sender<Answer>,
+    asker: Asker,
     /// Where reports go, if they were asked for.
     pulse: Option<Arc<Pulse>>,
+}
+
+/// Who gets an answer.
+pub(super) enum Asker {
+    /// Somebody who waits for this one.
+    One(oneshot::Sender<Answer>),
+    /// Somebody who reads those of many calls.
+    Many(Answers, Mark),
+}
+
+impl Asker {
+    /// `false` if nobody waits for it any more.
+    fn answer(self, answer: Answer) -> bool {
+        match self {
+            Self::One(respond_to) => respond_to.send(answer).is_ok(),
+            Self::Many(answers, mark) => answers.send((mark, answer)).is_ok(),
+        }
+    }
 }
 
 impl Asked {
@@ -54,6 +72,17 @@ impl Asked {
         pulse: Option<Arc<Pulse>>,
     ) -> Result<(u64, oneshot::Receiver<Answer>), LaneError> {
         let (respond_to, answer) = oneshot::channel();
+        Ok((self.open_for(Asker::One(respond_to), lane, deadline, pulse)?, answer))
+    }
+
+    /// The same for this asker.
+    pub(super) fn open_for(
+        &self,
+        asker: Asker,
+        lane: u64,
+        deadline: Instant,
+        pulse: Option<Arc<Pulse>>,
+    ) -> Result<u64, LaneError> {
         let mut table = self.lock();
         if table.open.len() >= MAX_ASKED {
             return Err(LaneError::TooManyOpen { limit: MAX_ASKED });
@@ -62,15 +91,15 @@ impl Asked {
         let uses = table.uses;
         let place = table.open.vacant_entry();
         let id = (uses << PLACE_BITS) | place.key() as u64;
-        place.insert(Open { id, lane, deadline, respond_to, pulse });
+        place.insert(Open { id, lane, deadline, asker, pulse });
         self.count.store(table.open.len(), Relaxed);
-        Ok((id, answer))
+        Ok(id)
     }
 
     /// Ends `id` with an answer. `false` if nobody waits for it.
     pub(super) fn answer(&self, id: u64, answer: Answer) -> bool {
         match self.remove(id) {
-            Some(open) => open.respond_to.send(answer).is_ok(),
+            Some(open) => open.asker.answer(answer),
             None => false,
         }
     }
@@ -110,7 +139,7 @@ impl Asked {
             .into_iter()
             .map(|open| {
                 // Nobody waiting any more is as good as told.
-                let _ = open.respond_to.send(Err(why()));
+                let _ = open.asker.answer(Err(why()));
                 open.id
             })
             .collect()

@@ -228,6 +228,39 @@ async fn dropping_the_future_stops_the_work_on_the_other_side() {
 }
 
 #[tokio::test]
+async fn many_calls_share_one_queue_for_their_answers_and_each_can_be_cancelled() {
+    let (one, mut other) = pair();
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let nothing = Bytes::new();
+    assert!(one.exchange.call_now(head("echo"), &nothing, &answers, (0, 0)).is_none(), "there is no lane yet");
+    within(one.exchange.call(head("echo"), &nothing)).await.unwrap();
+    within(other.seen.recv()).await;
+    let payload = |number: u64| Bytes::copy_from_slice(&number.to_be_bytes());
+    let calls: Vec<_> = (0..100)
+        .map(|number| one.exchange.call_now(head("echo"), &payload(number), &answers, (number, 7)).unwrap())
+        .collect();
+    for _ in &calls {
+        let ((number, serial), answer) = within(answered.recv()).await.unwrap();
+        assert_eq!((answer.unwrap(), serial), (payload(number), 7));
+        within(other.seen.recv()).await;
+    }
+    drop(calls);
+    let cancelled = one.exchange.call_now(head("forever"), &nothing, &answers, (1, 1)).unwrap();
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Called("forever".into())));
+    drop(cancelled);
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Dropped));
+    let lost = one.exchange.call_now(head("forever"), &nothing, &answers, (2, 2)).unwrap();
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Called("forever".into())));
+    other.exchange.close();
+    let (mark, answer) = within(answered.recv()).await.unwrap();
+    assert!(mark == (2, 2) && matches!(answer, Err(LaneError::Lost)), "{mark:?} {answer:?}");
+    drop(lost);
+    let soon = Outgoing { deadline: Instant::now() + Duration::from_millis(30), ..head("echo") };
+    assert!(one.exchange.call_now(soon, &nothing, &answers, (3, 3)).is_none(), "`call` keeps that deadline better");
+    assert!(!one.exchange.in_use() && answered.is_empty());
+}
+
+#[tokio::test]
 async fn a_deadline_ends_the_call_here_and_the_work_there() {
     let (one, mut other) = pair();
     let mut head = head("forever");

@@ -11,14 +11,17 @@ use futures::{
     future::{AbortHandle, Abortable, BoxFuture},
     stream::{BoxStream, FuturesUnordered},
 };
-use multinodes_behaviour::{lane::Pulse, wire::Options};
+use multinodes_behaviour::{
+    lane::{Answers, Mark, Pulse, Reply},
+    wire::Options,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior},
 };
 
 use super::{
-    items::{Item, Items, Running},
+    items::{Item, Items, Running, Work},
     ledger::Ledger,
     outcome::{Attempt, ItemError, ItemErrorKind, MapError, MapStatus, Outcome},
     plan::Plan,
@@ -30,6 +33,7 @@ use super::{
 use crate::{
     app_ref::AppRef,
     call_error::CallError,
+    description::Host,
     node::Node,
     payload::{EncodeError, Payload},
     route::Route,
@@ -66,8 +70,8 @@ struct Shared {
 
 /// An attempt that is over.
 struct Ended {
-    index: u64,
-    serial: u64,
+    /// The item's index, and the attempt's serial number.
+    mark: Mark,
     /// Absent if it was called off.
     outcome: Option<Result<Payload, CallError>>,
 }
@@ -82,6 +86,10 @@ pub(super) struct Engine {
     /// Some worker was there at some time.
     any_worker: bool,
     items: Items,
+    /// What comes of calls that could be sent at once: nearly all. As many as workers have room for.
+    answers: mpsc::UnboundedReceiver<(Mark, Reply)>,
+    respond_to: Answers,
+    /// The others, and what runs here.
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     serial: u64,
     reports: Reports,
@@ -127,6 +135,7 @@ impl Engine {
         let now = Instant::now();
         let idempotent = plan.target.options().contains(Options::IDEMPOTENT) && !plan.at_most_once;
         let timeout = plan.item_timeout.unwrap_or(FOR_EVER);
+        let (respond_to, answers) = mpsc::unbounded_channel();
         Self {
             plan: Rules {
                 retries: plan.retries,
@@ -143,6 +152,8 @@ impl Engine {
             workers: Workers::new(plan.prefetch),
             any_worker: false,
             items: Items::default(),
+            answers,
+            respond_to,
             attempts: FuturesUnordered::new(),
             serial: 0,
             reports: Reports::new(plan.ordered),
@@ -183,7 +194,6 @@ impl Engine {
             tokio::task::consume_budget().await;
             tokio::select! {
                 biased;
-                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.on_ended(ended),
                 recorded = self.ledger.next(), if self.ledger.is_behind() => self.on_recorded(recorded),
                 item = next(&mut self.input), if wants_input => self.on_input(item).await,
                 permit = reader.reserve(), if self.reports.is_ready() => match permit {
@@ -196,6 +206,9 @@ impl Engine {
                     Err(_) => self.end = Some(MapError::Stopped),
                 },
                 _ = ticks.tick() => self.on_tick(),
+                // Last: the next turn takes them anyway, and however many come, nothing above may starve.
+                Some((mark, reply)) = self.answers.recv() => self.on_answer(mark, reply),
+                Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.on_ended(ended),
             }
         }
     }
@@ -265,7 +278,7 @@ impl Engine {
             self.told = now;
             self.tell_status();
         }
-        if !self.attempts.is_empty() || !self.items.any_waits() {
+        if self.workers.any_outstanding() || !self.items.any_waits() {
             self.active = now;
         }
         let node_ends = self.node().deadline().is_some_and(|deadline| deadline <= now);
@@ -364,28 +377,37 @@ impl Engine {
     fn begin(&mut self, index: u64, worker: WorkerId, suspect: bool, now: Instant) {
         let host = self.workers.worker(worker).host.clone();
         let taken = Taken { outstanding: self.workers.outstanding(worker), suspect };
-        let target = if host.local {
-            self.node().core().registry.find(self.shared.target.application()).map(Target::Here)
-        } else {
-            Some(Target::There(host.info.clone()))
-        };
         let Some(item) = self.items.find(index) else { return };
         self.serial += 1;
-        let serial = self.serial;
+        let (serial, mark) = (self.serial, (index, self.serial));
         let pulse = Arc::new(Pulse::new(now));
-        let (abort, registration) = AbortHandle::new_pair();
+        let route = self.shared.route(&pulse);
+        let called = if host.local {
+            None
+        } else {
+            route.call_now(&host.info, &self.shared.action, &item.payload, &self.respond_to, mark)
+        };
+        let work = called.map(Work::Called).unwrap_or_else(|| {
+            let (abort, registration) = AbortHandle::new_pair();
+            let attempt = self.shared.clone().attempt(host, item.payload.clone(), pulse.clone());
+            let attempt = Abortable::new(attempt, registration);
+            self.attempts.push(async move { Ended { mark, outcome: attempt.await.ok() } }.boxed());
+            Work::Attempt(abort)
+        });
         item.begun.get_or_insert(now);
         item.attempts += 1;
-        item.running.push(Running { serial, worker, taken, sent: now, pulse: pulse.clone(), abort });
-        let attempt = attempt(self.shared.clone(), target, item.payload.clone(), pulse);
-        let attempt = Abortable::new(attempt, registration);
-        let attempt = async move { Ended { index, serial, outcome: attempt.await.ok() } };
-        self.attempts.push(attempt.boxed());
+        // Nearly always it is the only one.
+        item.running.reserve_exact(1);
+        item.running.push(Running { serial, worker, taken, sent: now, pulse, _work: work });
     }
 
     // Items on their way back.
 
     fn take_ended(&mut self) {
+        for _ in 0..TURN {
+            let Ok((mark, reply)) = self.answers.try_recv() else { break };
+            self.on_answer(mark, reply);
+        }
         for _ in 0..TURN {
             match self.attempts.next().now_or_never() {
                 Some(Some(ended)) => self.on_ended(ended),
@@ -394,11 +416,21 @@ impl Engine {
         }
     }
 
+    fn on_answer(&mut self, mark: Mark, reply: Reply) {
+        let Some(running) = self.items.take_running(mark) else { return };
+        let info = &self.workers.worker(running.worker).host.info;
+        let outcome = self.shared.route(&running.pulse).answered(info, &self.shared.action, reply);
+        self.on_outcome(mark.0, running, outcome);
+    }
+
     fn on_ended(&mut self, ended: Ended) {
         let Some(outcome) = ended.outcome else { return };
-        let Some(item) = self.items.find(ended.index) else { return };
-        let Some(place) = item.running.iter().position(|running| running.serial == ended.serial) else { return };
-        let running = item.running.swap_remove(place);
+        if let Some(running) = self.items.take_running(ended.mark) {
+            self.on_outcome(ended.mark.0, running, outcome);
+        }
+    }
+
+    fn on_outcome(&mut self, index: u64, running: Running, outcome: Result<Payload, CallError>) {
         match outcome {
             Ok(payload) => {
                 let now = Instant::now();
@@ -406,13 +438,14 @@ impl Engine {
                 self.active = now;
                 self.workers.end(running.worker, Report::Done, took, running.taken, now);
                 self.stragglers.note(took);
-                self.end_item(ended.index, Ok(payload), running.worker);
+                self.end_item(index, Ok(payload), running.worker);
             }
             Err(error) => {
                 // A worker that breaks at once may not have said any more that an item's turn had come: who is suspected
                 // already does not get the benefit of the doubt.
-                let waiting = running.pulse.last().1 && !item.is_suspect();
-                self.on_failure(ended.index, &running, Failure::Call(error), waiting);
+                let suspect = self.items.find(index).is_some_and(|item| item.is_suspect());
+                let waiting = running.pulse.last().1 && !suspect;
+                self.on_failure(index, &running, Failure::Call(error), waiting);
             }
         }
     }
@@ -502,9 +535,8 @@ impl Engine {
     /// The item has its outcome; whoever else works on it may stop.
     fn end_item(&mut self, index: u64, result: Result<Payload, ItemError>, worker: WorkerId) {
         let Some(mut item) = self.items.remove(index) else { return };
-        let now = Instant::now();
         for other in item.running.drain(..) {
-            other.abort.abort();
+            let now = Instant::now();
             self.workers.end(other.worker, Report::CalledOff, now - other.sent, other.taken, now);
         }
         self.conclude(index, item, result, Some(worker));
@@ -568,11 +600,9 @@ impl Engine {
     }
 
     fn call_off(&mut self, index: u64, serial: u64, failure: Failure, waiting: bool) {
-        let Some(item) = self.items.find(index) else { return };
-        let Some(place) = item.running.iter().position(|running| running.serial == serial) else { return };
-        let running = item.running.swap_remove(place);
-        running.abort.abort();
-        self.on_failure(index, &running, failure, waiting);
+        if let Some(running) = self.items.take_running((index, serial)) {
+            self.on_failure(index, &running, failure, waiting);
+        }
     }
 
     /// Begins what takes much longer than the others a second time, on workers that have nothing else to do.
@@ -593,16 +623,26 @@ impl Engine {
     }
 }
 
-/// One attempt, on one worker.
-async fn attempt(
-    shared: Arc<Shared>,
-    target: Option<Target>,
-    payload: Payload,
-    pulse: Arc<Pulse>,
-) -> Result<Payload, CallError> {
-    let target = target.ok_or_else(|| shared.target.nobody())?;
-    let route = Route { timeout: shared.timeout, pulse: Some(&pulse), ..shared.target.route() };
-    route.call_at(&target, &shared.action, &payload).await
+impl Shared {
+    fn route<'a>(&'a self, pulse: &'a Arc<Pulse>) -> Route<'a> {
+        Route { timeout: self.timeout, pulse: Some(pulse), ..self.target.route() }
+    }
+
+    /// One attempt that may have to wait for something, or runs here.
+    async fn attempt(
+        self: Arc<Self>,
+        host: Arc<Host>,
+        payload: Payload,
+        pulse: Arc<Pulse>,
+    ) -> Result<Payload, CallError> {
+        let target = if host.local {
+            let hosted = self.target.node().core().registry.find(self.target.application());
+            Target::Here(hosted.ok_or_else(|| self.target.nobody())?)
+        } else {
+            Target::There(host.info.clone())
+        };
+        self.route(&pulse).call_at(&target, &self.action, &payload).await
+    }
 }
 
 /// The next item, if there is an input.

@@ -9,7 +9,10 @@ use std::{
 
 use futures::future::AbortHandle;
 use libp2p::PeerId;
-use multinodes_behaviour::{lane::Pulse, quick_hash::QuickHash};
+use multinodes_behaviour::{
+    lane::{Called, Mark, Pulse},
+    quick_hash::QuickHash,
+};
 use rand::Rng;
 
 use super::{
@@ -49,7 +52,24 @@ pub(super) struct Running {
     pub(super) taken: Taken,
     pub(super) sent: Instant,
     pub(super) pulse: Arc<Pulse>,
-    pub(super) abort: AbortHandle,
+    /// Kept until it is over: dropping it calls the attempt off.
+    pub(super) _work: Work,
+}
+
+/// What is under way for an attempt; dropping it ends that.
+pub(super) enum Work {
+    /// A call whose answer goes into the queue of all of them: nearly always.
+    Called(#[allow(dead_code, reason = "kept for its drop")] Called),
+    /// A future, for what has to wait for something first, or runs here.
+    Attempt(AbortHandle),
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Self::Attempt(abort) = self {
+            abort.abort();
+        }
+    }
 }
 
 /// The items without an outcome, and those of them that nobody works on.
@@ -102,6 +122,13 @@ impl Items {
 
     pub(super) fn find(&mut self, index: u64) -> Option<&mut Item> {
         self.open.get_mut(&index)
+    }
+
+    /// Takes an attempt off its item.
+    pub(super) fn take_running(&mut self, (index, serial): Mark) -> Option<Running> {
+        let running = &mut self.find(index)?.running;
+        let place = running.iter().position(|running| running.serial == serial)?;
+        Some(running.swap_remove(place))
     }
 
     pub(super) fn remove(&mut self, index: u64) -> Option<Item> {

@@ -18,6 +18,9 @@ use crate::payload::Payload;
 /// workers do not wait for the disk.
 const BEHIND: usize = 16 * 1024;
 
+/// Bytes of an encoded outcome with a small result: a buffer of this size need not grow.
+const USUAL: usize = 256;
+
 /// The journal, if there is one.
 pub(super) struct Ledger(Option<Open>);
 
@@ -37,7 +40,8 @@ struct Open {
 struct Kept {
     result: Result<ByteBuf, ItemError>,
     node: Option<String>,
-    peer_id: Option<String>,
+    /// Its bytes: as text it would be most of the work.
+    peer_id: Option<ByteBuf>,
     attempts: u32,
     duration: Duration,
     failures: Vec<Attempt>,
@@ -147,13 +151,15 @@ impl Kept {
         let kept = Self {
             result: outcome.result.as_ref().map(|result| ByteBuf::from(result.as_bytes())).map_err(Clone::clone),
             node: outcome.node.clone(),
-            peer_id: outcome.peer_id.map(|peer_id| peer_id.to_base58()),
+            peer_id: outcome.peer_id.map(|peer_id| ByteBuf::from(peer_id.to_bytes())),
             attempts: outcome.attempts,
             duration: outcome.duration,
             failures: outcome.failures.clone(),
         };
+        let mut bytes = Vec::with_capacity(USUAL);
         // It has nothing that could fail to be encoded: strings, numbers and bytes.
-        multinodes_behaviour::codec::encode(&kept).unwrap_or_default()
+        let _ = multinodes_behaviour::codec::append(&kept, &mut bytes);
+        bytes
     }
 
     fn outcome(self, index: u64, item: &Payload) -> Outcome<Payload> {
@@ -162,7 +168,7 @@ impl Kept {
             input: item.clone(),
             result: self.result.map(|result| Payload::from_bytes(result.into_vec())),
             node: self.node,
-            peer_id: self.peer_id.and_then(|peer_id| peer_id.parse::<PeerId>().ok()),
+            peer_id: self.peer_id.and_then(|peer_id| PeerId::from_bytes(&peer_id).ok()),
             attempts: self.attempts,
             duration: self.duration,
             failures: self.failures,

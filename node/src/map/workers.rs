@@ -175,6 +175,11 @@ impl Workers {
         false
     }
 
+    /// Whether anybody has an item.
+    pub(super) fn any_outstanding(&self) -> bool {
+        self.all.iter().any(|worker| worker.outstanding > 0)
+    }
+
     /// Whether some worker has an idle slot.
     pub(super) fn has_idle_slot(&self, now: Instant) -> bool {
         (0..self.all.len()).any(|id| self.all[id].outstanding < self.all[id].slots && self.can_take(id, now))

@@ -21,6 +21,8 @@ pub(crate) enum Contestant {
     RequestResponseLazy,
     /// This repository's library, by its public API.
     MultiNodes,
+    /// Dask distributed, which spreads items as `map` does.
+    Dask,
 }
 
 /// The calling side. Its clones share one connection.
@@ -30,7 +32,8 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 4] = [Self::Raw, Self::RequestResponse, Self::RequestResponseLazy, Self::MultiNodes];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Raw, Self::RequestResponse, Self::RequestResponseLazy, Self::MultiNodes, Self::Dask];
 
     /// Its name on the command line and in the JSON.
     pub(crate) fn name(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Contestant {
             Self::RequestResponse => "rr",
             Self::RequestResponseLazy => "rr-lazy",
             Self::MultiNodes => "multinodes",
+            Self::Dask => "dask",
         }
     }
 
@@ -46,30 +50,38 @@ impl Contestant {
         Self::ALL.into_iter().find(|contestant| contestant.name() == name)
     }
 
-    /// Is the other process until standard input ends, which it does when the driver is gone.
-    pub(crate) fn serve(self, swarm: &str) -> Result<(), Error> {
-        let runtime = runtime()?;
-        let server = runtime.spawn({
-            let swarm = swarm.to_owned();
-            async move {
-                match self {
-                    Self::Raw => raw::serve().await,
-                    Self::RequestResponse => request_response::serve(Version::V1).await,
-                    Self::RequestResponseLazy => request_response::serve(Version::V1Lazy).await,
-                    Self::MultiNodes => ours::serve(&swarm).await,
-                }
-            }
-        });
-        runtime.block_on(async {
-            let mut stdin = tokio::io::stdin();
-            tokio::select! {
-                outcome = server => outcome?,
-                _ = stdin.read_u8() => Ok(()),
-            }
-        })?;
-        runtime.shutdown_background();
-        Ok(())
+    /// Whether it takes part in the phases in which one process calls another one.
+    pub(crate) fn calls(self) -> bool {
+        self != Self::Dask
     }
+
+    /// Is the other process until standard input ends, which it does when the driver is gone.
+    pub(crate) fn serve(self, swarm: String) -> Result<(), Error> {
+        until_stdin_ends(async move {
+            match self {
+                Self::Raw => raw::serve().await,
+                Self::RequestResponse => request_response::serve(Version::V1).await,
+                Self::RequestResponseLazy => request_response::serve(Version::V1Lazy).await,
+                Self::MultiNodes => ours::serve(&swarm).await,
+                Self::Dask => Err("it has processes of its own".into()),
+            }
+        })
+    }
+}
+
+/// Runs `work` until it ends, or until standard input does.
+pub(crate) fn until_stdin_ends(work: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Error> {
+    let runtime = runtime()?;
+    let work = runtime.spawn(work);
+    runtime.block_on(async {
+        let mut stdin = tokio::io::stdin();
+        tokio::select! {
+            outcome = work => outcome?,
+            _ = stdin.read_u8() => Ok(()),
+        }
+    })?;
+    runtime.shutdown_background();
+    Ok(())
 }
 
 /// The same runtime for every contestant, on both sides.

@@ -71,14 +71,14 @@ fn ticks(nodes: &[Process]) -> Result<Vec<f64>, Error> {
 }
 
 /// User and system time: fields 14 and 15, counted after the name, which may hold spaces and parentheses.
-fn ticks_of(id: u32) -> Result<f64, Error> {
+pub(crate) fn ticks_of(id: u32) -> Result<f64, Error> {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     let fields: Vec<&str> = text.rsplit_once(')').ok_or("no name in `stat`")?.1.split_whitespace().collect();
     let field = |index: usize| fields.get(index - 3).and_then(|text| text.parse::<f64>().ok());
     Ok(field(14).zip(field(15)).map(|(user, system)| user + system).ok_or("no times in `stat`")?)
 }
 
-fn resident_mib(id: u32) -> Result<f64, Error> {
+pub(crate) fn resident_mib(id: u32) -> Result<f64, Error> {
     let text = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no `VmRSS` in `status`")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;

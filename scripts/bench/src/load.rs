@@ -70,20 +70,22 @@ pub(crate) async fn in_flight<C: Client>(
             .collect();
         open.next().await
     });
-    let measured = async {
-        tokio::time::sleep(warm_up(length)).await;
-        let (begin, before) = (Instant::now(), count.load(Relaxed));
-        tokio::time::sleep(length).await;
-        (count.load(Relaxed) - before) as f64 / begin.elapsed().as_secs_f64()
-    };
     let rate = tokio::select! {
-        rate = measured => rate,
+        rate = rate(&count, length) => rate,
         ended = &mut task => return Err(ended?.unwrap_or_else(|| "there are no callers".into())),
     };
     task.abort();
     // Its calls are dropped with it, before the next phase begins.
     let _ = task.await;
     Ok(rate)
+}
+
+/// How fast `count` grows, once everything has settled.
+pub(crate) async fn rate(count: &AtomicU64, length: Duration) -> f64 {
+    tokio::time::sleep(warm_up(length)).await;
+    let (begin, before) = (Instant::now(), count.load(Relaxed));
+    tokio::time::sleep(length).await;
+    (count.load(Relaxed) - before) as f64 / begin.elapsed().as_secs_f64()
 }
 
 /// Time for caches, buffers and connections to settle before anything is counted.

@@ -1,13 +1,17 @@
-//! A two-process loopback benchmark: raw TCP, libp2p's own request-response and MultiNodes, in interleaved rounds.
+//! A loopback benchmark: raw TCP, libp2p's own request-response and MultiNodes, in interleaved rounds; and how many items
+//! a second `map` spreads over workers.
 //!
 //! The same binary is the driver and, as `serve CONTESTANT`, the other process; `first-call SWARM` is the process
-//! whose start-up is timed. Reading order: `options`, `contestant`, `load`, `run`, `report`.
+//! whose start-up is timed, `work SWARM` a worker, `submit SWARM ADDRESS` a process that gives it items without end.
+//! Reading order: `options`, `contestant`, `load`, `run`, `spread`, `report`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints tables")]
 
 mod contestant;
+mod dask;
 mod idle;
 mod load;
+mod memory;
 mod options;
 mod ours;
 mod process;
@@ -16,7 +20,9 @@ mod report;
 mod request_response;
 mod results;
 mod run;
+mod spread;
 mod startup;
+mod work;
 
 use std::process::ExitCode;
 
@@ -27,8 +33,10 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let outcome = Options::from_arguments(std::env::args().skip(1)).and_then(|role| match role {
-        Role::Serve { contestant, swarm } => contestant.serve(&swarm),
+        Role::Serve { contestant, swarm } => contestant.serve(swarm),
         Role::FirstCall { swarm } => startup::first_call(&swarm),
+        Role::Work { swarm } => contestant::until_stdin_ends(work::serve(swarm)),
+        Role::Submit { swarm, address } => contestant::until_stdin_ends(memory::submit(swarm, address)),
         Role::Drive(options) => drive(&options),
     });
     match outcome {

@@ -10,8 +10,8 @@ use crate::{Error, contestant::Contestant, process::TICKS_PER_SECOND};
 const GLANCE: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
-phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle
-contestants: raw rr rr-lazy multinodes
+phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory
+contestants: raw rr rr-lazy multinodes dask
 environment: BENCH_SECONDS length of a phase and contestant (default 2)";
 
 /// What this process is to be.
@@ -20,6 +20,10 @@ pub(crate) enum Role {
     Serve { contestant: Contestant, swarm: String },
     /// A process that starts a node, calls once and ends.
     FirstCall { swarm: String },
+    /// A worker, for those who spread items.
+    Work { swarm: String },
+    /// A process that gives workers items without end.
+    Submit { swarm: String, address: String },
     /// The one that measures.
     Drive(Options),
 }
@@ -46,10 +50,15 @@ pub(crate) enum Phase {
     Startup,
     StartupLan,
     Idle,
+    /// Items that cost nothing, over so many workers.
+    Map(usize),
+    MapDask,
+    MapSleep,
+    MapMemory,
 }
 
 impl Phase {
-    const ALL: [(&'static str, Self); 8] = [
+    const ALL: [(&'static str, Self); 13] = [
         ("sequential", Self::Sequential),
         ("calls-64", Self::InFlight(64)),
         ("calls-1024", Self::InFlight(1024)),
@@ -58,6 +67,11 @@ impl Phase {
         ("startup", Self::Startup),
         ("startup-lan", Self::StartupLan),
         ("idle", Self::Idle),
+        ("map-1", Self::Map(1)),
+        ("map-2", Self::Map(2)),
+        ("map-dask", Self::MapDask),
+        ("map-sleep", Self::MapSleep),
+        ("map-memory", Self::MapMemory),
     ];
 
     /// Its name on the command line.
@@ -86,6 +100,8 @@ impl Options {
                     return Ok(Role::Serve { contestant, swarm: value()? });
                 }
                 "first-call" => return Ok(Role::FirstCall { swarm: value()? }),
+                "work" => return Ok(Role::Work { swarm: value()? }),
+                "submit" => return Ok(Role::Submit { swarm: value()?, address: value()? }),
                 "--only" => options.keep_only(&value()?)?,
                 "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
                 "--json" => options.json = true,

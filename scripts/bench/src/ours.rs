@@ -39,10 +39,15 @@ pub(crate) async fn serve(swarm: &str) -> Result<(), Error> {
             async {}
         });
     node.register(APPLICATION, application)?;
+    process::say_ready(&loopback(&node)?);
+    std::future::pending().await
+}
+
+/// Where it can be reached without leaving the machine.
+pub(crate) fn loopback(node: &Node) -> Result<String, Error> {
     let addresses = node.addresses();
     let loopback = addresses.iter().map(ToString::to_string).find(|address| address.starts_with("/ip4/127."));
-    process::say_ready(&loopback.ok_or("the node does not listen on the loopback address")?);
-    std::future::pending().await
+    Ok(loopback.ok_or("the node does not listen on the loopback address")?)
 }
 
 /// Starts with nothing configured, calls once, and goes.

@@ -45,9 +45,14 @@ impl Process {
 
     /// Waits for a line that begins with `prefix`, and gives the rest of it.
     pub(crate) fn expect(&self, prefix: &str) -> Result<String, Error> {
+        self.expect_within(PATIENCE, prefix)
+    }
+
+    /// The same with another limit for each line.
+    pub(crate) fn expect_within(&self, patience: Duration, prefix: &str) -> Result<String, Error> {
         loop {
             let line =
-                self.lines.recv_timeout(PATIENCE).map_err(|_| format!("a child process never said `{prefix}`"))?;
+                self.lines.recv_timeout(patience).map_err(|_| format!("a child process never said `{prefix}`"))?;
             if let Some(rest) = line.strip_prefix(prefix) {
                 return Ok(rest.trim().to_owned());
             }
@@ -90,9 +95,19 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `contestant`'s server. `before` is a command that it is run by, for example in another namespace.
     pub(crate) fn start(contestant: Contestant, swarm: &str, folder: &Path, before: &[String]) -> Result<Self, Error> {
+        Self::of(&["serve", contestant.name(), swarm], folder, before)
+    }
+
+    /// Starts a worker.
+    pub(crate) fn worker(swarm: &str, folder: &Path) -> Result<Self, Error> {
+        Self::of(&["work", swarm], folder, &[])
+    }
+
+    fn of(role: &[&str], folder: &Path, before: &[String]) -> Result<Self, Error> {
         let program = std::env::current_exe()?;
         let mut words: Vec<&OsStr> = before.iter().map(OsStr::new).collect();
-        words.extend([program.as_os_str(), "serve".as_ref(), contestant.name().as_ref(), swarm.as_ref()]);
+        words.push(program.as_os_str());
+        words.extend(role.iter().map(OsStr::new));
         let process = Process::start(Command::new(words[0]).args(&words[1..]).env("XDG_RUNTIME_DIR", folder))?;
         let address = process.expect("ready ")?;
         Ok(Self { process, address })

@@ -3,11 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    contestant::Contestant::{self, MultiNodes, Raw, RequestResponse, RequestResponseLazy},
+    contestant::Contestant::{self, Dask, MultiNodes, Raw, RequestResponse, RequestResponseLazy},
     options::Options,
     results::{
-        Metric::{self, Bulk, Calls, Cast, IdleCpu, IdleMemory, SequentialP50, Startup, StartupLan},
-        Results,
+        Metric::{
+            self, Batches, Bulk, Calls, Cast, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate, OfIdeal,
+            SequentialP50, Startup, StartupLan,
+        },
+        Results, Way,
     },
 };
 
@@ -27,6 +30,9 @@ enum Against {
     RequestResponse(Metric),
     /// With whatever setting was faster in this run.
     BestRequestResponse(Metric),
+    /// The fastest of these figures of our own.
+    Ours(&'static [Metric]),
+    Dask(Metric),
 }
 
 enum Goal {
@@ -34,7 +40,7 @@ enum Goal {
     AtLeast(f64),
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 17] = [
     target("sequential p50 / raw TCP", SequentialP50, Against::RawTcp(SequentialP50), Goal::AtMost(1.5)),
     target("sequential p50 / rr", SequentialP50, Against::RequestResponse(SequentialP50), Goal::AtMost(0.35)),
     target("calls/s, 64 in flight / rr", Calls(64), Against::RequestResponse(Calls(64)), Goal::AtLeast(15.0)),
@@ -50,7 +56,19 @@ const TARGETS: [Target; 10] = [
     target("start to first answer, by mDNS", StartupLan, Against::Nothing, Goal::AtMost(60.0)),
     target("idle node, resident memory", IdleMemory, Against::Nothing, Goal::AtMost(20.0)),
     target("idle node, CPU", IdleCpu, Against::Nothing, Goal::AtMost(0.5)),
+    target("map, 1 worker / best plain calls", Items(1, Way::Map), Against::Ours(&CALLS_1), Goal::AtLeast(0.5)),
+    target("map, 2 workers / best plain calls", Items(2, Way::Map), Against::Ours(&CALLS_2), Goal::AtLeast(0.5)),
+    target("1 worker, with journal / without", Items(1, Way::Journal), Against::Ours(&MAP_1), Goal::AtLeast(0.5)),
+    target("2 workers, with journal / without", Items(2, Way::Journal), Against::Ours(&MAP_2), Goal::AtLeast(0.5)),
+    target("map in batches, 2 workers / Dask", Batches, Against::Dask(Batches), Goal::AtLeast(10.0)),
+    target("tasks of 10 ms, 4 slots / ideal", OfIdeal, Against::Nothing, Goal::AtLeast(0.95)),
+    target("endless map, memory 20 s / 5 s", MemoryLate, Against::Ours(&[MemoryEarly]), Goal::AtMost(1.05)),
 ];
+
+const CALLS_1: [Metric; 2] = [Items(1, Way::Calls(64)), Items(1, Way::Calls(1024))];
+const CALLS_2: [Metric; 2] = [Items(2, Way::Calls(64)), Items(2, Way::Calls(1024))];
+const MAP_1: [Metric; 1] = [Items(1, Way::Map)];
+const MAP_2: [Metric; 1] = [Items(2, Way::Map)];
 
 const fn target(title: &'static str, metric: Metric, against: Against, goal: Goal) -> Target {
     Target { title, metric, against, goal }
@@ -65,6 +83,11 @@ impl Target {
             Against::RawTcp(metric) => Some(ours / results.median(metric, Raw)?),
             Against::RequestResponse(metric) => Some(ours / results.median(metric, RequestResponse)?),
             Against::BestRequestResponse(metric) => Some(ours / self.best(results, metric)?),
+            Against::Ours(metrics) => {
+                let others = metrics.iter().filter_map(|metric| results.median(*metric, MultiNodes));
+                Some(ours / others.max_by(f64::total_cmp)?)
+            }
+            Against::Dask(metric) => Some(ours / results.median(metric, Dask)?),
         }
     }
 
@@ -142,7 +165,10 @@ pub(crate) fn print(options: &Options, results: &Results) {
 const QUIET: f64 = 0.2;
 
 fn print_medians(results: &Results) {
-    println!("{:<36} {:>12} {:>12} {:>12} {:>12}", "medians of all rounds", "raw TCP", "rr", "rr lazy", "MultiNodes");
+    println!(
+        "{:<36} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "medians of all rounds", "raw TCP", "rr", "rr lazy", "MultiNodes", "Dask"
+    );
     let mut metrics: Vec<Metric> = results.values.keys().map(|(metric, _)| *metric).collect();
     metrics.dedup();
     for metric in metrics {

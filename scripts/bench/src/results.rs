@@ -17,6 +17,45 @@ pub(crate) enum Metric {
     StartupLan,
     IdleMemory,
     IdleCpu,
+    /// Items that do nothing, over so many workers.
+    Items(usize, Way),
+    /// What each costs all processes together.
+    ItemCpu(usize, Way),
+    Batches,
+    Pause,
+    OfPossible,
+    OfIdeal,
+    MemoryEarly,
+    MemoryLate,
+}
+
+/// How items get to workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// Plain calls, so many at once.
+    Calls(usize),
+    Map,
+    Journal,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 4] = [Self::Calls(64), Self::Calls(1024), Self::Map, Self::Journal];
+
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Calls(tasks) => format!("{tasks} calls"),
+            Self::Map => "map".into(),
+            Self::Journal => "map, journal".into(),
+        }
+    }
+
+    fn key(self) -> String {
+        match self {
+            Self::Calls(tasks) => format!("calls_{tasks}"),
+            Self::Map => "map".into(),
+            Self::Journal => "map_journal".into(),
+        }
+    }
 }
 
 impl Metric {
@@ -33,6 +72,14 @@ impl Metric {
             Self::StartupLan => "start to first answer, by mDNS".into(),
             Self::IdleMemory => "idle node, resident memory".into(),
             Self::IdleCpu => "idle node, CPU".into(),
+            Self::Items(workers, way) => format!("items/s, {workers} worker{}: {}", plural(workers), way.name()),
+            Self::ItemCpu(workers, way) => format!("CPU an item, {workers} worker{}: {}", plural(workers), way.name()),
+            Self::Batches => "items/s in batches, 2 workers".into(),
+            Self::Pause => "tasks of 10 ms, as they took".into(),
+            Self::OfPossible => "their ideal time as they took / real".into(),
+            Self::OfIdeal => "ideal time of 10 ms tasks / real".into(),
+            Self::MemoryEarly => "endless map, memory after 5 s".into(),
+            Self::MemoryLate => "endless map, memory after 20 s".into(),
         }
     }
 
@@ -49,16 +96,25 @@ impl Metric {
             Self::StartupLan => "startup_lan_ms".into(),
             Self::IdleMemory => "idle_memory_mib".into(),
             Self::IdleCpu => "idle_cpu_percent".into(),
+            Self::Items(workers, way) => format!("items_per_second_{workers}_{}", way.key()),
+            Self::ItemCpu(workers, way) => format!("item_cpu_us_{workers}_{}", way.key()),
+            Self::Batches => "items_per_second_batches".into(),
+            Self::Pause => "pause_ms".into(),
+            Self::OfPossible => "of_possible".into(),
+            Self::OfIdeal => "of_ideal".into(),
+            Self::MemoryEarly => "map_memory_5_s_mib".into(),
+            Self::MemoryLate => "map_memory_20_s_mib".into(),
         }
     }
 
     pub(crate) fn show(self, value: f64) -> String {
         match self {
-            Self::SequentialP50 | Self::SequentialP99 => format!("{value:.1} µs"),
-            Self::Calls(_) | Self::Cast | Self::CastSent => thousands(value),
+            Self::SequentialP50 | Self::SequentialP99 | Self::ItemCpu(..) => format!("{value:.1} µs"),
+            Self::Calls(_) | Self::Cast | Self::CastSent | Self::Items(..) | Self::Batches => thousands(value),
             Self::Bulk => format!("{value:.0} MB/s"),
-            Self::Startup | Self::StartupLan => format!("{value:.1} ms"),
-            Self::IdleMemory => format!("{value:.1} MiB"),
+            Self::Startup | Self::StartupLan | Self::Pause => format!("{value:.1} ms"),
+            Self::IdleMemory | Self::MemoryEarly | Self::MemoryLate => format!("{value:.1} MiB"),
+            Self::OfPossible | Self::OfIdeal => format!("{value:.2}x"),
             Self::IdleCpu => format!("{value:.2} %"),
         }
     }
@@ -80,6 +136,10 @@ impl Results {
     pub(crate) fn median(&self, metric: Metric, contestant: Contestant) -> Option<f64> {
         self.values.get(&(metric, contestant)).map(|values| median(values))
     }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 fn median(values: &[f64]) -> f64 {

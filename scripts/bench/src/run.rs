@@ -8,14 +8,14 @@ use libp2p::core::upgrade::Version;
 use crate::{
     Error,
     contestant::{Client, Contestant, runtime},
-    idle, load,
+    idle, load, memory,
     options::{Options, Phase},
     ours::MultiNodes,
     process::Server,
     raw,
     request_response::RequestResponse,
     results::{Metric, Results},
-    startup,
+    spread, startup,
 };
 
 const SMALL: &[u8] = &[7; 64];
@@ -30,6 +30,10 @@ pub(crate) fn all(options: &Options) -> Result<Results, Error> {
             Phase::Startup => startup::same_host(options, &mut results),
             Phase::StartupLan => startup::over_the_lan(options, &mut results),
             Phase::Idle => idle::measure(options, &mut results),
+            Phase::Map(workers) => spread::nothing(options, workers, &mut results),
+            Phase::MapDask => spread::against_dask(options, &mut results),
+            Phase::MapSleep => spread::sleeping(options, &mut results),
+            Phase::MapMemory => memory::measure(options, &mut results),
             _ => rounds(options, phase, &mut results),
         };
         outcome.map_err(|error| format!("phase `{}`: {error}", phase.name()))?;
@@ -39,7 +43,7 @@ pub(crate) fn all(options: &Options) -> Result<Results, Error> {
 
 fn rounds(options: &Options, phase: Phase, results: &mut Results) -> Result<(), Error> {
     for round in 1..=options.rounds {
-        for &contestant in &options.contestants {
+        for &contestant in options.contestants.iter().filter(|contestant| contestant.calls()) {
             if phase == Phase::Cast && contestant != Contestant::MultiNodes {
                 continue;
             }
@@ -81,6 +85,7 @@ fn one(contestant: Contestant, phase: Phase, length: Duration) -> Result<Vec<(Me
                 }
                 measure(ours, phase, length).await
             }
+            Contestant::Dask => Ok(Vec::new()),
         }
     });
     runtime.shutdown_background();
@@ -105,6 +110,6 @@ async fn measure<C: Client>(client: C, phase: Phase, length: Duration) -> Result
             let uploads = load::in_flight(client, LARGE_IN_FLIGHT, vec![7; LARGE].into(), length).await?;
             vec![(Metric::Bulk, uploads * LARGE as f64 / 1e6)]
         }
-        Phase::Cast | Phase::Startup | Phase::StartupLan | Phase::Idle => Vec::new(),
+        _ => Vec::new(),
     })
 }
