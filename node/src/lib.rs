@@ -75,7 +75,8 @@
 //! # Cargo features
 //!
 //! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `cel` (in `cli`) is
-//! what chooses hosts by predicates, `journal` (in `cli`) what lets a map go on where it stopped. `wan` adds QUIC, DNS and WebSocket, `full` is everything.
+//! what chooses hosts by predicates, `journal` (in `cli`) what lets a map go on where it stopped. `wan` adds QUIC, DNS and
+//! WebSocket, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
