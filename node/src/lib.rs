@@ -58,6 +58,9 @@
 //! another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
 //! other side. Messages of one task to one application on one node arrive in order.
 //!
+//! Work is spread by [`AppRef::map`] (many items, one action, exactly one outcome for each, a journal if it is to survive
+//! its own process) and by [`topology`] (flows through stages, at least once).
+//!
 //! # What it stands on
 //!
 //! A tokio runtime: start a node within one. Two nodes in one process are as good as two in two processes. The library
@@ -65,12 +68,14 @@
 //!
 //! # Reading order
 //!
-//! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
+//! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`], [`Map`], [`topology`]. For those
+//! who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
 //! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
 //! `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
-//! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
+//! the files beside it (the one task that owns the network). `map/engine.rs` spreads items, `topology.rs` begins with a
+//! reading order of its own. `core.rs` is what all of them share.
 //!
 //! # Cargo features
 //!
