@@ -411,3 +411,26 @@ mod journal {
         assert!(matches!(changed, Err(MapError::Journal(JournalError::OtherInput { index: 700, .. }))), "{changed:?}");
     }
 }
+
+#[tokio::test]
+async fn a_map_is_given_up_when_whoever_gets_an_item_thinks_for_a_while_and_refuses_it() {
+    let (node, _workers) = swarm(1, |_| {
+        Actions::new().slots(4).try_action("run", |_: u64| async move {
+            // As long as it is asked, somebody has an item.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            Err::<u64, _>(AppError::busy("it never has time"))
+        })
+    })
+    .await;
+    let map = node.app("work").map_iter::<u64>("run", 0..100_u64).patience(Duration::from_millis(500));
+    let error = within(map.try_collect::<Vec<_>>()).await.unwrap_err();
+    assert!(matches!(&error, MapError::NoWorker(CallError::Busy { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_action_that_nobody_has_is_told_of_long_before_patience_is_over() {
+    let (node, _workers) = swarm(2, |_| squares()).await;
+    let map = node.app("work").map_iter::<u64>("missing", 0..1000_u64).patience(Duration::from_secs(86_400));
+    let outcomes: Vec<_> = within(map.collect()).await;
+    assert!(matches!(outcomes.last(), Some(Err(MapError::NoWorker(CallError::NoSuchAction { .. })))), "{outcomes:?}");
+}

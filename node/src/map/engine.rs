@@ -52,6 +52,9 @@ const TELL_STATUS: Duration = Duration::from_millis(100);
 /// How long to wait for the record of a node that is known but has not told yet what it hosts.
 const RECORD: Duration = Duration::from_secs(1);
 
+/// When all who are there lack the action, somebody who has it may be on the way for so long.
+const LACKING: Duration = Duration::from_secs(3);
+
 /// A time that no item takes.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
@@ -100,6 +103,8 @@ pub(super) struct Engine {
     told: Instant,
     /// When somebody last worked on something.
     active: Instant,
+    /// Since when whoever got an item has not taken it.
+    refused: Option<Instant>,
     last_failure: Option<CallError>,
     /// Why it cannot go on.
     end: Option<MapError>,
@@ -163,6 +168,7 @@ impl Engine {
             counts: MapStatus::default(),
             told: now,
             active: now,
+            refused: None,
             last_failure: None,
             end: None,
         }
@@ -284,10 +290,20 @@ impl Engine {
         let node_ends = self.node().deadline().is_some_and(|deadline| deadline <= now);
         if node_ends || self.node().core().registry.is_draining() {
             self.end = Some(MapError::Stopped);
-        } else if now > self.active + self.plan.patience {
-            let error = self.last_failure.take().unwrap_or_else(|| self.shared.target.nobody());
-            self.end = Some(MapError::NoWorker(error));
+        } else if now > self.active + self.patience() {
+            self.give_up();
         }
+    }
+
+    /// How long nobody may work on anything.
+    fn patience(&self) -> Duration {
+        let patience = self.plan.patience;
+        if self.workers.all_lack() { patience.min(LACKING) } else { patience }
+    }
+
+    fn give_up(&mut self) {
+        let error = self.last_failure.take().unwrap_or_else(|| self.shared.target.nobody());
+        self.end = Some(MapError::NoWorker(error));
     }
 
     // Items on their way to workers.
@@ -435,7 +451,7 @@ impl Engine {
             Ok(payload) => {
                 let now = Instant::now();
                 let took = now - running.sent;
-                self.active = now;
+                (self.active, self.refused) = (now, None);
                 self.workers.end(running.worker, Report::Done, took, running.taken, now);
                 self.stragglers.note(took);
                 self.end_item(index, Ok(payload), running.worker);
@@ -461,7 +477,13 @@ impl Engine {
         }
         if verdict == Verdict::Return {
             item.attempts = item.attempts.saturating_sub(1);
+            // To have an item for a while and refuse it is not to work on it.
+            let since = *self.refused.get_or_insert(running.sent);
+            if now > since + self.plan.patience && !self.workers.any_outstanding() {
+                return self.give_up();
+            }
         } else {
+            self.refused = None;
             let host = &self.workers.worker(running.worker).host;
             item.note(Attempt {
                 node: host.node.clone(),
