@@ -34,7 +34,8 @@ impl Engine {
         if self.input.is_none() || self.end.is_some() || !self.reports.has_room(self.next) || !self.ledger.has_room() {
             return false;
         }
-        if self.ledger.has(self.next) {
+        if self.ledger.has(self.next) && self.items.pending() + self.items.suspects() < TURN {
+            // Usually it is recorded and needs nobody. Of those that are not, or are run again, only a few may wait.
             return true;
         }
         if self.workers.any_present() {
