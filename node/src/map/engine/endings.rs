@@ -101,7 +101,7 @@ impl Engine {
         if at_most_once {
             self.fail(index, ItemErrorKind::Exhausted, failure, worker);
         } else if crashes >= poison_after {
-            let message = format!("set aside as poisoned: {crashes} workers broke under it, at last: {failure}");
+            let message = format!("set aside as poisoned: workers broke under it {crashes} times, at last: {failure}");
             let error = ItemError::new(ItemErrorKind::Poisoned, failure.code(), message);
             self.end_item(index, Err(error), worker);
         } else if losses > retries {
