@@ -142,7 +142,7 @@ impl<R> Map<R> {
     }
 
     /// How long to wait while nobody takes anything, before the whole is given up; 60 s by default. If nobody has ever
-    /// hosted the application that is found out much sooner.
+    /// hosted the application, or all who host it lack the action, that is found out much sooner.
     pub fn patience(self, patience: Duration) -> Self {
         self.with(|plan| plan.patience = patience)
     }

@@ -397,6 +397,48 @@ mod journal {
         refused(&node, &file).await;
     }
 
+    #[tokio::test]
+    async fn items_that_are_run_again_are_taken_no_faster_than_workers_have_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal");
+        let works = Arc::new(AtomicBool::new(false));
+        let may_work = works.clone();
+        let (node, _workers) = swarm(1, move |_| {
+            let works = may_work.clone();
+            Actions::new().slots(4).try_action("run", move |x: u64| {
+                let works = works.load(SeqCst);
+                async move {
+                    if works {
+                        std::future::pending::<()>().await;
+                    }
+                    Err::<u64, _>(AppError::new("odd", x.to_string()))
+                }
+            })
+        })
+        .await;
+        let map = || node.app("work").map_iter::<u64>("run", 0..20_000_u64).journal(&file);
+        assert_eq!(all(map()).await.len(), 20_000);
+        works.store(true, SeqCst);
+        let mut again = map().retry_failed();
+        let mut status = again.status();
+        let taken = within(async {
+            let mut before = u64::MAX;
+            loop {
+                tokio::select! {
+                    outcome = again.try_next() => panic!("{outcome:?}"),
+                    changed = status.changed() => changed.unwrap(),
+                }
+                let taken = status.borrow().taken;
+                if taken > 0 && taken == before {
+                    return taken;
+                }
+                before = taken;
+            }
+        })
+        .await;
+        assert!(taken < 2000, "{taken} items are held");
+    }
+
     async fn refused(node: &Node, file: &std::path::Path) {
         let app = node.app("work");
         let other = within(app.map_iter::<u64>("other", [1_u64]).journal(file).try_collect::<Vec<_>>()).await;
@@ -410,4 +452,27 @@ mod journal {
         let changed = within(app.map_iter::<u64>("run", changed).journal(file).try_collect::<Vec<_>>()).await;
         assert!(matches!(changed, Err(MapError::Journal(JournalError::OtherInput { index: 700, .. }))), "{changed:?}");
     }
+}
+
+#[tokio::test]
+async fn a_map_is_given_up_when_whoever_gets_an_item_thinks_for_a_while_and_refuses_it() {
+    let (node, _workers) = swarm(1, |_| {
+        Actions::new().slots(4).try_action("run", |_: u64| async move {
+            // As long as it is asked, somebody has an item.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            Err::<u64, _>(AppError::busy("it never has time"))
+        })
+    })
+    .await;
+    let map = node.app("work").map_iter::<u64>("run", 0..100_u64).patience(Duration::from_millis(500));
+    let error = within(map.try_collect::<Vec<_>>()).await.unwrap_err();
+    assert!(matches!(&error, MapError::NoWorker(CallError::Busy { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_action_that_nobody_has_is_told_of_long_before_patience_is_over() {
+    let (node, _workers) = swarm(2, |_| squares()).await;
+    let map = node.app("work").map_iter::<u64>("missing", 0..1000_u64).patience(Duration::from_secs(86_400));
+    let outcomes: Vec<_> = within(map.collect()).await;
+    assert!(matches!(outcomes.last(), Some(Err(MapError::NoWorker(CallError::NoSuchAction { .. })))), "{outcomes:?}");
 }

@@ -280,8 +280,9 @@ impl Run {
     }
 
     fn on_goodbye(&self) {
-        self.lane.shared.retired.store(true, SeqCst);
-        if self.ours {
+        let is_first = !self.lane.shared.retired.swap(true, SeqCst);
+        // Once: who says it again and again, and reads nothing, must not pile up answers here.
+        if self.ours && is_first {
             self.exchange.on_goodbye();
             // Behind the last request, so that the other side knows that nothing more comes.
             let _ = self.lane.push(&Frame::Goodbye);

@@ -332,6 +332,44 @@ async fn after_a_goodbye_nothing_is_asked_any_more_and_the_other_side_knows_it()
     }
 }
 
+#[tokio::test]
+async fn however_often_a_peer_says_goodbye_it_is_answered_once() {
+    struct Held(Mutex<Option<tokio::io::DuplexStream>>);
+    impl Opener for Held {
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+            let near = self.0.lock().unwrap().take().unwrap();
+            Box::pin(async { Ok(Box::new(near.compat()) as Box<dyn Io>) })
+        }
+    }
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let mut far = far.compat();
+    let (seen, _) = mpsc::unbounded_channel();
+    let opener = Arc::new(Held(Mutex::new(Some(near))));
+    let exchange = Exchange::new(Arc::new(Echo { seen }), opener, Limits::new(MAX_MESSAGE));
+    let nothing = Bytes::new();
+    let peer = async {
+        let mut length = [0; 4];
+        far.read_exact(&mut length).await.unwrap();
+        let mut call = vec![0; u32::from_be_bytes(length) as usize];
+        far.read_exact(&mut call).await.unwrap();
+        let Frame::Call(crate::wire::Call { id, .. }) = Frame::decode(&call).unwrap() else { panic!("{call:?}") };
+        let mut bytes = Vec::new();
+        for _ in 0..100 {
+            Frame::Goodbye.encode(&mut bytes).unwrap();
+        }
+        Frame::Reply { id, payload: b"" }.encode(&mut bytes).unwrap();
+        far.write_all(&bytes).await.unwrap();
+    };
+    let (answer, ()) = within(async { tokio::join!(exchange.call(head("echo"), &nothing), peer) }).await;
+    answer.unwrap();
+    exchange.close();
+    let mut rest = Vec::new();
+    within(far.read_to_end(&mut rest)).await.unwrap();
+    let mut goodbye = Vec::new();
+    Frame::Goodbye.encode(&mut goodbye).unwrap();
+    assert_eq!(rest, goodbye);
+}
+
 /// Writes `bytes` as a peer would, and gives what the lane does with the stream.
 async fn attack(bytes: &[u8]) -> (Side, Vec<u8>) {
     let victim = side();

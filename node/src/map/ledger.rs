@@ -11,12 +11,16 @@ use super::{
     journal::{Entry, Hash, Job, Journal, JournalError, Recorded, Recorder, Refused},
     outcome::{Attempt, ItemError, MapError, Outcome},
     plan::Plan,
+    reports::weight,
 };
 use crate::payload::Payload;
 
 /// Outcomes that may wait to be durable before no more items are taken. More than one batch of the journal, so that the
 /// workers do not wait for the disk.
 const BEHIND: usize = 16 * 1024;
+
+/// Bytes of them: with large results a slow disk must not be a matter of memory.
+const BEHIND_BYTES: usize = 32 * 1024 * 1024;
 
 /// Bytes of an encoded outcome with a small result: a buffer of this size need not grow.
 const USUAL: usize = 256;
@@ -32,6 +36,8 @@ struct Open {
     queue: VecDeque<(u64, Entry, Outcome<Payload>)>,
     /// Those that it has, and that are not known to be durable.
     under_way: usize,
+    /// What all that is not known to be durable holds.
+    bytes: usize,
     retry_failed: bool,
 }
 
@@ -57,7 +63,7 @@ impl Ledger {
             let open = blocking(move || {
                 let journal = Journal::open(&path, &Job { application: &application, action: &action })?;
                 let (recorder, recorded) = journal.writer()?;
-                Ok(Open { journal, recorder, recorded, queue: VecDeque::new(), under_way: 0, retry_failed })
+                Ok(Open { journal, recorder, recorded, queue: VecDeque::new(), under_way: 0, bytes: 0, retry_failed })
             })
             .await?;
             tracing::debug!(recorded = open.journal.recorded(), "journal opened");
@@ -92,6 +98,7 @@ impl Ledger {
     pub(super) fn record(&mut self, outcome: Outcome<Payload>) -> Option<Outcome<Payload>> {
         let Some(open) = &mut self.0 else { return Some(outcome) };
         let entry = Entry { input: hash(&outcome.input), failed: outcome.result.is_err(), outcome: Kept::of(&outcome) };
+        open.bytes += weight(&outcome);
         open.queue.push_back((outcome.index, entry, outcome));
         open.pass_on();
         None
@@ -104,7 +111,7 @@ impl Ledger {
 
     /// Whether more items may be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.0.as_ref().is_none_or(|open| open.under_way + open.queue.len() < BEHIND)
+        self.0.as_ref().is_none_or(|open| open.under_way + open.queue.len() < BEHIND && open.bytes < BEHIND_BYTES)
     }
 
     /// Waits for outcomes that are durable now. Cancelling loses none.
@@ -112,6 +119,7 @@ impl Ledger {
         let Some(open) = &mut self.0 else { return std::future::pending().await };
         let durable = open.recorded.recv().await.ok_or(MapError::Stopped)??;
         open.under_way = open.under_way.saturating_sub(durable.len());
+        open.bytes = open.bytes.saturating_sub(durable.iter().map(weight).sum());
         open.pass_on();
         Ok(durable)
     }
@@ -189,5 +197,49 @@ async fn blocking<T: Send + 'static>(
         Ok(done) => Ok(done?),
         // The runtime is being shut down.
         Err(_) => Err(MapError::Stopped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(index: u64, size: usize) -> Outcome<Payload> {
+        Outcome {
+            index,
+            input: Payload::default(),
+            result: Ok(Payload::from_bytes(vec![0; size])),
+            node: None,
+            peer_id: None,
+            attempts: 1,
+            duration: Duration::ZERO,
+            failures: Vec::new(),
+            recorded: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn large_outcomes_that_wait_for_the_disk_are_bounded_by_their_bytes() {
+        const SIZE: usize = 1024 * 1024;
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("j"), &Job { application: "a", action: "b" }).unwrap();
+        let (recorder, recorded) = journal.writer().unwrap();
+        let open =
+            Open { journal, recorder, recorded, queue: VecDeque::new(), under_way: 0, bytes: 0, retry_failed: false };
+        let mut ledger = Ledger(Some(open));
+        // Nobody asks for what is durable, as if nothing ever were.
+        let taken = (0..100).take_while(|index| {
+            let has_room = ledger.has_room();
+            if has_room {
+                assert!(ledger.record(outcome(*index, SIZE)).is_none());
+            }
+            has_room
+        });
+        assert_eq!(taken.count(), BEHIND_BYTES / SIZE);
+        let mut durable = 0;
+        while ledger.is_behind() {
+            durable += ledger.next().await.unwrap().len();
+        }
+        assert!(durable == BEHIND_BYTES / SIZE && ledger.has_room());
     }
 }

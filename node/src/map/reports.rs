@@ -61,7 +61,8 @@ impl Reports {
     }
 }
 
-fn weight(outcome: &Outcome<Payload>) -> usize {
+/// Bytes of an outcome that are worth counting.
+pub(super) fn weight(outcome: &Outcome<Payload>) -> usize {
     let result = match &outcome.result {
         Ok(result) => result.as_bytes().len(),
         Err(error) => error.message.len() + error.data.as_ref().map_or(0, |data| data.as_bytes().len()),

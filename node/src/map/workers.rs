@@ -32,6 +32,9 @@ const BUSY_REST: [Duration; 2] = [Duration::from_millis(20), Duration::from_mill
 /// How long a worker is left alone that was lost, or silent for a whole lease, at first and at the most.
 const LOST_REST: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
 
+/// A worker that rests longer than that is not waited for if another one would do.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Workers that are known at once. With more, the places of those that are gone are used again.
 const MAX_WORKERS: usize = 16_384;
 
@@ -144,8 +147,8 @@ impl Workers {
         let fresh = |id: &WorkerId| !tried.contains(&self.all[*id].host.peer_id);
         let ids = || 0..self.all.len();
         let untried = ids().find(|id| fresh(id) && fits(id));
-        // Somebody who has not had it and is only busy now is worth the wait.
-        let worth_waiting = ids().any(|id| fresh(&id) && self.all[id].present && !self.all[id].lacking);
+        // Somebody who has not had it and is only busy now is worth the wait; who cannot be reached is not.
+        let worth_waiting = ids().any(|id| fresh(&id) && self.all[id].is_back_soon(now));
         let id = untried.or_else(|| if worth_waiting { None } else { ids().find(fits) })?;
         self.all[id].outstanding += 1;
         self.all[id].suspects += 1;
@@ -183,6 +186,11 @@ impl Workers {
     /// Whether some worker has an idle slot.
     pub(super) fn has_idle_slot(&self, now: Instant) -> bool {
         (0..self.all.len()).any(|id| self.all[id].outstanding < self.all[id].slots && self.can_take(id, now))
+    }
+
+    /// Whether everybody who was ever there has said that it lacks the action, and nothing else.
+    pub(super) fn all_lack(&self) -> bool {
+        !self.all.is_empty() && self.all.iter().all(|worker| worker.lacking && worker.done + worker.failed == 0)
     }
 
     /// Whether anybody is there that has not said that it lacks the action.
@@ -311,6 +319,11 @@ impl Worker {
             lost: 0,
             busy: Duration::ZERO,
         }
+    }
+
+    /// It takes items, or will do so soon.
+    fn is_back_soon(&self, now: Instant) -> bool {
+        self.present && !self.lacking && self.resting_until.is_none_or(|until| until <= now + SOON)
     }
 
     /// How much it may have: its slots, and so much beside that it need not wait for the next item.

@@ -153,6 +153,23 @@ fn items_under_which_workers_broke_never_share_one_and_go_where_they_were_not() 
 }
 
 #[test]
+fn who_cannot_be_reached_is_not_waited_for_if_another_worker_would_do() {
+    let mut now = Instant::now();
+    let (mut workers, hosts) = workers(2, Some(0), now);
+    let tried = [hosts[0].peer_id];
+    for _ in 0..4 {
+        assert_eq!(workers.take_for_suspect(&tried, now), Some(1));
+        workers.end(1, Report::Away, Duration::from_millis(1), Taken { outstanding: 1, suspect: true }, now);
+        if workers.wake(now).is_some_and(|until| until <= now + SOON) {
+            assert_eq!(workers.take_for_suspect(&tried, now), None, "it is back soon");
+            now += SOON;
+            workers.wake(now);
+        }
+    }
+    assert_eq!(workers.take_for_suspect(&tried, now), Some(0));
+}
+
+#[test]
 fn who_lacks_the_action_is_left_out_until_it_says_something_new_of_itself() {
     let now = Instant::now();
     let (mut workers, hosts) = workers(1, Some(0), now);
