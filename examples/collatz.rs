@@ -51,7 +51,7 @@ struct Number {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let numbers = |text: Option<&String>| text.map_or(Ok(1000), |text| text.parse());
+    let numbers = |text: Option<&String>| text.map_or(Ok(1000), |text| number(text));
     let address = arguments.get(1);
     match arguments.first().map(String::as_str) {
         Some("first") => {
@@ -66,6 +66,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         _ => in_one_process(numbers(arguments.first())?).await,
     }
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is neither `first`, `join` nor a number"))
 }
 
 async fn in_one_process(numbers: u64) -> Result<(), Box<dyn Error>> {

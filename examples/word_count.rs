@@ -67,8 +67,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             counter.stop().await;
             outcome
         }
-        times => in_one_process(times.map_or(Ok(20), str::parse)?).await,
+        times => in_one_process(times.map_or(Ok(20), number)?).await,
     }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("`{text}` is neither `worker`, `count` nor a number"))
 }
 
 async fn in_one_process(times: usize) -> Result<ExitCode, Box<dyn Error>> {

@@ -70,8 +70,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
             crawler.stop().await;
             outcome
         }
-        pages => in_one_process(pages.map_or(Ok(200), str::parse)?).await,
+        pages => in_one_process(pages.map_or(Ok(200), number)?).await,
     }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("`{text}` is neither `worker`, `crawl` nor a number"))
 }
 
 async fn in_one_process(pages: usize) -> Result<ExitCode, Box<dyn Error>> {

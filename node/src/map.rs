@@ -126,11 +126,14 @@ impl<R> Map<R> {
 
     /// How long a worker may be silent about an item before it is given to another one; 60 s by default, at least 1 ms.
     /// [`Context::progress`](crate::Context::progress) renews it: an action that takes longer should say that it goes on.
+    ///
+    /// A worker that was silent, or that broke, rests for 250 ms at first and 10 s at the most, with all its slots.
     pub fn lease(self, lease: Duration) -> Self {
         self.with(|plan| plan.lease = lease.max(Duration::from_millis(1)))
     }
 
-    /// How long one attempt may take in all, whatever it says. No limit by default.
+    /// How long one attempt may take in all, whatever it says. No limit by default. A worker that takes longer rests as
+    /// one that is [silent](Self::lease).
     pub fn item_timeout(self, timeout: Duration) -> Self {
         self.with(|plan| plan.item_timeout = Some(timeout))
     }

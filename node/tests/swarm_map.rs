@@ -79,10 +79,9 @@ async fn every_item_has_exactly_one_outcome_whatever_happens_to_the_workers() {
     assert!(outcomes.iter().all(|(index, outcome)| *outcome.result.as_ref().unwrap() == index * index));
     let failed_on: BTreeSet<&str> =
         outcomes.values().flat_map(|outcome| &outcome.failures).map(|attempt| attempt.node.as_str()).collect();
-    for lost in ["worker-0", "worker-1", "worker-3"] {
-        assert!(failed_on.contains(lost), "something was running on `{lost}`: {failed_on:?}");
-    }
-    assert_eq!(failed_on.len(), 3, "who drains finishes what it runs, and all others are well: {failed_on:?}");
+    // Who was killed may just have had nothing to do.
+    let lost = BTreeSet::from(["worker-0", "worker-1", "worker-3"]);
+    assert!(failed_on.is_subset(&lost), "who drains finishes what it runs, and all others are well: {failed_on:?}");
     let done: BTreeMap<String, u64> =
         status.borrow().workers.iter().map(|worker| (worker.node.clone(), worker.done)).collect();
     assert_eq!(done.values().sum::<u64>(), ITEMS, "{done:?}");
