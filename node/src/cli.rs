@@ -12,6 +12,7 @@ mod completion;
 mod config;
 mod demo;
 mod events;
+mod everyone;
 mod failure;
 mod feed;
 mod info;
@@ -109,7 +110,7 @@ impl Verb {
             Self::Apps(verb) => verb.run(settings, output).await,
             Self::Info(verb) => verb.run(settings, output).await,
             Self::Call(verb) => verb.run(settings, output).await,
-            Self::Tell(verb) => verb.run(settings).await,
+            Self::Tell(verb) => verb.run(settings, output).await,
             Self::Map(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
             Self::Events(verb) => verb.run(settings, output).await,

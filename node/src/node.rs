@@ -347,6 +347,19 @@ impl Node {
         self.wait_until(application, || Some(self.hosts(application)).filter(|hosts| !hosts.is_empty())).await
     }
 
+    /// Waits until so many nodes host an application, and gives all its hosts. Waits 10 s at the most.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer by then.
+    pub async fn wait_for_hosts(&self, application: &str, count: usize) -> Result<Vec<Arc<Host>>, WaitError> {
+        let enough = || Some(self.hosts(application)).filter(|hosts| hosts.len() >= count);
+        match self.wait_until(application, enough).await {
+            Ok(hosts) => Ok(hosts),
+            Err(error) => Err(WaitError { hosts: Some((self.hosts(application).len(), count)), ..error }),
+        }
+    }
+
     /// Waits until a node of some name or peer id is known. Waits 10 s at the most.
     ///
     /// # Errors
@@ -429,7 +442,7 @@ impl Node {
         .await
         .ok()
         .flatten()
-        .ok_or_else(|| WaitError { what: what.to_owned() })
+        .ok_or_else(|| WaitError { what: what.to_owned(), hosts: None })
     }
 }
 
@@ -453,9 +466,15 @@ pub struct Counters {
 
 /// What was waited for is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{what}` was not found within {WAIT:?}")]
+#[error("`{what}` was not found{} within {WAIT:?}", so_often(.hosts))]
 pub struct WaitError {
     what: String,
+    /// How many hosts there were, and how many were waited for.
+    hosts: Option<(usize, usize)>,
+}
+
+fn so_often(hosts: &Option<(usize, usize)>) -> String {
+    hosts.map_or_else(String::new, |(found, wanted)| format!(" on {wanted} nodes, but on {found},"))
 }
 
 impl fmt::Debug for Node {
