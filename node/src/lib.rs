@@ -114,6 +114,7 @@ mod registry;
 mod rendezvous;
 mod route;
 mod selection;
+mod topics;
 pub mod topology;
 
 pub use actions::Actions;
@@ -144,6 +145,10 @@ pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
 pub use serde_json::json;
+pub use topics::{
+    Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,
+    TopicMessage,
+};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

@@ -210,6 +210,11 @@ impl Node {
             dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
             unasked_answers,
             malformed_frames,
+            bad_messages: self.core.counters.bad_messages.load(Relaxed),
+            repeated_messages: self.core.counters.repeated_messages.load(Relaxed),
+            refused_messages: self.core.counters.refused_messages.load(Relaxed),
+            missed_messages: self.core.topics.missed.load(Relaxed),
+            refused_subscriptions: self.core.counters.refused_subscriptions.load(Relaxed),
         }
     }
 
@@ -427,6 +432,7 @@ impl Node {
         {
             driver.abort();
         }
+        core.topics.close();
     }
 
     async fn wait_until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> Result<T, WaitError> {
@@ -462,6 +468,16 @@ pub struct Counters {
     pub unasked_answers: u64,
     /// Frames that could not be read, from peers that are connected.
     pub malformed_frames: u64,
+    /// Messages of topics whose signature, size or shape was wrong.
+    pub bad_messages: u64,
+    /// Messages of topics that had been here before, or came out of an earlier life of their sender.
+    pub repeated_messages: u64,
+    /// Messages of topics beyond what a sender may send.
+    pub refused_messages: u64,
+    /// Messages of topics that subscriptions here have lost, because they are read too slowly.
+    pub missed_messages: u64,
+    /// Subscriptions of peers to gossip that this swarm does not have.
+    pub refused_subscriptions: u64,
 }
 
 /// What was waited for is not there.
