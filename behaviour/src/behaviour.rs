@@ -48,7 +48,7 @@ impl Behaviour {
             identify: identity::identify(config.keypair.public(), &config.swarm),
             ping: identity::ping(),
             kademlia: kademlia.into(),
-            gossip: gossip::new(&config.swarm)?,
+            gossip: gossip::new(&config.swarm, config.refused_subscriptions.clone())?,
             sync: sync::new(&config.swarm),
             local: local.into(),
             lanes: lanes::Behaviour::new(config.swarm.lane_protocol(), config.keypair.public().to_peer_id()),

@@ -1,11 +1,18 @@
-//! Spreads changes and signs of life. Every message carries the signature of the node it tells of, so gossip itself is
-//! unsigned: signed gossip would verify every copy of a message, about six, before it knows them for copies.
+//! Spreads changes, signs of life and what users publish. Every message carries the signature of the node that it is
+//! from, so gossip itself is unsigned: signed gossip would verify every copy of a message, about six, before it knows
+//! them for copies.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use libp2p::gossipsub::{
-    self, ConfigBuilder, ConfigBuilderError, IdentityTransform, Message, MessageAuthenticity, MessageId,
-    ValidationMode, WhitelistSubscriptionFilter,
+    self, ConfigBuilder, ConfigBuilderError, IdentityTransform, Message, MessageAuthenticity, MessageId, TopicHash,
+    TopicSubscriptionFilter, ValidationMode,
 };
 use sha2::{Digest, Sha256};
 
@@ -14,8 +21,8 @@ use crate::{
     wire::{self, Gossip},
 };
 
-/// Gossipsub that knows a single topic.
-pub type Behaviour = gossipsub::Behaviour<IdentityTransform, WhitelistSubscriptionFilter>;
+/// Gossipsub that knows the swarm's own topics only.
+pub type Behaviour = gossipsub::Behaviour<IdentityTransform, OwnTopics>;
 
 /// What gossipsub reports.
 pub type Event = gossipsub::Event;
@@ -42,12 +49,12 @@ const PRUNE_BACKOFF: Duration = Duration::from_secs(15);
 /// would make the announcements of messages as dear as the messages.
 const MESSAGE_ID: usize = 20;
 
-/// Creates the behaviour, subscribed to the swarm's topic.
+/// Creates the behaviour, subscribed to the swarm's topics. Counts in `refused` what peers subscribe to beyond these.
 ///
 /// # Errors
 ///
 /// Only if a constant of this file contradicts gossipsub's own rules.
-pub fn new(swarm: &SwarmName) -> Result<Behaviour, GossipError> {
+pub fn new(swarm: &SwarmName, refused: Arc<AtomicU64>) -> Result<Behaviour, GossipError> {
     let config = ConfigBuilder::default()
         .protocol_id_prefix(swarm.gossip_protocol_prefix())
         .heartbeat_initial_delay(FIRST_HEARTBEAT)
@@ -63,15 +70,34 @@ pub fn new(swarm: &SwarmName) -> Result<Behaviour, GossipError> {
         .validation_mode(ValidationMode::Anonymous)
         .message_id_fn(message_id)
         .build()?;
-    let topic = swarm.gossip_topic();
-    let filter = WhitelistSubscriptionFilter(HashSet::from([topic.hash()]));
+    let topics = [swarm.gossip_topic(), swarm.message_topic()];
+    let filter = OwnTopics { topics: topics.each_ref().map(|topic| topic.hash()), refused };
     let mut behaviour = Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
         .map_err(GossipError::Contradiction)?;
-    behaviour.subscribe(&topic)?;
+    for topic in &topics {
+        behaviour.subscribe(topic)?;
+    }
     Ok(behaviour)
 }
 
-/// Encodes a message for the topic.
+/// Lets peers subscribe to the swarm's own topics, and counts what else they try: nothing is kept of it.
+#[derive(Debug, Clone)]
+pub struct OwnTopics {
+    topics: [TopicHash; 2],
+    refused: Arc<AtomicU64>,
+}
+
+impl TopicSubscriptionFilter for OwnTopics {
+    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
+        let own = self.topics.contains(topic);
+        if !own {
+            self.refused.fetch_add(1, Relaxed);
+        }
+        own
+    }
+}
+
+/// Encodes a message for the topic of records and beats.
 ///
 /// # Errors
 ///
@@ -80,7 +106,7 @@ pub fn encode(message: &Gossip) -> Result<Vec<u8>, codec::EncodeError> {
     codec::encode(message)
 }
 
-/// Decodes a message of the topic. The envelope inside is still to be opened.
+/// Decodes a message of the topic of records and beats. The envelope inside is still to be opened.
 ///
 /// # Errors
 ///
@@ -116,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_settings_are_accepted() {
-        assert!(new(&SwarmName::default()).is_ok());
+        assert!(new(&SwarmName::default(), Arc::default()).is_ok());
     }
 
     #[test]

@@ -35,6 +35,7 @@
 //!     mdns: false,
 //!     kademlia: false,
 //!     high_mark: 96,
+//!     refused_subscriptions: Default::default(),
 //! };
 //! let mine = Mine { multinodes: Behaviour::new(&config)?, other: ping::Behaviour::default() };
 //! let peer_id = config.keypair.public().to_peer_id();
@@ -53,7 +54,7 @@
 //! 1. [`SwarmName`]: it is in every protocol id, so that swarms never mix.
 //! 2. [`wire`]: every type that crosses the wire; [`codec`] turns them into CBOR and back, within limits.
 //! 3. [`record`]: what a node says of itself, signed.
-//! 4. [`gossip`] and [`sync`]: how that reaches the others.
+//! 4. [`gossip`] and [`sync`]: how that reaches the others. [`message`]: what users publish, signed as well.
 //! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
 //! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
 //!
@@ -71,6 +72,7 @@ pub mod lane;
 pub mod lanes;
 pub mod limits;
 pub mod local;
+pub mod message;
 mod names;
 pub mod quick_hash;
 pub mod read_ahead;
@@ -79,11 +81,16 @@ pub mod sync;
 pub mod transport;
 pub mod wire;
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use libp2p::{Swarm, identity::Keypair, swarm};
 
 pub use behaviour::{Behaviour, BehaviourEvent};
+pub use message::SignedMessage;
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use record::{MAX_RECORD, RecordError, SignedBeat, SignedRecord};
 
@@ -102,6 +109,8 @@ pub struct Config {
     pub kademlia: bool,
     /// From how many connections on the owner of the swarm closes some; hard limits are derived from it.
     pub high_mark: usize,
+    /// Counts subscriptions of peers to gossip topics that this swarm does not have.
+    pub refused_subscriptions: Arc<AtomicU64>,
 }
 
 /// Builds a libp2p swarm that speaks all protocols of a node. Call it within a tokio runtime: connections are its tasks.

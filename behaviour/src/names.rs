@@ -48,7 +48,13 @@ impl SwarmName {
         format!("/multinodes/{self}/1")
     }
 
-    /// The one gossip topic of the swarm.
+    /// The gossip topic of all messages that users publish, whatever their topic.
+    #[must_use]
+    pub fn message_topic(&self) -> IdentTopic {
+        IdentTopic::new(format!("multinodes/{self}/message/1"))
+    }
+
+    /// The gossip topic of records and beats.
     #[must_use]
     pub fn gossip_topic(&self) -> IdentTopic {
         IdentTopic::new(format!("multinodes/{self}/1"))

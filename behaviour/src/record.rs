@@ -146,16 +146,21 @@ impl SignedBeat {
 }
 
 /// One kind of signed thing.
-struct Kind {
-    name: &'static str,
-    limit: usize,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) limit: usize,
 }
 
 const RECORD: Kind = Kind { name: "record", limit: MAX_RECORD };
 const BEAT: Kind = Kind { name: "beat", limit: MAX_BEAT };
 
 impl Kind {
-    fn seal<T: Serialize>(&self, keypair: &Keypair, swarm: &SwarmName, value: &T) -> Result<Bytes, RecordError> {
+    pub(crate) fn seal<T: Serialize>(
+        &self,
+        keypair: &Keypair,
+        swarm: &SwarmName,
+        value: &T,
+    ) -> Result<Bytes, RecordError> {
         let payload = codec::encode(value)?;
         let envelope = SignedEnvelope::new(keypair, self.domain(swarm), self.payload_type(), payload)?;
         let bytes = envelope.into_protobuf_encoding();
@@ -163,7 +168,11 @@ impl Kind {
         Ok(bytes.into())
     }
 
-    fn open<T: DeserializeOwned>(&self, swarm: &SwarmName, bytes: &[u8]) -> Result<(PeerId, T), RecordError> {
+    pub(crate) fn open<T: DeserializeOwned>(
+        &self,
+        swarm: &SwarmName,
+        bytes: &[u8],
+    ) -> Result<(PeerId, T), RecordError> {
         self.check_size(bytes)?;
         let envelope = SignedEnvelope::from_protobuf_encoding(bytes)?;
         // Protobuf ignores unknown fields: without this, anyone could make endless different envelopes of one record.
@@ -218,7 +227,7 @@ fn check_application(application: &ApplicationRecord) -> Result<(), RecordError>
     application.actions.iter().try_for_each(|action| length("action", action.len(), MAX_NAME))
 }
 
-fn length(what: &'static str, size: usize, limit: usize) -> Result<(), RecordError> {
+pub(crate) fn length(what: &'static str, size: usize, limit: usize) -> Result<(), RecordError> {
     if size > limit { Err(RecordError::TooLarge { what, size, limit }) } else { Ok(()) }
 }
 
@@ -226,7 +235,7 @@ fn count(what: &'static str, count: usize, limit: usize) -> Result<(), RecordErr
     if count > limit { Err(RecordError::TooMany { what, count, limit }) } else { Ok(()) }
 }
 
-/// A record or a beat that cannot be signed or is not believed.
+/// A record, a beat or a message that cannot be signed or is not believed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {

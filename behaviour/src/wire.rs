@@ -5,10 +5,12 @@
 //! protocol id: who does not know it closes the lane, or drops the message.
 
 mod frame;
+mod message;
 mod record;
 mod sync;
 
 pub(crate) use frame::share;
 pub use frame::{Call, ErrorCode, ErrorFrame, Frame, FrameError, MAX_NAME, MAX_PROGRESS, Options, Tell};
+pub use message::TopicMessage;
 pub use record::{ApplicationRecord, Beat, Gossip, Record, Version};
 pub use sync::{MAX_RECORDS, MAX_VERSIONS, MAX_WANTED, SyncRequest, SyncResponse};

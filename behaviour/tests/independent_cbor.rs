@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use multinodes_behaviour::{
     codec,
-    wire::{ApplicationRecord, Beat, Gossip, Record, SyncRequest, SyncResponse, Version},
+    wire::{ApplicationRecord, Beat, Gossip, Record, SyncRequest, SyncResponse, TopicMessage, Version},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
@@ -61,6 +61,18 @@ fn beats_and_gossip_are_read_by_others() {
     both_ways(&Gossip::Record(ByteBuf::from(vec![1, 2, 3])));
     both_ways(&Gossip::Beat(ByteBuf::from(vec![4])));
     golden(&beat, "a46b696e6361726e6174696f6e01687265766973696f6e02646265617403646c6f616404");
+}
+
+#[test]
+fn messages_of_topics_are_read_by_others() {
+    let message = TopicMessage {
+        topic: "news".into(),
+        incarnation: VERSION.incarnation,
+        sequence: u64::MAX,
+        value: ByteBuf::from(codec::encode(&json!({"wind": 7.5})).unwrap()),
+    };
+    both_ways(&message);
+    both_ways(&TopicMessage { value: ByteBuf::new(), ..message });
 }
 
 #[test]

@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, fmt::Debug};
 use ciborium::Value;
 use libp2p::identity::Keypair;
 use multinodes_behaviour::{
-    SignedBeat, SwarmName, codec, sync,
+    SignedBeat, SignedMessage, SwarmName, codec, sync,
     wire::{
         ApplicationRecord, Beat, Call, ErrorCode, ErrorFrame, Frame, Gossip, Options, Record, SyncRequest,
-        SyncResponse, Tell, Version,
+        SyncResponse, Tell, TopicMessage, Version,
     },
 };
 use proptest::prelude::*;
@@ -398,6 +398,24 @@ fn beats_and_gossip_have_the_bytes_that_are_written_down() {
     golden(&Gossip::Beat(ByteBuf::from(vec![3])), "a164626561744103", map(vec![("beat", raw(&[3]))]));
 }
 
+fn topic_message() -> TopicMessage {
+    TopicMessage { topic: "news".into(), incarnation: 1, sequence: 2, value: ByteBuf::from(vec![0x62, b'h', b'i']) }
+}
+
+#[test]
+fn a_message_of_a_topic_has_the_bytes_that_are_written_down() {
+    golden(
+        &topic_message(),
+        "a465746f706963646e6577736b696e6361726e6174696f6e016873657175656e6365026576616c756543626869",
+        map(vec![
+            ("topic", text("news")),
+            ("incarnation", int(1)),
+            ("sequence", int(2)),
+            ("value", raw(&[0x62, b'h', b'i'])),
+        ]),
+    );
+}
+
 #[test]
 fn sync_requests_have_the_bytes_that_are_written_down() {
     let (digest, records) = (ByteBuf::from(vec![9; 2]), vec![ByteBuf::from(vec![1, 2])]);
@@ -486,6 +504,31 @@ fn an_envelope_is_signed_as_it_is_written_down() {
     assert_eq!(hex(&envelope), ENVELOPE);
 }
 
+#[test]
+fn a_message_of_a_topic_is_signed_as_it_is_written_down() {
+    let keypair = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+    let swarm = "garden".parse().unwrap();
+    let payload = codec::encode(&topic_message()).unwrap();
+    let with_length = |part: &[u8]| [&[u8::try_from(part.len()).unwrap()], part].concat();
+    let signed = [&b"multinodes/garden/message"[..], b"/multinodes/message/1", &payload].map(with_length).concat();
+    let envelope = [
+        field(1, &keypair.public().encode_protobuf()),
+        field(2, b"/multinodes/message/1"),
+        field(3, &payload),
+        field(5, &keypair.sign(&signed).unwrap()),
+    ]
+    .concat();
+    assert_eq!(SignedMessage::sign(&keypair, &swarm, topic_message()).unwrap().envelope(), &envelope);
+    assert_eq!(SignedMessage::open(&swarm, &envelope).unwrap().message, topic_message());
+    assert_eq!(hex(&envelope), MESSAGE);
+}
+
+const MESSAGE: &str = "\
+    0a2408011220ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c12152f6d756c74696e6f6465732f6d6573\
+    736167652f311a2da465746f706963646e6577736b696e6361726e6174696f6e016873657175656e6365026576616c7565436268692a40\
+    9b6e86a2e16299f348209de7c676fb0dc4171073338dbaf56b8483eaacc3eed789f3cf67c52bedc213a59ecec7b72bced0acc5ac1d092a\
+    26ebca9ae1e616e50e";
+
 const ENVELOPE: &str = "\
     0a2408011220ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c12122f6d756c74696e6f6465732f626561\
     742f311a24a46b696e6361726e6174696f6e01687265766973696f6e02646265617403646c6f6164042a40ba88fabb1ff75201bcbadb81\
@@ -519,6 +562,7 @@ fn protocols_and_topics_have_the_names_that_are_written_down() {
     assert_eq!(swarm.gossip_protocol_prefix(), "/multinodes/garden/gossip");
     assert_eq!(swarm.identify_version(), "/multinodes/garden/1");
     assert_eq!(swarm.gossip_topic().hash().as_str(), "multinodes/garden/1");
+    assert_eq!(swarm.message_topic().hash().as_str(), "multinodes/garden/message/1");
 }
 
 /// A frame that owns its parts.

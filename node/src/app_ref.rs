@@ -258,6 +258,10 @@ impl AppRef {
         &self.application
     }
 
+    pub(crate) fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+
     pub(crate) fn options(&self) -> Options {
         self.options
     }

@@ -12,6 +12,7 @@ mod completion;
 mod config;
 mod demo;
 mod events;
+mod everyone;
 mod failure;
 mod feed;
 mod info;
@@ -22,11 +23,13 @@ mod nodes;
 mod options;
 mod output;
 mod ping;
+mod publish;
 mod session;
 mod shapes;
 mod signals;
 mod start;
 mod style;
+mod subscribe;
 mod table;
 mod tell;
 
@@ -67,7 +70,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 /// One-shot verbs are served best by one thread: it starts fastest.
 fn runtime(verb: &Verb) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = match verb {
-        Verb::Start(_) | Verb::Demo(_) | Verb::Events(_) | Verb::Map(_) => tokio::runtime::Builder::new_multi_thread(),
+        Verb::Start(_) | Verb::Demo(_) | Verb::Events(_) | Verb::Map(_) | Verb::Subscribe(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build().map_err(|error| Failure::own(format!("cannot start the runtime: {error}")))
@@ -94,6 +99,8 @@ enum Verb {
     Call(call::Call),
     Tell(tell::Tell),
     Map(map::Map),
+    Publish(publish::Publish),
+    Subscribe(subscribe::Subscribe),
     Ping(ping::Ping),
     Events(events::Events),
     Completion(completion::Completion),
@@ -109,8 +116,10 @@ impl Verb {
             Self::Apps(verb) => verb.run(settings, output).await,
             Self::Info(verb) => verb.run(settings, output).await,
             Self::Call(verb) => verb.run(settings, output).await,
-            Self::Tell(verb) => verb.run(settings).await,
+            Self::Tell(verb) => verb.run(settings, output).await,
             Self::Map(verb) => verb.run(settings, output).await,
+            Self::Publish(verb) => verb.run(settings, output).await,
+            Self::Subscribe(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
             Self::Events(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),

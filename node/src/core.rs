@@ -25,7 +25,9 @@ use crate::{
     description::{ApplicationInfo, Description, Host, NodeInfo, Snapshot, Status},
     events::Teller,
     links::Links,
+    payload::Payload,
     registry::{Hosted, Registry},
+    topics::{PublishError, Published, Topics},
 };
 
 /// How long opening a lane may take, dialling and all.
@@ -70,6 +72,7 @@ pub(crate) struct Core {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) events: Teller,
+    pub(crate) topics: Topics,
     pub(crate) status: watch::Sender<Status>,
     /// Where the node listens, loopback included.
     pub(crate) addresses: watch::Sender<Vec<Multiaddr>>,
@@ -89,6 +92,7 @@ impl Core {
             snapshot: ArcSwap::default(),
             changed: watch::Sender::new(0),
             events: Teller::new(),
+            topics: Topics::new(settings.passive),
             status: watch::Sender::default(),
             addresses: watch::Sender::default(),
             commands,
@@ -200,6 +204,14 @@ pub(crate) struct Counters {
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
     pub(crate) refused_requests: AtomicU64,
+    /// Messages of topics whose signature, size or shape was wrong.
+    pub(crate) bad_messages: AtomicU64,
+    /// Messages of topics that were here before.
+    pub(crate) repeated_messages: AtomicU64,
+    /// Messages of topics beyond what a sender may send.
+    pub(crate) refused_messages: AtomicU64,
+    /// Subscriptions of peers to what is no topic of the swarm.
+    pub(crate) refused_subscriptions: Arc<AtomicU64>,
 }
 
 impl Counters {
@@ -219,6 +231,15 @@ pub(crate) enum Command {
     },
     /// What is hosted here has changed: the record is made anew and told to all.
     Announce,
+    /// Publishes a message; both parts are checked.
+    Publish {
+        /// The topic.
+        topic: String,
+        /// The value.
+        value: Payload,
+        /// Told when it is on its way.
+        respond_to: oneshot::Sender<Result<Published, PublishError>>,
+    },
     /// Another address to join through.
     Join {
         /// A multiaddress, or `host:port`.

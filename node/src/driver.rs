@@ -17,6 +17,7 @@ mod syncing;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod topics;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -47,6 +48,7 @@ use self::{
     listening::Listening,
     syncing::Exchange,
     timers::{Due, Timers},
+    topics::Topics,
 };
 use crate::{
     addresses,
@@ -77,6 +79,7 @@ struct Driver {
     /// Says that a connection's task has panicked.
     panics: mpsc::Receiver<String>,
     topic: TopicHash,
+    topics: Topics,
     host: Option<Vec<u8>>,
     directory: Directory,
     own: Own,
@@ -127,6 +130,7 @@ impl Driver {
         let now = Instant::now();
         Ok(Self {
             topic: settings.swarm.gossip_topic().hash(),
+            topics: Topics::new(settings.swarm.message_topic().hash(), now),
             directory: Directory::new(core.peer_id, host.clone()),
             own: Own::new(),
             listening: Listening::new(settings.listen.len()),
@@ -229,6 +233,7 @@ impl Driver {
         match command {
             Command::OpenLane { peer_id, respond_to } => self.open_lane(peer_id, respond_to),
             Command::Announce => self.announce(),
+            Command::Publish { topic, value, respond_to } => self.publish_message(topic, value, respond_to),
             Command::Join { address } => self.add_join(&address),
             Command::Stop { respond_to } => self.stop(respond_to),
             #[cfg(test)]
@@ -264,6 +269,8 @@ impl Driver {
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
                 Due::Join(join) => self.join(join),
                 Due::Release(peer_id) => self.let_go(peer_id),
+                Due::Held => self.release_held(),
+                Due::Written => self.leave(),
                 Due::Leave => self.ended = true,
             }
         }
@@ -282,6 +289,7 @@ impl Driver {
         }
         self.publish_changes(true);
         self.forget_doubts();
+        self.on_topics_tick(now);
         self.ticked = now;
     }
 

@@ -108,6 +108,7 @@ pub mod map;
 #[doc(hidden)]
 pub mod measure;
 mod node;
+mod one_to_many;
 mod payload;
 #[cfg(feature = "cel")]
 mod predicate;
@@ -119,6 +120,7 @@ mod registry;
 mod rendezvous;
 mod route;
 mod selection;
+mod topics;
 pub mod topology;
 
 pub use actions::Actions;
@@ -143,11 +145,16 @@ pub use map::JournalError;
 pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
+pub use one_to_many::{All, HOSTS_AT_ONCE, HostOutcome, Outcomes, Quorum, QuorumError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
 pub use serde_json::json;
+pub use topics::{
+    Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,
+    TopicMessage,
+};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

@@ -210,6 +210,11 @@ impl Node {
             dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
             unasked_answers,
             malformed_frames,
+            bad_messages: self.core.counters.bad_messages.load(Relaxed),
+            repeated_messages: self.core.counters.repeated_messages.load(Relaxed),
+            refused_messages: self.core.counters.refused_messages.load(Relaxed),
+            missed_messages: self.core.topics.missed.load(Relaxed),
+            refused_subscriptions: self.core.counters.refused_subscriptions.load(Relaxed),
         }
     }
 
@@ -347,6 +352,19 @@ impl Node {
         self.wait_until(application, || Some(self.hosts(application)).filter(|hosts| !hosts.is_empty())).await
     }
 
+    /// Waits until so many nodes host an application, and gives all its hosts. Waits 10 s at the most.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer by then.
+    pub async fn wait_for_hosts(&self, application: &str, count: usize) -> Result<Vec<Arc<Host>>, WaitError> {
+        let enough = || Some(self.hosts(application)).filter(|hosts| hosts.len() >= count);
+        match self.wait_until(application, enough).await {
+            Ok(hosts) => Ok(hosts),
+            Err(error) => Err(WaitError { hosts: Some((self.hosts(application).len(), count)), ..error }),
+        }
+    }
+
     /// Waits until a node of some name or peer id is known. Waits 10 s at the most.
     ///
     /// # Errors
@@ -414,6 +432,7 @@ impl Node {
         {
             driver.abort();
         }
+        core.topics.close();
     }
 
     async fn wait_until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> Result<T, WaitError> {
@@ -429,7 +448,7 @@ impl Node {
         .await
         .ok()
         .flatten()
-        .ok_or_else(|| WaitError { what: what.to_owned() })
+        .ok_or_else(|| WaitError { what: what.to_owned(), hosts: None })
     }
 }
 
@@ -449,13 +468,29 @@ pub struct Counters {
     pub unasked_answers: u64,
     /// Frames that could not be read, from peers that are connected.
     pub malformed_frames: u64,
+    /// Messages of topics whose signature, size or shape was wrong.
+    pub bad_messages: u64,
+    /// Messages of topics that had been here before, or came out of an earlier life of their sender.
+    pub repeated_messages: u64,
+    /// Messages of topics beyond what a sender may send.
+    pub refused_messages: u64,
+    /// Messages of topics that subscriptions here have lost, because they are read too slowly.
+    pub missed_messages: u64,
+    /// Subscriptions of peers to gossip that this swarm does not have.
+    pub refused_subscriptions: u64,
 }
 
 /// What was waited for is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{what}` was not found within {WAIT:?}")]
+#[error("`{what}` was not found{} within {WAIT:?}", so_often(.hosts))]
 pub struct WaitError {
     what: String,
+    /// How many hosts there were, and how many were waited for.
+    hosts: Option<(usize, usize)>,
+}
+
+fn so_often(hosts: &Option<(usize, usize)>) -> String {
+    hosts.map_or_else(String::new, |(found, wanted)| format!(" on {wanted} nodes, but on {found},"))
 }
 
 impl fmt::Debug for Node {

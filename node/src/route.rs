@@ -154,6 +154,34 @@ impl<'a> Route<'a> {
         })
     }
 
+    /// Sends to this node and no other one.
+    pub(crate) async fn deliver_to(
+        &self,
+        peer_id: PeerId,
+        kind: Kind<'_>,
+        payload: &Payload,
+    ) -> Result<Payload, CallError> {
+        let core = self.node.core();
+        if core.registry.is_draining() {
+            return Err(CallError::Stopped);
+        }
+        let target = selection::at(core, self.application, peer_id)?;
+        self.at(core, &target, kind, payload, self.time()?).await
+    }
+
+    /// Waits until somebody hosts it, as a message would, and until a node that was just started knows who else does.
+    pub(crate) async fn every_host(&self) -> Result<(), CallError> {
+        let (core, time) = (self.node.core(), self.time()?);
+        self.first_host().await?;
+        let limit = time.deadline.min(core.started + DISCOVERY);
+        let mut status = core.status.subscribe();
+        let others = || core.snapshot.load().nodes.iter().any(|node| !node.local);
+        let complete = status.wait_for(|now| now.settled && (now.synced || core.settings.passive || !others()));
+        // Whoever is not known by then is not asked.
+        let _ = tokio::time::timeout_at(limit.into(), complete).await;
+        Ok(())
+    }
+
     /// Waits until somebody hosts it, as a message would.
     pub(crate) async fn first_host(&self) -> Result<(), CallError> {
         let (core, time) = (self.node.core(), self.time()?);
@@ -330,6 +358,6 @@ impl<'a> Route<'a> {
     }
 }
 
-fn unsendable(error: impl fmt::Display) -> CallError {
+pub(crate) fn unsendable(error: impl fmt::Display) -> CallError {
     CallError::Unsendable { reason: error.to_string() }
 }

@@ -150,3 +150,28 @@ fn wrong_labels_are_refused_at_the_start() {
     let refused = run(swarm.command(&["start", "--label", "a=1", "--label", "a=2"]), "").expect(2);
     assert!(refused.stderr.contains("`a` is given twice"), "{refused:?}");
 }
+
+#[test]
+fn all_hosts_are_called_and_told_and_each_is_a_line() {
+    let swarm = Swarm::new();
+    let _nodes = two_regions(&swarm);
+    let lines = |arguments: &[&str], code| {
+        let outcome = swarm.run(arguments).expect(code);
+        let mut lines: Vec<serde_json::Value> =
+            outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.sort_by_key(|line| line["node"].as_str().unwrap().to_owned());
+        lines
+    };
+    let sums = lines(&["call", "calculator", "add", "1", "2", "--all"], 0);
+    assert_eq!(sums.len(), 2, "{sums:?}");
+    assert!(sums.iter().all(|line| line["result"] == 3 && line["ms"].is_number() && line["peer_id"].is_string()));
+    assert_eq!((&sums[0]["node"], &sums[1]["node"]), (&json!("alpha"), &json!("beta")));
+    let eu = lines(&["call", "calculator", "add", "1", "2", "--all", "--where", "node.labels.region == 'eu'"], 0);
+    assert_eq!((eu.len(), &eu[0]["node"]), (1, &json!("alpha")));
+    let told = lines(&["tell", "journal", "\"a line\"", "--all"], 0);
+    assert_eq!(told.iter().map(|line| &line["accepted"]).collect::<Vec<_>>(), [true, true]);
+    let failed = lines(&["call", "calculator", "div", "1", "0", "--all"], 1);
+    assert!(failed.len() == 2 && failed.iter().all(|line| line["error"]["code"] == "failed"), "{failed:?}");
+    let none = swarm.run(&["call", "unknown", "add", "1", "2", "--all"]).expect(1);
+    assert!(none.stdout.is_empty() && none.stderr.contains("no application `unknown`"), "{none:?}");
+}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use multinodes::Payload;
 
-use super::{choice::Choice, failure::Failure, json, options::Settings, output::Output, session::Session};
+use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
 /// Call an action of an application and print its result as JSON
 #[derive(Debug, Args)]
@@ -24,6 +24,10 @@ pub(crate) struct Call {
 
     #[command(flatten)]
     choice: Choice,
+
+    /// Call every host, and print a line of JSON for each as it answers: {"node","peer_id","ms","result" or "error"}
+    #[arg(long)]
+    all: bool,
 }
 
 impl Call {
@@ -31,6 +35,16 @@ impl Call {
         let chosen = self.choice.settle()?;
         let arguments = json::read(&self.arguments)?;
         let payload = Payload::encode(&arguments).map_err(Failure::own)?;
+        if self.all {
+            let session = Session::open(settings).await?;
+            return session
+                .with(async |session| {
+                    session.settle().await;
+                    let all = chosen.target(&session.node, &self.application).timeout(session.left()).all();
+                    everyone::print(all.call_raw(&self.action, payload).await, session, output).await
+                })
+                .await;
+        }
         Session::open(settings)
             .await?
             .with(async |session| {

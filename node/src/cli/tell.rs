@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use multinodes::Payload;
 
-use super::{choice::Choice, failure::Failure, json, options::Settings, session::Session};
+use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
 /// Send a message to an application
 #[derive(Debug, Args)]
@@ -27,13 +27,27 @@ pub(crate) struct Tell {
     /// Do not wait until it is accepted
     #[arg(long)]
     cast: bool,
+
+    /// Tell every host, and print a line of JSON for each as it accepts: {"node","peer_id","ms","accepted" or "error"}
+    #[arg(long, conflicts_with = "cast")]
+    all: bool,
 }
 
 impl Tell {
-    pub(crate) async fn run(self, settings: Settings) -> Result<ExitCode, Failure> {
+    pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
         let chosen = self.choice.settle()?;
         let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
         let payload = Payload::encode(&message).map_err(Failure::own)?;
+        if self.all {
+            let session = Session::open(settings).await?;
+            return session
+                .with(async |session| {
+                    session.settle().await;
+                    let all = chosen.target(&session.node, &self.application).timeout(session.left()).all();
+                    everyone::print(all.tell_raw(payload).await, session, output).await
+                })
+                .await;
+        }
         Session::open(settings)
             .await?
             .with(async |session| {

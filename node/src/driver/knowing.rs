@@ -201,9 +201,13 @@ impl Driver {
 
     pub(super) fn on_gossip(&mut self, event: gossip::Event) {
         match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } if self.topics.is(&message.topic) => {
+                self.on_topic_message(propagation_source, &message_id, &message.data);
+            }
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 self.on_message(propagation_source, &message_id, &message.data);
             }
+            gossipsub::Event::Subscribed { topic, .. } if self.topics.is(&topic) => self.release_held(),
             gossipsub::Event::Subscribed { .. } => self.repeat_announcement(),
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 tracing::debug!(%peer_id, "a neighbour does not speak gossip");
@@ -293,7 +297,11 @@ impl Driver {
     }
 
     /// Closes all connections in order, which sends what is still on its way, and ends the driver when that is done.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
+        let written = self.topics.written().filter(|written| *written > Instant::now() && !self.peers.is_empty());
+        if let Some(written) = written {
+            return self.timers.at(written, Due::Written);
+        }
         let neighbours: Vec<PeerId> = self.peers.keys().copied().collect();
         for peer_id in neighbours {
             let _ = self.swarm.disconnect_peer_id(peer_id);

@@ -17,6 +17,7 @@ use super::{Driver, Ended};
 use crate::{
     core::{Command, Core, OpenFailure},
     description::Event,
+    topics::PublishError,
 };
 
 /// After the first restart there is a pause, which doubles with each one that follows soon.
@@ -76,6 +77,9 @@ fn end(driver: Driver, mut commands: mpsc::Receiver<Command>) {
             Command::OpenLane { respond_to, .. } => {
                 let _ = respond_to.send(Err(OpenFailure::Stopping));
             }
+            Command::Publish { respond_to, .. } => {
+                let _ = respond_to.send(Err(PublishError::Stopped));
+            }
             Command::Stop { respond_to } => {
                 let _ = respond_to.send(());
             }
@@ -98,6 +102,7 @@ pub(super) fn build(core: &Core) -> Result<(Swarm<Behaviour>, mpsc::Receiver<Str
         mdns: settings.mdns,
         kademlia: settings.kademlia,
         high_mark: settings.high_mark,
+        refused_subscriptions: core.counters.refused_subscriptions.clone(),
     };
     let (report, panics) = mpsc::channel(1);
     let swarm = multinodes_behaviour::build_with_executor(&config, Reporting { report })?;
@@ -145,7 +150,9 @@ impl Driver {
         self.listening.complete = false;
         self.listen(true).await?;
         self.own.forget();
+        self.topics.forget();
         self.begin();
+        self.timers.after(Duration::ZERO, super::Due::Held);
         self.pump();
         self.tell(Event::NetworkRestarted { reason: reason.to_owned() });
         if self.stopping.is_some() {

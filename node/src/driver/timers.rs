@@ -45,6 +45,10 @@ pub(super) enum Due {
     Join(usize),
     /// Closes the connections to a peer that has been told so.
     Release(PeerId),
+    /// Looks whether what is to be published still waits for a neighbour.
+    Held,
+    /// What was published last has had the time to be written.
+    Written,
     /// Ends the driver even if not everybody has heard the goodbye.
     Leave,
 }

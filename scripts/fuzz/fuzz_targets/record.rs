@@ -1,4 +1,4 @@
-//! Records, beats, gossip and sync: as they come from a stranger, and as an insider would sign them.
+//! Records, beats, gossip, messages of topics and sync: as they come from a stranger, and as an insider would sign them.
 
 #![no_main]
 
@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use libp2p::identity::Keypair;
 use multinodes_behaviour::{
-    SignedBeat, SignedRecord, SwarmName, codec, gossip,
+    SignedBeat, SignedMessage, SignedRecord, SwarmName, codec, gossip,
+    message::MAX_MESSAGE,
     record::MAX_RECORD,
-    wire::{Beat, Gossip, Record, SyncRequest, SyncResponse},
+    wire::{Beat, Gossip, Record, SyncRequest, SyncResponse, TopicMessage},
 };
 
 /// More than any of the limits, so that they are reached.
@@ -24,6 +25,7 @@ static KEYPAIR: LazyLock<Keypair> =
 fuzz_target!(|bytes: &[u8]| {
     let _ = SignedRecord::open(&SWARM, bytes);
     let _ = SignedBeat::open(&SWARM, bytes);
+    let _ = SignedMessage::open(&SWARM, bytes);
     if let Ok(record) = codec::decode::<Record>(bytes, LIMIT) {
         signed(record);
     }
@@ -36,6 +38,12 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = SignedRecord::open(&SWARM, envelope);
         let written = gossip::encode(&message).expect("what was read can be written");
         assert_eq!(gossip::decode(&written).expect("what was written can be read"), message);
+    }
+    if let Ok(message) = codec::decode::<TopicMessage>(bytes, LIMIT)
+        && let Ok(signed) = SignedMessage::sign(&KEYPAIR, &SWARM, message)
+    {
+        assert!(signed.envelope().len() <= MAX_MESSAGE);
+        assert_eq!(SignedMessage::open(&SWARM, signed.envelope()).expect("it was just signed"), signed);
     }
     read_again::<SyncRequest>(bytes);
     read_again::<SyncResponse>(bytes);

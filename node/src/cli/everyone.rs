@@ -1,0 +1,80 @@
+//! What `--all` prints: a line of JSON for each host.
+
+use std::process::ExitCode;
+
+use futures::StreamExt;
+use multinodes::{CallError, HostOutcome, Outcomes, Payload};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{failure::Failure, output::Output, session::Session};
+
+/// One line of `call --all` and `tell --all`.
+#[derive(Debug, Serialize)]
+struct Line {
+    node: String,
+    peer_id: String,
+    ms: f64,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Result(Value),
+    Accepted(bool),
+    Error {
+        code: &'static str,
+        message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<Value>,
+    },
+}
+
+/// What a host says when it has done what was asked.
+pub(crate) trait Done {
+    fn shown(self) -> Result<Answered, Failure>;
+}
+
+/// An answer that can be printed.
+pub(crate) struct Answered(Answer);
+
+impl Done for () {
+    fn shown(self) -> Result<Answered, Failure> {
+        Ok(Answered(Answer::Accepted(true)))
+    }
+}
+
+impl Done for Payload {
+    fn shown(self) -> Result<Answered, Failure> {
+        Ok(Answered(Answer::Result(self.to_json().map_err(Failure::own)?)))
+    }
+}
+
+/// Prints each host's outcome as it comes. The exit code is 1 if any of them has failed.
+pub(crate) async fn print<R: Done>(
+    outcomes: Result<Outcomes<R>, CallError>,
+    session: &Session,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let mut outcomes = outcomes.map_err(|error| Failure::call(&error, &session.hint()))?;
+    let (hosts, mut failed) = (outcomes.left(), 0);
+    while let Some(outcome) = outcomes.next().await {
+        failed += usize::from(outcome.result.is_err());
+        output.line(&line(outcome)?)?;
+    }
+    match failed {
+        0 => Ok(ExitCode::SUCCESS),
+        failed => Err(Failure::negative(format_args!("{failed} of {hosts} hosts have failed"))),
+    }
+}
+
+fn line<R: Done>(outcome: HostOutcome<R>) -> Result<Line, Failure> {
+    let answer = match outcome.result {
+        Ok(result) => result.shown()?.0,
+        Err(error) => Answer::Error { code: error.code(), message: error.to_string(), data: error.data() },
+    };
+    let ms = (outcome.duration.as_secs_f64() * 1e6).round() / 1e3;
+    Ok(Line { node: outcome.node, peer_id: outcome.peer_id.to_string(), ms, answer })
+}

@@ -1,0 +1,278 @@
+//! One message to all hosts of an application: everybody's answer, or the first few.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use libp2p::PeerId;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    app_ref::AppRef,
+    call_error::CallError,
+    description::Host,
+    payload::Payload,
+    route::{Kind, unsendable},
+};
+
+/// How many hosts are asked at once: each may need a connection of its own, and its answer may be of megabytes.
+pub const HOSTS_AT_ONCE: usize = 64;
+
+/// What has come of a message to one host.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HostOutcome<R> {
+    /// The host's name.
+    pub node: String,
+    /// The host's peer id.
+    pub peer_id: PeerId,
+    /// Its answer, or why there is none.
+    pub result: Result<R, CallError>,
+    /// How long it took, from when this host was asked.
+    pub duration: Duration,
+}
+
+/// All hosts of an application, see [`AppRef::all`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent until it is called or told"]
+pub struct All(AppRef);
+
+/// The first hosts of an application that succeed, see [`AppRef::quorum`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent until it is called"]
+pub struct Quorum {
+    app: AppRef,
+    wanted: usize,
+}
+
+impl AppRef {
+    /// All hosts that would be taken, instead of one of them.
+    ///
+    /// ```no_run
+    /// use futures::StreamExt;
+    /// # async fn versions(node: multinodes::Node) -> Result<(), multinodes::CallError> {
+    /// let mut answers = node.app("render").all().call::<String>("version", ()).await?;
+    /// while let Some(outcome) = answers.next().await {
+    ///     println!("{}: {:?} after {:?}", outcome.node, outcome.result, outcome.duration);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn all(&self) -> All {
+        All(self.clone())
+    }
+
+    /// The first `wanted` hosts that succeed: all are asked, and who has not answered by then is cancelled.
+    pub fn quorum(&self, wanted: usize) -> Quorum {
+        Quorum { app: self.clone(), wanted }
+    }
+
+    /// Hands a message to every host, and says of each whether it was accepted into the application's queue there.
+    ///
+    /// # Errors
+    ///
+    /// As [`All::call`].
+    pub async fn tell_all(&self, message: impl Serialize + Send) -> Result<Vec<HostOutcome<()>>, CallError> {
+        Ok(self.all().tell(message).await?.collect().await)
+    }
+}
+
+impl All {
+    /// Calls every host that is known when this returns, [`HOSTS_AT_ONCE`] at a time, and gives each one's outcome as it
+    /// comes. Who joins later is not asked. The target's [`timeout`](AppRef::timeout) is for all of it together; no call
+    /// is repeated on another host. Dropping the stream cancels what has not answered.
+    ///
+    /// # Errors
+    ///
+    /// Nobody hosts the application, none of the hosts matches, or the arguments cannot be encoded. What goes wrong with
+    /// a single host is its outcome.
+    pub async fn call<R: DeserializeOwned + Send + 'static>(
+        &self,
+        action: &str,
+        arguments: impl Serialize + Send,
+    ) -> Result<Outcomes<R>, CallError> {
+        let arguments = Payload::arguments(&arguments).map_err(unsendable)?;
+        self.call_payload(action, arguments, |app, result| {
+            result.decode().map_err(|error| CallError::UnexpectedResult {
+                application: app.application().to_owned(),
+                reason: error.to_string(),
+            })
+        })
+        .await
+    }
+
+    /// Like [`call`](Self::call), with arguments and results as they travel.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn call_raw(&self, action: &str, arguments: Payload) -> Result<Outcomes<Payload>, CallError> {
+        self.call_payload(action, arguments, |_, result| Ok(result)).await
+    }
+
+    /// Hands a message to every host: `Ok` of one says that it has accepted it into the application's queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn tell(&self, message: impl Serialize + Send) -> Result<Outcomes<()>, CallError> {
+        self.tell_raw(Payload::encode(&message).map_err(unsendable)?).await
+    }
+
+    /// Like [`tell`](Self::tell), with the message as it travels.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    pub async fn tell_raw(&self, message: Payload) -> Result<Outcomes<()>, CallError> {
+        self.outcomes(None, message, |_, _| Ok(())).await
+    }
+
+    async fn call_payload<R: Send + 'static>(
+        &self,
+        action: &str,
+        arguments: Payload,
+        read: fn(&AppRef, Payload) -> Result<R, CallError>,
+    ) -> Result<Outcomes<R>, CallError> {
+        self.outcomes(Some(action.into()), arguments, read).await
+    }
+
+    async fn outcomes<R: Send + 'static>(
+        &self,
+        action: Option<Arc<str>>,
+        payload: Payload,
+        read: fn(&AppRef, Payload) -> Result<R, CallError>,
+    ) -> Result<Outcomes<R>, CallError> {
+        let deadline = Instant::now().checked_add(self.0.time_limit());
+        self.0.route().every_host().await?;
+        let hosts = self.0.hosts();
+        if hosts.is_empty() {
+            return Err(self.0.nobody());
+        }
+        let count = hosts.len();
+        let app = self.0.clone();
+        let outcomes = stream::iter(hosts)
+            .map(move |host| one(within(&app, deadline), host, action.clone(), payload.clone(), read))
+            .buffer_unordered(HOSTS_AT_ONCE);
+        Ok(Outcomes { outcomes: outcomes.boxed(), left: count })
+    }
+}
+
+/// The same target with what is left of the time.
+fn within(app: &AppRef, deadline: Option<Instant>) -> AppRef {
+    let left = deadline.map_or(app.time_limit(), |deadline| deadline.saturating_duration_since(Instant::now()));
+    app.clone().timeout(left)
+}
+
+async fn one<R>(
+    app: AppRef,
+    host: Arc<Host>,
+    action: Option<Arc<str>>,
+    payload: Payload,
+    read: fn(&AppRef, Payload) -> Result<R, CallError>,
+) -> HostOutcome<R> {
+    let begun = Instant::now();
+    let kind = action.as_deref().map_or(Kind::Tell, Kind::Call);
+    let result = app.route().deliver_to(host.peer_id, kind, &payload).await;
+    let result = result.and_then(|payload| read(&app, payload));
+    HostOutcome { node: host.node.clone(), peer_id: host.peer_id, result, duration: begun.elapsed() }
+}
+
+/// Each host's outcome, as it comes: a stream. Dropping it cancels what has not answered.
+#[must_use = "nothing is sent until it is polled"]
+pub struct Outcomes<R> {
+    outcomes: BoxStream<'static, HostOutcome<R>>,
+    left: usize,
+}
+
+impl<R> Outcomes<R> {
+    /// How many outcomes are still to come.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+impl<R> Stream for Outcomes<R> {
+    type Item = HostOutcome<R>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.outcomes.poll_next_unpin(cx);
+        if let Poll::Ready(Some(_)) = polled {
+            self.left -= 1;
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<R> fmt::Debug for Outcomes<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Outcomes").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl Quorum {
+    /// Calls every host, and gives the first answers, as many as are wanted, in the order in which they came. The calls
+    /// of the others are cancelled then; their actions may have run.
+    ///
+    /// # Errors
+    ///
+    /// There are fewer hosts than are wanted, and nobody was called; or so many have failed that the rest cannot be
+    /// enough: it is said at once. See [`QuorumError`].
+    pub async fn call<R: DeserializeOwned + Send + 'static>(
+        &self,
+        action: &str,
+        arguments: impl Serialize + Send,
+    ) -> Result<Vec<R>, QuorumError> {
+        let mut outcomes = self.app.all().call(action, arguments).await?;
+        let (wanted, hosts) = (self.wanted, outcomes.left());
+        let mut answers = Vec::with_capacity(wanted.min(hosts));
+        let mut failures = Vec::new();
+        while answers.len() < wanted {
+            let outcome = if answers.len() + outcomes.left() < wanted { None } else { outcomes.next().await };
+            let Some(HostOutcome { node, peer_id, result, duration }) = outcome else {
+                return Err(QuorumError::Missed { wanted, hosts, succeeded: answers.len(), failures });
+            };
+            match result {
+                Ok(answer) => answers.push(answer),
+                Err(error) => failures.push(HostOutcome { node, peer_id, result: Err(error), duration }),
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Why fewer hosts than wanted have answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuorumError {
+    /// Too few hosts, or too many of them have failed.
+    #[error("{succeeded} of {hosts} hosts have answered, {wanted} were wanted{}", listed(.failures))]
+    Missed {
+        /// How many were to succeed.
+        wanted: usize,
+        /// How many there are.
+        hosts: usize,
+        /// How many had succeeded when it was sure that they would not be enough.
+        succeeded: usize,
+        /// Those that have failed. Empty if there are fewer hosts than are wanted: then nobody was called.
+        failures: Vec<HostOutcome<()>>,
+    },
+    /// Nobody could be called.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+fn listed(failures: &[HostOutcome<()>]) -> String {
+    let failed = failures.iter().filter_map(|failure| failure.result.as_ref().err());
+    failed.map(|error| format!("; {error}")).collect()
+}
