@@ -24,6 +24,7 @@ pub(crate) fn config(swarm: &str) -> Config {
         mdns: false,
         kademlia: true,
         high_mark: 96,
+        privacy: None,
     }
 }
 
