@@ -29,12 +29,12 @@ impl Privacy {
     #[must_use]
     pub fn new(secret: &[u8; SECRET], swarm: &SwarmName) -> Self {
         let derive = |label: &str| Zeroizing::new(derived(secret, &format!("multinodes/1/{label}/{swarm}")));
-        let mark = derive("mark")[..MARK].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { guard: derive("guard"), prologue: derive("prologue"), mark }
+        let hex: String = derive("mark")[..MARK].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { guard: derive("guard"), prologue: derive("prologue"), mark: format!("+{hex}") }
     }
 
-    /// What the swarm is called where strangers can look, such as in the names of folders: 32 hexadecimal digits, from
-    /// which neither the name nor the secret follows.
+    /// What the swarm is called where strangers can look, such as in the names of folders: `+` and 32 hexadecimal
+    /// digits, from which neither the name nor the secret follows. No open swarm can be called so.
     #[must_use]
     pub fn mark(&self) -> &str {
         &self.mark
@@ -98,7 +98,7 @@ mod tests {
     }
 
     // The same values are in PROTOCOL.md; made with an independent HKDF.
-    const MARK_OF_GARDEN: &str = "1c7de8f562a7ef5bfd6251565824ccda";
+    const MARK_OF_GARDEN: &str = "+1c7de8f562a7ef5bfd6251565824ccda";
     const GUARD_OF_GARDEN: &str = "c7acf786aa77401e93aeff422ed0d6dc20ae2459f8ca6718215107f592c43d1c";
     const PROLOGUE_OF_GARDEN: &str = "5e69fc76e5b4d46fe17d90b7e6c29304ffcf78675506689058d54b3ee7bcad11";
 }

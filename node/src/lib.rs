@@ -68,7 +68,7 @@
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
 //! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
-//! `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `predicate.rs` (where a message goes), `secret.rs` and `ticket.rs` (who may join), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
 //!
@@ -108,11 +108,14 @@ mod predicate;
 #[cfg(not(feature = "cel"))]
 #[path = "no_predicate.rs"]
 mod predicate;
+mod private_file;
 mod random_name;
 mod registry;
 mod rendezvous;
 mod route;
+mod secret;
 mod selection;
+mod ticket;
 pub mod topology;
 
 pub use actions::Actions;
@@ -140,8 +143,11 @@ pub use node::{Counters, Node, WaitError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
+pub use private_file::PrivateFileError;
 pub use registry::RegisterError;
+pub use secret::{Secret, SecretError};
 pub use serde_json::json;
+pub use ticket::{Ticket, TicketError};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

@@ -98,7 +98,7 @@ pub(super) fn build(core: &Core) -> Result<(Swarm<Behaviour>, mpsc::Receiver<Str
         mdns: settings.mdns,
         kademlia: settings.kademlia,
         high_mark: settings.high_mark,
-        privacy: None,
+        privacy: settings.privacy.clone(),
     };
     let (report, panics) = mpsc::channel(1);
     let swarm = multinodes_behaviour::build_with_executor(&config, Reporting { report })?;
