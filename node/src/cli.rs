@@ -11,6 +11,7 @@ mod choice;
 mod completion;
 mod config;
 mod demo;
+mod entry;
 mod events;
 mod failure;
 mod feed;
@@ -22,6 +23,7 @@ mod nodes;
 mod options;
 mod output;
 mod ping;
+mod secret;
 mod session;
 mod shapes;
 mod signals;
@@ -29,6 +31,7 @@ mod start;
 mod style;
 mod table;
 mod tell;
+mod ticket;
 
 use std::process::ExitCode;
 
@@ -57,6 +60,9 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Verb::Completion(verb) = cli.verb {
         return verb.run();
+    }
+    if let Verb::Secret(verb) = cli.verb {
+        return verb.run(cli.options.json());
     }
     let settings = cli.options.settle()?;
     style::choose(settings.color);
@@ -96,6 +102,8 @@ enum Verb {
     Map(map::Map),
     Ping(ping::Ping),
     Events(events::Events),
+    Secret(secret::Secret),
+    Ticket(ticket::Ticket),
     Completion(completion::Completion),
 }
 
@@ -113,6 +121,8 @@ impl Verb {
             Self::Map(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
             Self::Events(verb) => verb.run(settings, output).await,
+            Self::Secret(verb) => verb.run(settings.json),
+            Self::Ticket(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),
         }
     }
