@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Several hosts on one machine: do nodes find each other on a LAN, notice a pulled cable, and join across a router?
+# Several hosts on one machine: do nodes find each other on a LAN, notice a pulled cable, and join across a router? Does
+# a private swarm on a LAN with others keep to itself?
 #
-#   scripts/netns-lan.sh [one_lan|two_lans]      builds the release binary and uses it; one part, or both
+#   scripts/netns-lan.sh [one_lan|two_lans|private_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
 #
 # Each host is a network namespace with one node in it, which has a runtime folder of its own: nothing but mDNS, or
@@ -22,6 +23,9 @@ fi
 MULTINODES_BIN=$(realpath "$MULTINODES_BIN")
 export MULTINODES_BIN
 enter_own_namespaces "$@"
+
+# So long strangers on one LAN are watched: each has heard of all others, and dialled them, in the first of these seconds.
+readonly WATCH_MS=12000
 
 readonly program=$MULTINODES_BIN
 unset "${!MULTINODES_@}"
@@ -100,6 +104,86 @@ two_lans() {
     stop_all
 }
 
+private_lan() {
+    echo "== one LAN with an open swarm, a private one, and a stranger with a wrong secret"
+    local name number=0
+    make_lan hall
+    for name in ann ben kit lea mal; do
+        number=$((number + 1))
+        make_host "$name"
+        plug "$name" eth0 hall "10.91.0.$number/24"
+    done
+    "$program" secret new "$work/right.secret" 2>/dev/null
+    "$program" secret new "$work/wrong.secret" 2>/dev/null
+    begin
+    start_node ann --swarm garden
+    start_node ben --swarm garden
+    start_node kit --swarm garden --secret "$work/right.secret"
+    start_node lea --swarm garden --secret "$work/right.secret"
+    start_node mal --swarm garden --secret "$work/wrong.secret"
+    all_see_all "$FIND_LIMIT_MS" ann ben
+    ok "the nodes of the open swarm see each other"
+    all_see_all "$FIND_LIMIT_MS" kit lea
+    ok "the nodes of the private swarm of the same name see each other"
+    check_call ann ben --swarm garden
+    check_call kit lea --swarm garden --secret "$work/right.secret"
+
+    begin
+    until [ "$(elapsed_ms)" -ge "$WATCH_MS" ]; do read -rt 0.1 <> <(:) || true; done
+    check_sees ann "ben"
+    check_sees ben "ann"
+    check_sees kit "lea"
+    check_sees lea "kit"
+    check_sees mal ""
+    ok "nobody has seen anybody of another swarm"
+
+    begin
+    check_nodes ann "ann ben" --swarm garden
+    check_nodes kit "kit lea" --swarm garden --secret "$work/right.secret"
+    check_nodes mal "mal" --swarm garden --secret "$work/wrong.secret"
+    local address
+    address=$(grep -oE '/ip4/10\.91\.0\.4/tcp/[0-9]+' "$work/lea.events" | head -n 1)
+    [ -n "$address" ] || fail "lea has told no address of this LAN"
+    for name in ann mal; do
+        local secret=(--secret "$work/wrong.secret")
+        [ "$name" = mal ] || secret=()
+        if in_host "$name" timeout 10 "$program" ping lea --swarm garden --no-mdns --no-rendezvous --timeout 3s \
+            "${secret[@]}" --join "$address" >"$work/ping.log" 2>&1; then
+            fail "$name has reached lea at $address: $(cat "$work/ping.log")"
+        fi
+    done
+    ok "who knows the address but not the secret reaches nobody"
+
+    begin
+    grep -rq garden "$work/lea" "$work/kit" && fail "a rendezvous folder of the private swarm names it"
+    find "$work/lea" "$work/kit" -name '*garden*' | grep -q . && fail "a folder is called after the private swarm"
+    find "$work/kit" -name '*.json' | grep -q . || fail "kit has left no note to look at"
+    ok "what the private swarm has left on disk does not name it"
+
+    begin
+    in_host kit "$program" ticket --swarm garden --secret "$work/right.secret" --runtime-dir "$work/kit" \
+        --out "$work/ticket" 2>/dev/null || fail "no ticket"
+    check_nodes ann "kit lea" --no-mdns --ticket "$work/ticket"
+    ok "a ticket leads a host of the LAN into the private swarm"
+    stop_all
+}
+
+# check_sees READER "NAME...": exactly these have joined, as READER tells it.
+check_sees() {
+    local seen
+    seen=$(grep -F '"event":"joined"' "$work/$1.events" | grep -oE '"name":"[a-z]+"' | sort -u | cut -d '"' -f 4 | xargs) || true
+    [ "$seen" = "$2" ] || fail "$1 has seen \`$seen\`, not \`$2\`"
+}
+
+# check_nodes HOST "NAME..." [ARGUMENT...]: what the command \`nodes\` lists there.
+check_nodes() {
+    local host=$1 wanted=$2 seen
+    shift 2
+    seen=$(in_host "$host" "$program" nodes --json --runtime-dir "$work/$host" "$@" 2>"$work/nodes.log" |
+        grep -oE '"name":"[a-z]+"' | cut -d '"' -f 4 | sort | xargs) || true
+    [ "$seen" = "$wanted" ] || fail "\`nodes\` on $host lists \`$seen\`, not \`$wanted\`: $(cat "$work/nodes.log")"
+}
+
 # add_routed_host HOST LAN ADDRESS
 add_routed_host() {
     make_host "$1"
@@ -118,15 +202,16 @@ start_node() {
     process_of[$name]=$!
 }
 
-# check_call FROM TO: the command, on one host, calls the node on another.
+# check_call FROM TO [ARGUMENT...]: the command, on one host, calls the node on another.
 check_call() {
-    local answer
+    local from=$1 to=$2 answer
+    shift 2
     begin
-    answer=$(in_host "$1" timeout "$((CALL_LIMIT_MS / 1000))" \
-        "$program" call node echo '"hi"' --node "$2" --runtime-dir "$work/$1" 2>"$work/call.log") ||
-        fail "\`multinodes call node echo\` on $1 to $2 ended with $?: $(cat "$work/call.log")"
-    [ "$answer" = '"hi"' ] || fail "$2 answered $answer to $1, not \"hi\""
-    ok "$1 calls $2"
+    answer=$(in_host "$from" timeout "$((CALL_LIMIT_MS / 1000))" \
+        "$program" call node echo '"hi"' --node "$to" --runtime-dir "$work/$from" "$@" 2>"$work/call.log") ||
+        fail "\`multinodes call node echo\` on $from to $to ended with $?: $(cat "$work/call.log")"
+    [ "$answer" = '"hi"' ] || fail "$to answered $answer to $from, not \"hi\""
+    ok "$from calls $to"
 }
 
 stop_all() {
@@ -211,7 +296,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 case "$*" in
-    "") main one_lan two_lans ;;
-    one_lan | two_lans) main "$1" ;;
-    *) fail "no part is named \`$*\`: one_lan, two_lans" ;;
+    "") main one_lan two_lans private_lan ;;
+    one_lan | two_lans | private_lan) main "$1" ;;
+    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan" ;;
 esac

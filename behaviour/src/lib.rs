@@ -10,6 +10,7 @@
 //!  └───────────────────────────────┘ └─────────────────────────────┘ └─────────────────────────────┘
 //!                limits   how many connections, how much memory
 //!                transport   TCP · noise · yamux, corked      wan: QUIC, DNS, WebSocket
+//!                privacy     the keys of a private swarm, below and inside of noise
 //! ```
 //!
 //! This crate decides *how* nodes speak; *when* they do (whom to dial, what to publish, which connection to close) is
@@ -36,6 +37,7 @@
 //!     kademlia: false,
 //!     high_mark: 96,
 //!     refused_subscriptions: Default::default(),
+//!     privacy: None,
 //! };
 //! let mine = Mine { multinodes: Behaviour::new(&config)?, other: ping::Behaviour::default() };
 //! let peer_id = config.keypair.public().to_peer_id();
@@ -57,6 +59,7 @@
 //! 4. [`gossip`] and [`sync`]: how that reaches the others. [`message`]: what users publish, signed as well.
 //! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
 //! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
+//! 7. [`privacy`]: how a private swarm keeps to itself.
 //!
 //! Whatever a peer sends is parsed within a limit and without a panic; a limit is a constant beside its reason.
 
@@ -74,6 +77,7 @@ pub mod limits;
 pub mod local;
 pub mod message;
 mod names;
+pub mod privacy;
 pub mod quick_hash;
 pub mod read_ahead;
 pub mod record;
@@ -92,6 +96,7 @@ use libp2p::{Swarm, identity::Keypair, swarm};
 pub use behaviour::{Behaviour, BehaviourEvent};
 pub use message::SignedMessage;
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
+pub use privacy::Privacy;
 pub use record::{MAX_RECORD, RecordError, SignedBeat, SignedRecord};
 
 /// What the protocols of a node depend on.
@@ -111,6 +116,8 @@ pub struct Config {
     pub high_mark: usize,
     /// Counts subscriptions of peers to gossip topics that this swarm does not have.
     pub refused_subscriptions: Arc<AtomicU64>,
+    /// The keys of a private swarm; `None` for one that is open to everybody.
+    pub privacy: Option<Privacy>,
 }
 
 /// Builds a libp2p swarm that speaks all protocols of a node. Call it within a tokio runtime: connections are its tasks.
@@ -131,7 +138,10 @@ pub fn build_with_executor(
     config: &Config,
     executor: impl swarm::Executor + Send + 'static,
 ) -> Result<Swarm<Behaviour>, BuildError> {
-    let transport = transport::new(&config.keypair)?;
+    let transport = match &config.privacy {
+        None => transport::new(&config.keypair)?,
+        Some(privacy) => transport::private(&config.keypair, privacy)?,
+    };
     let behaviour = Behaviour::new(config)?;
     let peer_id = config.keypair.public().to_peer_id();
     Ok(Swarm::new(transport, behaviour, peer_id, swarm_config(executor)))

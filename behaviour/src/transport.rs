@@ -1,5 +1,8 @@
 //! How bytes travel: TCP (and memory, for nodes of one process) under noise and yamux; with feature `wan` also QUIC,
 //! DNS names and WebSocket.
+//!
+//! In a private swarm a pre-shared key lies below noise, and nothing but TCP and memory is spoken: QUIC encrypts by itself,
+//! and has no place for a key.
 
 use std::{io, time::Duration};
 
@@ -11,10 +14,12 @@ use libp2p::{
         upgrade::Version,
     },
     identity::Keypair,
-    noise, tcp, yamux,
+    noise,
+    pnet::PnetConfig,
+    tcp, yamux,
 };
 
-use crate::{corked, read_ahead::ReadAhead};
+use crate::{Privacy, corked, read_ahead::ReadAhead};
 
 /// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
 /// than two seconds.
@@ -26,7 +31,7 @@ const MAX_STREAMS: usize = 512;
 /// Saves the dialler a round trip per layer. Nothing is lost: of encryption and of multiplexing there is one choice each.
 const NEGOTIATION: Version = Version::V1Lazy;
 
-/// Builds the transport.
+/// Builds the transport of an open swarm.
 ///
 /// # Errors
 ///
@@ -42,6 +47,30 @@ pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Transpo
         .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
     #[cfg(feature = "wan")]
     let transport = wan::extend(transport, keypair)?;
+    Ok(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed())
+}
+
+/// Builds the transport of a private swarm: whoever has not its keys sees 24 random bytes, and is hung up on.
+///
+/// The pre-shared key hides everything, the handshake of noise and the names of protocols included, but it does not prove
+/// anything. Noise does: the secret is in its prologue, so both ends have it or the handshake fails.
+///
+/// # Errors
+///
+/// The key cannot be used for noise.
+pub fn private(keypair: &Keypair, privacy: &Privacy) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
+    let noise = noise::Config::new(keypair)?.with_prologue(privacy.prologue().to_vec());
+    let guard = PnetConfig::new(privacy.pre_shared_key());
+    let tcp = tcp_transport().map(|stream, _| ReadAhead::new(stream));
+    let transport = MemoryTransport::default()
+        .or_transport(tcp)
+        .and_then(move |stream, _| guard.handshake(stream))
+        .upgrade(NEGOTIATION)
+        .authenticate(noise)
+        .multiplex(multiplexing())
+        .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
+    #[cfg(feature = "wan")]
+    let transport = wan::named(transport)?;
     Ok(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed())
 }
 
@@ -108,7 +137,7 @@ mod wan {
 
     /// Resolves names as the system does. Where the system does not say how, only addresses without names work: asking
     /// public servers instead would tell them whom this node seeks.
-    fn named<T>(transport: T) -> Result<dns::tokio::Transport<T>, TransportError> {
+    pub(super) fn named<T>(transport: T) -> Result<dns::tokio::Transport<T>, TransportError> {
         if let Err(error) = dns::tokio::Transport::system(()) {
             tracing::warn!(%error, "names in addresses cannot be resolved, the system names no server");
             let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());

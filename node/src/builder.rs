@@ -7,7 +7,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
-use multinodes_behaviour::{NameError, SwarmName, record};
+use multinodes_behaviour::{NameError, Privacy, SwarmName, record};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
     node::{Guard, Node},
     random_name::random_name,
     rendezvous,
+    secret::Secret,
+    ticket::Ticket,
 };
 
 /// The largest message unless it is said otherwise: 16 MiB.
@@ -57,6 +59,7 @@ pub struct Builder {
     name: Option<String>,
     labels: BTreeMap<String, String>,
     swarm: String,
+    secret: Option<Secret>,
     listen: Vec<String>,
     join: Vec<String>,
     identity: Option<PathBuf>,
@@ -65,6 +68,7 @@ pub struct Builder {
     kademlia: bool,
     rendezvous: bool,
     rendezvous_folder: Option<PathBuf>,
+    runtime_folder: Option<PathBuf>,
     passive: bool,
     marks: (usize, usize),
     max_message: usize,
@@ -78,6 +82,7 @@ impl Default for Builder {
             name: None,
             labels: BTreeMap::new(),
             swarm: SwarmName::default().to_string(),
+            secret: None,
             listen: Vec::new(),
             join: Vec::new(),
             identity: None,
@@ -86,6 +91,7 @@ impl Default for Builder {
             kademlia: true,
             rendezvous: true,
             rendezvous_folder: None,
+            runtime_folder: None,
             passive: false,
             marks: (DEFAULT_LOW_MARK, DEFAULT_HIGH_MARK),
             max_message: DEFAULT_MAX_MESSAGE,
@@ -114,6 +120,21 @@ impl Builder {
     pub fn swarm(mut self, swarm: impl Into<String>) -> Self {
         self.swarm = swarm.into();
         self
+    }
+
+    /// Makes the swarm a private one: nodes that have not the same secret and the same name connect to none of its nodes,
+    /// and see no name, no record and no size of it. It speaks TCP only; with QUIC or WebSocket among the addresses, the
+    /// node does not start.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Joins with a ticket: sets the swarm's name and secret, and adds the ticket's addresses to those to join through.
+    pub fn ticket(mut self, ticket: Ticket) -> Self {
+        self.secret = ticket.secret().cloned();
+        self.join.extend(ticket.addresses().iter().map(ToString::to_string));
+        self.swarm(ticket.swarm())
     }
 
     /// An address to listen on, such as `/ip4/0.0.0.0/tcp/4001`. Repeatable. By default any free port on all
@@ -162,6 +183,13 @@ impl Builder {
     /// The folder in which nodes of the same host find each other, instead of one for each user and swarm.
     pub fn rendezvous_folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.rendezvous_folder = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// Where the rendezvous folder is, one for each swarm: `multinodes` and the swarm's name (or
+    /// [mark](Secret::mark)) below `folder`, instead of below `$XDG_RUNTIME_DIR`.
+    pub fn runtime_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.runtime_folder = Some(folder.as_ref().to_owned());
         self
     }
 
@@ -261,6 +289,13 @@ impl Builder {
         for address in &self.join {
             addresses::parse_join(address).map_err(StartError::Join)?;
         }
+        let privacy = self.secret.as_ref().map(|secret| secret.privacy(&swarm));
+        if privacy.is_some() {
+            let joins = self.join.iter().filter_map(|text| text.trim().parse().ok());
+            if let Some(address) = joins.chain(listen.iter().cloned()).find(|address| !is_guarded(address)) {
+                return Err(StartError::Unguarded { address });
+            }
+        }
         let (low_mark, high_mark) = self.marks;
         if low_mark == 0 || high_mark <= low_mark {
             return Err(StartError::Marks { low: low_mark, high: high_mark });
@@ -276,12 +311,18 @@ impl Builder {
         };
         // Who listens only within the process is found by nobody else.
         let within = !listen.is_empty() && listen.iter().all(is_memory);
-        let rendezvous =
-            self.rendezvous.then(|| self.rendezvous_folder.unwrap_or_else(|| rendezvous::default_folder(&swarm)));
+        let mark = privacy.as_ref().map_or(swarm.as_str(), Privacy::mark);
+        let rendezvous = self.rendezvous.then(|| match (self.rendezvous_folder, &self.runtime_folder) {
+            (Some(folder), _) => folder,
+            (None, Some(below)) => rendezvous::folder_in(below, mark),
+            (None, None) => rendezvous::default_folder(mark),
+        });
         let settings = Settings {
             name,
             labels: self.labels,
             swarm,
+            secret: self.secret,
+            privacy,
             listen,
             join: self.join,
             mdns: self.mdns && !within,
@@ -327,6 +368,13 @@ fn is_memory(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::Memory(_)))
 }
 
+/// Whether a secret can guard what is said there: memory, or TCP with nothing on top.
+fn is_guarded(address: &Multiaddr) -> bool {
+    let (address, _) = addresses::without_peer(address.clone());
+    let parts: Vec<_> = address.iter().collect();
+    matches!(parts[..], [Protocol::Memory(_)] | [_, Protocol::Tcp(_)])
+}
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -363,6 +411,14 @@ pub enum StartError {
         address: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// In a private swarm, an address is of a kind that no secret can guard.
+    #[error(
+        "`{address}` cannot be used in a private swarm: its secret guards plain TCP only, such as /ip4/0.0.0.0/tcp/4001"
+    )]
+    Unguarded {
+        /// The address to listen on or to join through.
+        address: Multiaddr,
     },
     /// An address to join through is malformed.
     #[error(transparent)]

@@ -11,6 +11,7 @@ mod choice;
 mod completion;
 mod config;
 mod demo;
+mod entry;
 mod events;
 mod everyone;
 mod failure;
@@ -24,6 +25,7 @@ mod options;
 mod output;
 mod ping;
 mod publish;
+mod secret;
 mod session;
 mod shapes;
 mod signals;
@@ -32,6 +34,7 @@ mod style;
 mod subscribe;
 mod table;
 mod tell;
+mod ticket;
 
 use std::process::ExitCode;
 
@@ -60,6 +63,9 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Verb::Completion(verb) = cli.verb {
         return verb.run();
+    }
+    if let Verb::Secret(verb) = cli.verb {
+        return verb.run(cli.options.json());
     }
     let settings = cli.options.settle()?;
     style::choose(settings.color);
@@ -103,6 +109,8 @@ enum Verb {
     Subscribe(subscribe::Subscribe),
     Ping(ping::Ping),
     Events(events::Events),
+    Secret(secret::Secret),
+    Ticket(ticket::Ticket),
     Completion(completion::Completion),
 }
 
@@ -122,6 +130,8 @@ impl Verb {
             Self::Subscribe(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
             Self::Events(verb) => verb.run(settings, output).await,
+            Self::Secret(verb) => verb.run(settings.json),
+            Self::Ticket(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),
         }
     }

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use multinodes_behaviour::{
-    RecordError, SignedRecord, SwarmName,
+    Privacy, RecordError, SignedRecord, SwarmName,
     lanes::LaneStream,
     record::MAX_ADDRESSES,
     wire::{ApplicationRecord, Record},
@@ -28,6 +28,7 @@ use crate::{
     payload::Payload,
     registry::{Hosted, Registry},
     topics::{PublishError, Published, Topics},
+    secret::Secret,
 };
 
 /// How long opening a lane may take, dialling and all.
@@ -46,6 +47,10 @@ pub(crate) struct Settings {
     /// Checked to be what a record may have.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) swarm: SwarmName,
+    /// Of a private swarm.
+    pub(crate) secret: Option<Secret>,
+    /// Its keys.
+    pub(crate) privacy: Option<Privacy>,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) join: Vec<String>,
     pub(crate) mdns: bool,
@@ -57,6 +62,13 @@ pub(crate) struct Settings {
     pub(crate) high_mark: usize,
     pub(crate) max_message: usize,
     pub(crate) drain_timeout: Duration,
+}
+
+impl Settings {
+    /// What the swarm is called where strangers can look: an open one by its name.
+    pub(crate) fn mark(&self) -> &str {
+        self.privacy.as_ref().map_or(self.swarm.as_str(), Privacy::mark)
+    }
 }
 
 /// The shared core of one node.
@@ -200,6 +212,8 @@ pub(crate) struct Counters {
     pub(crate) bad_records: AtomicU64,
     /// Connections of programs that do not belong to this swarm.
     pub(crate) strangers: AtomicU64,
+    /// Incoming connections that ended before it was known whose they are.
+    pub(crate) failed_handshakes: AtomicU64,
     /// Records for which the directory had no room.
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.

@@ -28,8 +28,10 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, TransportError, gossipsub::TopicHash, request_response::OutboundRequestId,
-    swarm::SwarmEvent,
+    Multiaddr, PeerId, Swarm, TransportError,
+    gossipsub::TopicHash,
+    request_response::OutboundRequestId,
+    swarm::{ListenError, SwarmEvent},
 };
 use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError};
 use tokio::{
@@ -52,7 +54,7 @@ use self::{
 };
 use crate::{
     addresses,
-    core::{Command, Core, OpenFailure},
+    core::{Command, Core, Counters, OpenFailure},
     description::Event,
     directory::Directory,
     rendezvous::Note,
@@ -205,6 +207,9 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
+                if matches!(error, ListenError::Transport(_)) {
+                    Counters::add(&self.core.counters.failed_handshakes);
+                }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_new_address(listener_id, address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_expired_address(&address),

@@ -8,6 +8,8 @@ use std::{
 
 use libp2p::identity::Keypair;
 
+use crate::private_file::is_exposed;
+
 /// No identity file is anywhere near so long.
 const MAX_FILE: u64 = 4096;
 
@@ -94,17 +96,6 @@ impl Identity {
         let keypair = Keypair::from_protobuf_encoding(&bytes).map_err(|_| foreign())?;
         Ok(Self { keypair, _file: Some(file) })
     }
-}
-
-#[cfg(unix)]
-fn is_exposed(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_exposed(_: &File) -> io::Result<bool> {
-    Ok(false)
 }
 
 #[cfg(test)]

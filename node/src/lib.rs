@@ -72,7 +72,7 @@
 //! who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
 //! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
-//! `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `predicate.rs` (where a message goes), `secret.rs` and `ticket.rs` (who may join), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `map/engine.rs` spreads items, `topology.rs` begins with a
 //! reading order of its own. `core.rs` is what all of them share.
@@ -115,12 +115,15 @@ mod predicate;
 #[cfg(not(feature = "cel"))]
 #[path = "no_predicate.rs"]
 mod predicate;
+mod private_file;
 mod random_name;
 mod registry;
 mod rendezvous;
 mod route;
+mod secret;
 mod selection;
 mod topics;
+mod ticket;
 pub mod topology;
 
 pub use actions::Actions;
@@ -149,12 +152,15 @@ pub use one_to_many::{All, HOSTS_AT_ONCE, HostOutcome, Outcomes, Quorum, QuorumE
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
+pub use private_file::PrivateFileError;
 pub use registry::RegisterError;
+pub use secret::{Secret, SecretError};
 pub use serde_json::json;
 pub use topics::{
     Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,
     TopicMessage,
 };
+pub use ticket::{Ticket, TicketError};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

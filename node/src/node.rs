@@ -206,6 +206,7 @@ impl Node {
         Counters {
             bad_records: self.core.counters.bad_records.load(Relaxed),
             strangers: self.core.counters.strangers.load(Relaxed),
+            failed_handshakes: self.core.counters.failed_handshakes.load(Relaxed),
             failed_tells: self.core.registry.failed_tells.load(Relaxed),
             dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
             unasked_answers,
@@ -460,6 +461,8 @@ pub struct Counters {
     pub bad_records: u64,
     /// Connections of programs that do not belong to this swarm.
     pub strangers: u64,
+    /// Incoming connections that ended before it was known whose they are: in a private swarm, those without its secret.
+    pub failed_handshakes: u64,
     /// Tells that applications here could not process.
     pub failed_tells: u64,
     /// Casts to applications here whose queue was full.

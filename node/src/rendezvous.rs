@@ -12,7 +12,6 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use multinodes_behaviour::SwarmName;
 use serde::{Deserialize, Serialize};
 
 /// More notes than that are not read: each of them may cost a dial.
@@ -39,7 +38,7 @@ pub(crate) struct Note {
     /// Who.
     #[serde(with = "text")]
     pub(crate) peer_id: PeerId,
-    /// The swarm: a folder that a user names may be shared by several.
+    /// The swarm, or the mark of a private one: a folder that a user names may be shared by several.
     pub(crate) swarm: String,
     /// The process. It means something only within one pid namespace.
     pub(crate) pid: u32,
@@ -151,19 +150,27 @@ fn is_unfinished(name: &OsStr) -> bool {
     parts.is_some_and(|(peer_id, pid)| peer_id.parse::<PeerId>().is_ok() && pid.parse::<u32>().is_ok())
 }
 
-/// The folder for the nodes of this user and `swarm`: in `$XDG_RUNTIME_DIR`, else in the folder for temporary files.
-pub(crate) fn default_folder(swarm: &SwarmName) -> PathBuf {
+/// The folder for the nodes of this user and the swarm with this name or mark: in `$XDG_RUNTIME_DIR`, else in the folder for temporary files.
+pub(crate) fn default_folder(swarm: &str) -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     folder_below(runtime.filter(|runtime| runtime.is_absolute() && runtime.is_dir()), swarm)
 }
 
-fn folder_below(runtime: Option<PathBuf>, swarm: &SwarmName) -> PathBuf {
-    // `.` and `..` are fine names for a swarm, but not for a folder.
-    let leaf = if swarm.as_str().starts_with('.') { format!("_{swarm}") } else { swarm.to_string() };
+fn folder_below(runtime: Option<PathBuf>, swarm: &str) -> PathBuf {
     match runtime {
-        Some(runtime) => runtime.join("multinodes").join(leaf),
-        None => std::env::temp_dir().join(format!("{SHARED_PREFIX}{}", user())).join(leaf),
+        Some(runtime) => folder_in(&runtime, swarm),
+        None => std::env::temp_dir().join(format!("{SHARED_PREFIX}{}", user())).join(leaf(swarm)),
     }
+}
+
+/// The same below a folder that the user has named.
+pub(crate) fn folder_in(runtime: &Path, swarm: &str) -> PathBuf {
+    runtime.join("multinodes").join(leaf(swarm))
+}
+
+/// `.` and `..` are fine names for a swarm, but not for a folder.
+fn leaf(swarm: &str) -> String {
+    if swarm.starts_with('.') { format!("_{swarm}") } else { swarm.to_owned() }
 }
 
 const SHARED_PREFIX: &str = "multinodes-";
@@ -411,10 +418,10 @@ mod tests {
     #[test]
     fn a_swarms_name_never_leads_out_of_the_folder() {
         let runtime = Some(PathBuf::from("/run/user/1"));
-        let folder = |name: &str| folder_below(runtime.clone(), &name.parse().unwrap());
+        let folder = |name: &str| folder_below(runtime.clone(), name);
         assert_eq!(folder("default"), Path::new("/run/user/1/multinodes/default"));
         assert_eq!(folder(".."), Path::new("/run/user/1/multinodes/_.."));
-        let temporary = folder_below(None, &SwarmName::default());
+        let temporary = folder_below(None, "default");
         assert!(is_shared_default(temporary.parent().unwrap()));
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn config(swarm: &str) -> Config {
         kademlia: true,
         high_mark: 96,
         refused_subscriptions: Default::default(),
+        privacy: None,
     }
 }
 

@@ -17,6 +17,8 @@ use super::{child, failure::Failure, options::Color};
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
     pub(crate) swarm: Option<String>,
+    pub(crate) secret: Option<PathBuf>,
+    pub(crate) ticket: Option<PathBuf>,
     pub(crate) join: Option<Vec<String>>,
     pub(crate) no_mdns: Option<bool>,
     pub(crate) no_kademlia: Option<bool>,
@@ -129,7 +131,10 @@ pub(crate) fn parse(text: &str) -> Result<Config, String> {
 impl Config {
     /// Paths in the file are meant from where the file is.
     fn below(mut self, folder: &Path) -> Self {
-        for path in [&mut self.runtime_dir, &mut self.start.identity].into_iter().flatten() {
+        // `-` is standard input, wherever the file is.
+        let ticket = self.ticket.as_mut().filter(|path| path.as_os_str() != "-");
+        let paths = [&mut self.runtime_dir, &mut self.start.identity, &mut self.secret];
+        for path in paths.into_iter().flatten().chain(ticket) {
             *path = folder.join(&path);
         }
         self.applications.folder = folder.to_owned();

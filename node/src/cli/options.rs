@@ -1,9 +1,6 @@
 //! The flags of every verb, and what they come to: flag, then environment, then `multinodes.toml`, then default.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum};
 use multinodes::{Builder, Node};
@@ -11,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     config::{self, Config},
+    entry::{Entry, Given},
     failure::Failure,
 };
 
@@ -21,6 +19,14 @@ pub(crate) struct Options {
     /// The swarm to be in; swarms of different names never meet [default: default]
     #[arg(long, global = true, value_name = "NAME", env = "MULTINODES_SWARM", hide_env = true)]
     swarm: Option<String>,
+
+    /// The file with the secret of a private swarm, made by `multinodes secret new`
+    #[arg(long, global = true, value_name = "FILE", env = "MULTINODES_SECRET", hide_env = true)]
+    secret: Option<PathBuf>,
+
+    /// Join with the ticket in FILE, or on the first line of stdin (-), instead of --swarm and --secret
+    #[arg(long, global = true, value_name = "FILE", env = "MULTINODES_TICKET", hide_env = true)]
+    ticket: Option<PathBuf>,
 
     /// An address to join through, /ip4/../tcp/.. or host:port; may be repeated
     #[arg(long, global = true, value_name = "ADDR", env = "MULTINODES_JOIN", hide_env = true, value_delimiter = ',')]
@@ -82,7 +88,7 @@ pub(crate) enum Color {
 /// What the flags, the environment and the file come to.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) swarm: String,
+    pub(crate) entry: Entry,
     pub(crate) join: Vec<String>,
     pub(crate) mdns: bool,
     pub(crate) kademlia: bool,
@@ -101,12 +107,19 @@ impl Options {
     /// Reads the file, if there is one, and settles each setting by precedence.
     pub(crate) fn settle(self) -> Result<Settings, Failure> {
         let file = config::find(self.config.as_deref())?;
-        Ok(self.over(file))
+        self.over(file)
     }
 
-    fn over(self, file: Config) -> Settings {
-        Settings {
-            swarm: self.swarm.filter(|name| !name.is_empty()).or(file.swarm).unwrap_or_else(|| "default".to_owned()),
+    /// Whether JSON was asked for on the command line or in the environment.
+    pub(crate) fn json(&self) -> bool {
+        self.json.unwrap_or(false)
+    }
+
+    fn over(self, file: Config) -> Result<Settings, Failure> {
+        let flags = Given { swarm: self.swarm, secret: self.secret, ticket: self.ticket };
+        let entry = Entry::settle(flags, Given { swarm: file.swarm, secret: file.secret, ticket: file.ticket })?;
+        Ok(Settings {
+            entry,
             join: given(self.join).or(file.join).unwrap_or_default(),
             mdns: !self.no_mdns.or(file.no_mdns).unwrap_or(false),
             kademlia: !self.no_kademlia.or(file.no_kademlia).unwrap_or(false),
@@ -118,31 +131,23 @@ impl Options {
             color: self.color.or(file.color).unwrap_or_default(),
             start: file.start,
             applications: file.applications,
-        }
+        })
     }
 }
 
 impl Settings {
     /// A node as these settings want it.
     pub(crate) fn builder(&self) -> Builder {
-        let mut builder = Node::builder()
-            .swarm(self.swarm.as_str())
-            .mdns(self.mdns)
-            .kademlia(self.kademlia)
-            .rendezvous(self.rendezvous);
+        let builder = Node::builder().mdns(self.mdns).kademlia(self.kademlia).rendezvous(self.rendezvous);
+        let mut builder = self.entry.lead(builder);
         for address in &self.join {
             builder = builder.join(address.as_str());
         }
         if let Some(folder) = &self.runtime_dir {
-            builder = builder.rendezvous_folder(rendezvous_folder(folder, &self.swarm));
+            builder = builder.runtime_folder(folder);
         }
         builder
     }
-}
-
-/// Where the nodes of a swarm find each other, below the runtime folder.
-pub(crate) fn rendezvous_folder(runtime_dir: &Path, swarm: &str) -> PathBuf {
-    runtime_dir.join("multinodes").join(swarm)
 }
 
 /// The list without the empty entries that an empty variable leaves; `None` if nothing is left.
@@ -177,14 +182,14 @@ mod tests {
 
     fn settle(flags: &[&str], file: &str) -> Settings {
         let flags = Flags::try_parse_from([&["multinodes"], flags].concat()).unwrap();
-        flags.options.over(config::parse(file).unwrap())
+        flags.options.over(config::parse(file).unwrap()).unwrap()
     }
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let file = "swarm = 'file'\nno-mdns = true\ntimeout = '3s'";
         let settings = settle(&["--swarm", "flag", "--no-mdns=false"], file);
-        assert_eq!((settings.swarm.as_str(), settings.mdns), ("flag", true));
+        assert_eq!((settings.entry.swarm(), settings.mdns), ("flag", true));
         assert_eq!(settings.timeout, Duration::from_secs(3));
         assert!(settings.kademlia, "nobody has said otherwise");
     }

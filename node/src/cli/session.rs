@@ -8,10 +8,7 @@ use std::{
 
 use multinodes::{Node, NodeInfo, PeerId};
 
-use super::{
-    failure::Failure,
-    options::{Settings, rendezvous_folder},
-};
+use super::{failure::Failure, options::Settings};
 
 /// A passive node, and how long its verb may take.
 pub(crate) struct Session {
@@ -91,8 +88,7 @@ impl Session {
         if self.settings.rendezvous {
             tried.push(match &self.settings.runtime_dir {
                 Some(folder) => {
-                    let folder = rendezvous_folder(folder, &self.settings.swarm);
-                    format!("on this host (in `{}`)", folder.display())
+                    format!("on this host (below `{}`)", folder.display())
                 }
                 None => "on this host (rendezvous folder)".to_owned(),
             });
@@ -100,14 +96,17 @@ impl Session {
         if self.settings.mdns {
             tried.push("on the LAN (mDNS)".to_owned());
         }
+        if self.settings.entry.has_addresses() {
+            tried.push("where the ticket says".to_owned());
+        }
         if !self.settings.join.is_empty() {
             tried.push(format!("at `{}`", self.settings.join.join("`, `")));
         }
         let looked =
             if tried.is_empty() { "everything is switched off".into() } else { format!("looked {}", tried.join(", ")) };
-        let swarm = &self.settings.swarm;
+        let swarm = self.swarm();
         format!(
-            "no node of swarm `{swarm}` was found ({looked}); start one with `multinodes start`, or name one with `--join ADDR`"
+            "no node of {swarm} was found ({looked}); start one with `multinodes start`, or name one with `--join ADDR`"
         )
     }
 
@@ -116,10 +115,17 @@ impl Session {
         self.node.nodes().iter().filter(|node| !node.local).count()
     }
 
+    fn swarm(&self) -> String {
+        let entry = &self.settings.entry;
+        // Nobody answers with another secret either, and nothing can tell the two apart.
+        let kind = if entry.is_private() { "private swarm" } else { "swarm" };
+        format!("{kind} `{}`", entry.swarm())
+    }
+
     fn unknown_node(&self, name: &str) -> String {
         match self.others() {
             0 => self.nobody(),
-            _ => format!("no node `{name}` in swarm `{}`; `multinodes nodes` lists them", self.settings.swarm),
+            _ => format!("no node `{name}` in {}; `multinodes nodes` lists them", self.swarm()),
         }
     }
 }

@@ -63,6 +63,7 @@ impl Start {
         let commands = self.commands.commands(&settings.applications)?;
         let signals = Signals::take()?;
         let node = self.start(&settings).await?;
+        let private = settings.entry.is_private();
         let events = node.events();
         for kind in &self.demo_applications {
             kind.register(&node).map_err(Failure::own)?;
@@ -76,7 +77,7 @@ impl Start {
         };
         let (stopped, stopping) = oneshot::channel();
         tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), children.clone(), stopped));
-        let result = show(&node, events, stopping, output).await;
+        let result = show(&node, private, events, stopping, output).await;
         if result.is_err() {
             // Whoever read us is gone, but the swarm is told all the same.
             node.stop().await;
@@ -125,11 +126,12 @@ impl Start {
 /// Shows what happens until the node is stopped.
 async fn show(
     node: &Node,
+    private: bool,
     mut events: Events,
     mut stopping: oneshot::Receiver<()>,
     output: Output,
 ) -> Result<(), Failure> {
-    welcome(node, output)?;
+    welcome(node, private, output)?;
     let mut feed = Feed::new(node, output);
     feed.on_known(node)?;
     loop {
@@ -153,7 +155,7 @@ async fn show(
 }
 
 /// What the node is called, how to reach it, what to try next.
-fn welcome(node: &Node, output: Output) -> Result<(), Failure> {
+fn welcome(node: &Node, private: bool, output: Output) -> Result<(), Failure> {
     let name = node.name();
     let swarm = node.description().swarm;
     let addresses = dialable(&node.addresses(), node.peer_id());
@@ -161,8 +163,11 @@ fn welcome(node: &Node, output: Output) -> Result<(), Failure> {
         return output.line(&Line::Started { name, peer_id: node.peer_id().to_string(), addresses });
     }
     let title = paint(style::NODE, printable(name));
-    output.text(&format!("{title} is up in swarm `{swarm}`, peer id {}", paint(style::DIM, node.peer_id())))?;
-    if let Some(address) = addresses.first() {
+    let kind = if private { "private swarm" } else { "swarm" };
+    output.text(&format!("{title} is up in {kind} `{swarm}`, peer id {}", paint(style::DIM, node.peer_id())))?;
+    if private {
+        style::note(style::DIM, "for others:", "multinodes ticket --out FILE    multinodes start --ticket FILE");
+    } else if let Some(address) = addresses.first() {
         let swarm = if swarm == "default" { String::new() } else { format!(" --swarm {swarm}") };
         style::note(style::DIM, "from elsewhere:", &format!("multinodes start{swarm} --join {address}"));
     }

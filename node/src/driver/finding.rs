@@ -152,7 +152,7 @@ impl Driver {
 
     fn on_note(&mut self, note: Note) {
         let peer_id = note.peer_id;
-        let of_swarm = note.swarm == self.core.settings.swarm.as_str();
+        let of_swarm = note.swarm == self.core.settings.mark();
         if !of_swarm || peer_id == self.core.peer_id || self.peers.contains_key(&peer_id) {
             return;
         }

@@ -165,7 +165,7 @@ impl Driver {
         let dialable = self.listening.addresses.iter().filter(|address| addresses::usable(address, true)).cloned();
         Note {
             peer_id: self.core.peer_id,
-            swarm: self.core.settings.swarm.to_string(),
+            swarm: self.core.settings.mark().to_owned(),
             pid: std::process::id(),
             incarnation: self.own.incarnation,
             host: self.host_text(),

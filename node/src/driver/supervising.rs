@@ -103,6 +103,7 @@ pub(super) fn build(core: &Core) -> Result<(Swarm<Behaviour>, mpsc::Receiver<Str
         kademlia: settings.kademlia,
         high_mark: settings.high_mark,
         refused_subscriptions: core.counters.refused_subscriptions.clone(),
+        privacy: settings.privacy.clone(),
     };
     let (report, panics) = mpsc::channel(1);
     let swarm = multinodes_behaviour::build_with_executor(&config, Reporting { report })?;

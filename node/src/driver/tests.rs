@@ -23,6 +23,8 @@ fn settings(name: &str) -> Settings {
     Settings {
         name: name.to_owned(),
         labels: Default::default(),
+        secret: None,
+        privacy: None,
         swarm: "test".parse().unwrap(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         join: Vec::new(),

@@ -18,7 +18,6 @@ use crate::cli::{
     bar::Bar,
     failure::Failure,
     map::summary::table,
-    options::rendezvous_folder,
     output::Output,
     shapes::{NodeRow, applications},
     style::{self, paint, printable},
@@ -142,7 +141,7 @@ impl Story {
         let node = Node::builder()
             .swarm(self.processes.swarm.as_str())
             .mdns(false)
-            .rendezvous_folder(rendezvous_folder(self.processes.folder(), &self.processes.swarm))
+            .runtime_folder(self.processes.folder())
             .passive(true)
             .start()
             .await

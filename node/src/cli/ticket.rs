@@ -1,0 +1,87 @@
+//! `multinodes ticket`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{failure::Failure, options::Settings, output::Output, session::Session, style};
+
+/// Make a ticket, with which others join the swarm
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Elsewhere: `multinodes start --ticket FILE`, or `--ticket -` to read it from stdin. Who has a ticket to a private swarm has its secret."
+)]
+pub(crate) struct Ticket {
+    /// How long it is good for, such as 12h or 7d, or `never` for no end
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = lifetime)]
+    expires: Lifetime,
+
+    /// A file to be made, which only its owner may read [default: print it]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// None if it never ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lifetime(Option<Duration>);
+
+/// What `ticket --json` says of it.
+#[derive(Serialize)]
+struct Row<'a> {
+    swarm: &'a str,
+    private: bool,
+    addresses: Vec<String>,
+    expires: Option<String>,
+    file: String,
+}
+
+impl Ticket {
+    pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        if output.json && self.out.is_none() {
+            return Err(Failure::own(NO_JSON));
+        }
+        let Lifetime(lifetime) = self.expires;
+        let make = async |session: &Session| {
+            session.settle().await;
+            if session.others() == 0 {
+                return Err(Failure::negative(session.nobody()));
+            }
+            session.node.ticket(lifetime).map_err(Failure::negative)
+        };
+        let ticket = Session::open(settings).await?.with(make).await?;
+        let expires = ticket.expires().map(|time| humantime::format_rfc3339_seconds(time).to_string());
+        let Some(file) = &self.out else {
+            output.text(&ticket.reveal())?;
+            if ticket.is_private() {
+                style::note(style::WARN, "keep it safe:", "whoever has this ticket has the swarm's secret");
+            }
+            return Ok(ExitCode::SUCCESS);
+        };
+        ticket.create(file).map_err(Failure::own)?;
+        if output.json {
+            let addresses = ticket.addresses().iter().map(ToString::to_string).collect();
+            let file = file.display().to_string();
+            output.value(&Row { swarm: ticket.swarm(), private: ticket.is_private(), addresses, expires, file })?;
+        } else {
+            let count = ticket.addresses().len();
+            let until = expires.map_or_else(|| "for ever".to_owned(), |time| format!("until {time}"));
+            style::note(style::DIM, "written:", &format!("good {until}, with {count} addresses"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
+    match humantime::parse_duration(text) {
+        Ok(length) if length.as_secs() > 0 => Ok(Lifetime(Some(length))),
+        Ok(_) => Err("a ticket is good for at least 1s".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+const NO_JSON: &str =
+    "a ticket has the secret in it, which is never shown as JSON: name a file for it with `--out FILE`";
