@@ -26,6 +26,7 @@ use crate::{
     events::Teller,
     links::Links,
     registry::{Hosted, Registry},
+    selection::Selection,
 };
 
 /// How long opening a lane may take, dialling and all.
@@ -66,6 +67,7 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) crew: Crew,
     pub(crate) links: Links,
+    pub(crate) selection: Selection,
     /// The directory as readers see it. Only the driver stores; it bumps `changed` afterwards.
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) changed: watch::Sender<u64>,
@@ -86,6 +88,7 @@ impl Core {
             registry: Registry::new(me.clone()),
             crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),
+            selection: Selection::default(),
             snapshot: ArcSwap::default(),
             changed: watch::Sender::new(0),
             events: Teller::new(),
@@ -107,6 +110,7 @@ impl Core {
     /// The last connection to a peer is gone.
     pub(crate) fn disconnected(&self, peer_id: &PeerId) {
         self.links.forget(peer_id);
+        self.selection.round_trips.forget(peer_id);
     }
 
     /// What is hosted here, for the node's own record.

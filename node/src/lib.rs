@@ -67,8 +67,8 @@
 //!
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`]. For those who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
-//! `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
+//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `strategy.rs`,
+//! `selection.rs` and `predicate.rs` (where a message goes), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `core.rs` is what all of them share.
 //!
@@ -113,6 +113,7 @@ mod registry;
 mod rendezvous;
 mod route;
 mod selection;
+mod strategy;
 pub mod topology;
 
 pub use actions::Actions;
@@ -142,6 +143,7 @@ pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
 pub use serde_json::json;
+pub use strategy::{Candidate, Strategy};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

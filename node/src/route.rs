@@ -110,7 +110,9 @@ impl<'a> Route<'a> {
                 },
             };
             let peer_id = target.peer_id(core);
-            match self.at(core, &target, kind, &payload, time).await {
+            let outcome = self.at(core, &target, kind, &payload, time).await;
+            core.selection.asides.heard(peer_id, self.application, &outcome);
+            match outcome {
                 Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < time.deadline => {
                     tracing::debug!(%peer_id, %error, "trying another host");
                     tried.push(peer_id);
