@@ -110,7 +110,8 @@ impl AppRef {
     }
 
     /// Declares that running an action twice does no harm: then a call that was lost with its connection is repeated
-    /// on another host, within its time.
+    /// on another host, within its time. Not needed for actions of which their application says so, see
+    /// [`Actions::idempotent`](crate::Actions::idempotent).
     pub fn idempotent(mut self) -> Self {
         self.options = self.options | Options::IDEMPOTENT;
         self
@@ -283,6 +284,7 @@ impl AppRef {
             wanted: self.wanted(),
             timeout: self.timeout,
             options: self.options,
+            hedge: self.choosing.hedge,
             pulse: None,
         }
     }

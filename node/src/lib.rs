@@ -54,8 +54,9 @@
 //! | [`tell`](Node::tell) | the remote node has the message in the application's queue | not accepted, or unknown |
 //! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there |
 //!
-//! At most once, unless [`idempotent`](AppRef::idempotent) is declared. What surely was not delivered is tried on
-//! another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
+//! At most once, unless the caller or the [application](Actions::idempotent) declares it
+//! [`idempotent`](AppRef::idempotent): then what was lost with its host is repeated on another one. What surely was not
+//! delivered is always tried on another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
 //! other side. Messages of one task to one application on one node arrive in order.
 //!
 //! # What it stands on

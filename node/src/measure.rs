@@ -84,6 +84,7 @@ fn host(number: usize) -> Arc<NodeInfo> {
         description: json!({"gpu": number % 8, "models": ["a", "b", "c"]}),
         actions: vec!["draw".to_owned()],
         slots: Some(4),
+        idempotent: Vec::new(),
         trouble: None,
     };
     Arc::new(NodeInfo {
