@@ -143,8 +143,9 @@ pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use registry::RegisterError;
+pub use semver::VersionReq;
 pub use serde_json::json;
-pub use strategy::{Candidate, Strategy};
+pub use strategy::{Candidate, Strategy, VersionError};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

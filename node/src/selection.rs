@@ -4,6 +4,7 @@ mod aside;
 mod choose;
 mod chooser;
 mod round_trips;
+mod versions;
 
 use std::{
     collections::HashMap,
@@ -14,6 +15,7 @@ use arc_swap::ArcSwap;
 use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
+pub(crate) use self::versions::Versions;
 use self::{aside::Asides, round_trips::RoundTrips};
 pub(crate) use self::{aside::Look, chooser::Chooser};
 use crate::{
@@ -74,17 +76,19 @@ pub(crate) struct Wanted<'a> {
     pub(crate) matching: Option<&'a Matching>,
     /// Who chooses; else what is usual for the application.
     pub(crate) chooser: Option<&'a Chooser>,
+    pub(crate) versions: Option<&'a Versions>,
     /// Not this node.
     pub(crate) remote: bool,
 }
 
 impl Wanted<'_> {
     fn is_anyone(&self) -> bool {
-        self.filter.is_none() && self.matching.is_none() && !self.remote
+        self.filter.is_none() && self.matching.is_none() && self.versions.is_none() && !self.remote
     }
 
     fn takes(&self, host: &Host) -> bool {
         !(self.remote && host.local)
+            && self.versions.is_none_or(|versions| versions.takes(host))
             && self.filter.is_none_or(|filter| filter(host))
             && self.matching.is_none_or(|matching| matching.takes(host))
     }
@@ -179,6 +183,8 @@ fn one_of(
         wanted.matching = None;
     }
     let hosts = selected.as_ref().unwrap_or(hosts);
+    let right = wanted.versions.take().map(|versions| versions.select(hosts));
+    let hosts = right.as_ref().unwrap_or(hosts);
     let fits = |host: &Host| fits(host) && wanted.takes(host);
     let chosen = match aside {
         None => chooser.choose(core, hosts, fits),

@@ -2,12 +2,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use semver::VersionReq;
+
 use crate::{
     app_ref::AppRef,
     description::Host,
     node::Node,
     predicate::matching::Matching,
-    selection::{Chooser, Filter, Wanted},
+    selection::{Chooser, Filter, Versions, Wanted},
     topology::owner,
 };
 
@@ -83,23 +85,36 @@ pub struct Candidate<'a> {
     pub is_full: bool,
 }
 
+/// A text is no condition on versions.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no condition on versions such as `^1.2`: {reason}")]
+pub struct VersionError {
+    text: String,
+    reason: String,
+}
+
 /// How a target chooses among hosts, beyond its conditions.
 #[derive(Clone, Default)]
 pub(crate) struct Choosing {
     chooser: Option<Arc<Chooser>>,
     remote: bool,
+    pub(crate) versions: Option<Arc<Versions>>,
     /// After so long a second attempt is begun.
     pub(crate) hedge: Option<Duration>,
 }
 
 impl Choosing {
     pub(crate) fn wanted<'a>(&'a self, filter: Option<&'a Filter>, matching: Option<&'a Matching>) -> Wanted<'a> {
-        Wanted { filter, matching, chooser: self.chooser.as_deref(), remote: self.remote }
+        let (chooser, versions) = (self.chooser.as_deref(), self.versions.as_deref());
+        Wanted { filter, matching, chooser, versions, remote: self.remote }
     }
 
     pub(crate) fn retain(&self, hosts: &mut Vec<Arc<Host>>) {
         if self.remote {
             hosts.retain(|host| !host.local);
+        }
+        if let Some(versions) = &self.versions {
+            hosts.retain(|host| versions.takes(host));
         }
     }
 }
@@ -124,6 +139,32 @@ impl AppRef {
     /// Takes other nodes only, even if the application is hosted on this one.
     pub fn remote(mut self) -> Self {
         self.choosing.remote = true;
+        self
+    }
+
+    /// Takes only hosts whose application has one of these versions, as in a `Cargo.toml`: `^1.2`, `>=1.4, <3`. A host
+    /// whose application has no version, or one that is no [semantic version](https://semver.org), is not taken. Said
+    /// again, it replaces what was said before.
+    ///
+    /// ```no_run
+    /// # async fn draw(node: multinodes::Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let picture: Vec<u8> = node.app("render").version("^1.2")?.call("draw", "a scene").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The text is no condition on versions.
+    pub fn version(self, wanted: &str) -> Result<Self, VersionError> {
+        let parsed = VersionReq::parse(wanted)
+            .map_err(|error| VersionError { text: wanted.chars().take(80).collect(), reason: error.to_string() })?;
+        Ok(self.version_req(parsed))
+    }
+
+    /// Like [`version`](Self::version), with a condition that is read already.
+    pub fn version_req(mut self, wanted: VersionReq) -> Self {
+        self.choosing.versions = Some(Arc::new(Versions::new(wanted)));
         self
     }
 

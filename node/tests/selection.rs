@@ -95,6 +95,37 @@ async fn the_nodes_own_application_is_taken_unless_another_one_is_asked_for() {
 }
 
 #[tokio::test]
+async fn versions_live_side_by_side_on_several_nodes() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let mut nodes = Vec::new();
+    for (name, version) in [("old", Some("1.2.3")), ("new", Some("2.0.0")), ("odd", Some("next")), ("none", None)] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        let application = match version {
+            Some(version) => here(name).version(version),
+            None => here(name),
+        };
+        node.register("test", application).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "test", 4).await;
+    for (wanted, place) in [("^1.2", "old"), (">=2, <3", "new")] {
+        let target = caller.app("test").version(wanted).unwrap();
+        assert_eq!(places(&target, 3).await.into_keys().collect::<Vec<_>>(), [place]);
+        assert_eq!(target.hosts().len(), 1);
+    }
+    let nobody = caller.app("test").version("^3").unwrap();
+    let error = within(nobody.call::<String>("where", ())).await.unwrap_err();
+    assert!(matches!(error, CallError::NoMatch { hosts: 4, .. }), "{error:?}");
+    // What is hosted here is no exception.
+    let target = nodes[0].app("test").version("^2").unwrap();
+    hosts(&nodes[0], "test", 4).await;
+    assert_eq!(places(&target, 1).await.into_keys().collect::<Vec<_>>(), ["new"]);
+    let error = caller.app("test").version("newest").unwrap_err();
+    assert!(error.to_string().starts_with("`newest` is no condition on versions"), "{error}");
+}
+
+#[tokio::test]
 async fn a_users_own_choice_is_kept() {
     let (caller, _nodes) = caller_and_hosts(3).await;
     let last = Strategy::custom(|candidates| {
