@@ -12,6 +12,7 @@ mod completion;
 mod config;
 mod demo;
 mod events;
+mod explain;
 mod failure;
 mod feed;
 mod info;
@@ -90,6 +91,7 @@ enum Verb {
     Start(start::Start),
     Nodes(nodes::Nodes),
     Apps(apps::Apps),
+    Explain(explain::Explain),
     Info(info::Info),
     Call(call::Call),
     Tell(tell::Tell),
@@ -107,6 +109,7 @@ impl Verb {
             Self::Start(verb) => verb.run(settings, output).await,
             Self::Nodes(verb) => verb.run(settings, output).await,
             Self::Apps(verb) => verb.run(settings, output).await,
+            Self::Explain(verb) => verb.run(settings, output).await,
             Self::Info(verb) => verb.run(settings, output).await,
             Self::Call(verb) => verb.run(settings, output).await,
             Self::Tell(verb) => verb.run(settings).await,

@@ -15,9 +15,9 @@ use arc_swap::ArcSwap;
 use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
-pub(crate) use self::versions::Versions;
 use self::{aside::Asides, round_trips::RoundTrips};
 pub(crate) use self::{aside::Look, chooser::Chooser};
+pub(crate) use self::{chooser::candidate, versions::Versions};
 use crate::{
     call_error::CallError,
     core::Core,

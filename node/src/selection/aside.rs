@@ -75,6 +75,19 @@ impl Look {
         let failures = self.0.get(peer_id)?.iter().filter(|failure| failure.concerns(application));
         failures.max_by_key(|failure| failure.until)
     }
+
+    /// Nodes that could not be reached for an application, with what went wrong.
+    pub(crate) fn unreachable(&self, application: &str) -> impl Iterator<Item = (&PeerId, &Failure)> {
+        self.0.iter().filter_map(move |(peer_id, failures)| {
+            let failure = failures.iter().find(|failure| !failure.busy && failure.application == application)?;
+            Some((peer_id, failure))
+        })
+    }
+
+    /// When it was looked at.
+    pub(crate) fn now(&self) -> Instant {
+        self.1
+    }
 }
 
 impl Asides {
