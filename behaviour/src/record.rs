@@ -224,7 +224,9 @@ fn check_application(application: &ApplicationRecord) -> Result<(), RecordError>
     length("version", application.version.as_ref().map_or(0, String::len), MAX_TEXT)?;
     length("trouble", application.trouble.as_ref().map_or(0, String::len), MAX_TEXT)?;
     count("actions", application.actions.len(), MAX_ACTIONS)?;
-    application.actions.iter().try_for_each(|action| length("action", action.len(), MAX_NAME))
+    count("idempotent actions", application.idempotent.len(), MAX_ACTIONS)?;
+    let mut actions = application.actions.iter().chain(&application.idempotent);
+    actions.try_for_each(|action| length("action", action.len(), MAX_NAME))
 }
 
 pub(crate) fn length(what: &'static str, size: usize, limit: usize) -> Result<(), RecordError> {

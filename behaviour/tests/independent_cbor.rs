@@ -36,9 +36,16 @@ fn records_are_read_by_others() {
         description: json!({"precision": 64, "exact": true, "factor": 1.5, "modes": ["fast", null]}),
         actions: vec!["add".into(), "div".into()],
         slots: Some(4),
+        idempotent: vec!["add".into()],
         trouble: None,
     };
-    let bare = ApplicationRecord { version: None, description: json!(null), slots: None, ..application.clone() };
+    let bare = ApplicationRecord {
+        version: None,
+        description: json!(null),
+        slots: None,
+        idempotent: Vec::new(),
+        ..application.clone()
+    };
     let record = Record {
         name: "alpha".into(),
         incarnation: VERSION.incarnation,

@@ -329,6 +329,7 @@ fn a_record_has_the_bytes_that_are_written_down() {
         description: json!({"precision": 64}),
         actions: vec!["add".into()],
         slots: Some(4),
+        idempotent: vec!["add".into()],
         trouble: None,
     };
     let record = Record {
@@ -357,6 +358,7 @@ fn a_record_has_the_bytes_that_are_written_down() {
                 ("description", map(vec![("precision", int(64))])),
                 ("actions", Value::Array(vec![text("add")])),
                 ("slots", int(4)),
+                ("idempotent", Value::Array(vec![text("add")])),
             ])]),
         ),
         ("labels", map(vec![("zone", text("north"))])),
@@ -367,9 +369,9 @@ fn a_record_has_the_bytes_that_are_written_down() {
 
 const RECORD: &str = "\
     a9646e616d6565616c7068616b696e6361726e6174696f6e1b0000018bcfe56800687265766973696f6e0268736f66747761726565302e\
-    312e30696164647265737365738148040a000001060fa064686f737444010101016c6170706c69636174696f6e7381a5646e616d656a63\
+    312e30696164647265737365738148040a000001060fa064686f737444010101016c6170706c69636174696f6e7381a6646e616d656a63\
     616c63756c61746f726776657273696f6e65312e302e306b6465736372697074696f6ea169707265636973696f6e184067616374696f6e\
-    73816361646465736c6f747304666c6162656c73a1647a6f6e65656e6f727468646c656674f5";
+    73816361646465736c6f7473046a6964656d706f74656e748163616464666c6162656c73a1647a6f6e65656e6f727468646c656674f5";
 
 #[test]
 fn the_least_record_needs_neither_host_nor_labels() {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multinodes::{Predicate, measure::Picks};
+use multinodes::{Predicate, Strategy, measure::Picks};
 
 /// How long each row is measured.
 const TIME: Duration = Duration::from_millis(400);
@@ -41,6 +41,22 @@ fn main() -> Result<(), Box<dyn Error>> {
                 black_box(picks.pick())
             });
             println!("{name:<32} {hosts:>6} {pick:>12.0} {:>22.1}", (both - change).max(0.0) / 1000.0);
+        }
+    }
+    println!();
+    let strategies = [
+        Strategy::Random,
+        Strategy::RoundRobin,
+        Strategy::LeastLoaded,
+        Strategy::Nearest,
+        Strategy::sticky("a customer"),
+        Strategy::custom(|candidates| candidates.iter().position(|candidate| !candidate.is_full)),
+    ];
+    for strategy in strategies {
+        for hosts in [1, 100, 1000] {
+            let picks = Picks::new(hosts)?.by(strategy.clone());
+            let pick = nanoseconds(1, || black_box(picks.pick()));
+            println!("{:<32} {hosts:>6} {pick:>12.0}", format!("{strategy:?}"));
         }
     }
     let text = "description.gpu >= 1 && node.labels.region == 'eu'";

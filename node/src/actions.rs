@@ -129,6 +129,28 @@ impl Actions {
         })
     }
 
+    /// Adds an action that always has a result, and may run twice without harm, see [`idempotent`](Self::idempotent).
+    pub fn idempotent_action<A, R, F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        A: DeserializeOwned,
+        R: Serialize,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        let name = name.into();
+        self.action(name.clone(), run).idempotent(name)
+    }
+
+    /// Declares that an action may run twice without harm, and tells others so: whoever calls it, a call that was lost
+    /// with its connection is repeated on another host, within its time.
+    pub fn idempotent(mut self, action: impl Into<String>) -> Self {
+        let action = action.into();
+        if let Err(place) = self.profile.idempotent.binary_search(&action) {
+            self.profile.idempotent.insert(place, action);
+        }
+        self
+    }
+
     /// Takes tells. They are processed one after the other, in the order in which they came.
     pub fn on_tell<M, F, Fut>(self, process: F) -> Self
     where

@@ -21,6 +21,7 @@ use crate::{
     predicate::matching::Matching,
     route::{Kind, Route},
     selection::{Filter, Wanted},
+    strategy::Choosing,
 };
 
 /// How long a message may take unless it is said otherwise.
@@ -37,6 +38,7 @@ pub struct AppRef {
     on: Option<String>,
     filter: Option<Filter>,
     matching: Option<Arc<Matching>>,
+    pub(crate) choosing: Choosing,
     timeout: Duration,
     options: Options,
 }
@@ -49,6 +51,7 @@ impl AppRef {
             on: None,
             filter: None,
             matching: None,
+            choosing: Choosing::default(),
             timeout: DEFAULT_TIMEOUT,
             options: Options::default(),
         }
@@ -107,7 +110,8 @@ impl AppRef {
     }
 
     /// Declares that running an action twice does no harm: then a call that was lost with its connection is repeated
-    /// on another host, within its time.
+    /// on another host, within its time. Not needed for actions of which their application says so, see
+    /// [`Actions::idempotent`](crate::Actions::idempotent).
     pub fn idempotent(mut self) -> Self {
         self.options = self.options | Options::IDEMPOTENT;
         self
@@ -214,6 +218,7 @@ impl AppRef {
             let known = self.node.core().snapshot.load().by_application.get(&self.application).cloned();
             matching.retain(&mut hosts, known.as_ref());
         }
+        self.choosing.retain(&mut hosts);
         hosts
     }
 
@@ -271,14 +276,19 @@ impl AppRef {
         CallError::NoSuchApplication { application: self.application.clone(), node: self.on.clone() }
     }
 
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        self.choosing.wanted(self.filter.as_ref(), self.matching.as_deref())
+    }
+
     pub(crate) fn route(&self) -> Route<'_> {
         Route {
             node: &self.node,
             application: &self.application,
             on: self.on.as_deref(),
-            wanted: Wanted { filter: self.filter.as_ref(), matching: self.matching.as_deref() },
+            wanted: self.wanted(),
             timeout: self.timeout,
             options: self.options,
+            hedge: self.choosing.hedge,
             pulse: None,
         }
     }

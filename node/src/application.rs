@@ -58,6 +58,9 @@ pub struct Profile {
     pub version: Option<String>,
     /// The names of its actions, so that others can list them.
     pub actions: Vec<String>,
+    /// The names of those actions that may run twice without harm: a call of them that was lost with its connection is
+    /// repeated on another host, whoever calls.
+    pub idempotent: Vec<String>,
     /// How many calls it advertises to work on at once, for those who spread work.
     pub slots: Option<u32>,
     /// How many calls it works on at once. Others wait for their turn.
@@ -74,6 +77,7 @@ impl Default for Profile {
             description: Value::Null,
             version: None,
             actions: Vec::new(),
+            idempotent: Vec::new(),
             slots: None,
             concurrency: DEFAULT_CONCURRENCY,
             queue: DEFAULT_QUEUE,

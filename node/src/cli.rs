@@ -14,6 +14,7 @@ mod demo;
 mod entry;
 mod events;
 mod everyone;
+mod explain;
 mod failure;
 mod feed;
 mod info;
@@ -101,6 +102,7 @@ enum Verb {
     Start(start::Start),
     Nodes(nodes::Nodes),
     Apps(apps::Apps),
+    Explain(explain::Explain),
     Info(info::Info),
     Call(call::Call),
     Tell(tell::Tell),
@@ -122,6 +124,7 @@ impl Verb {
             Self::Start(verb) => verb.run(settings, output).await,
             Self::Nodes(verb) => verb.run(settings, output).await,
             Self::Apps(verb) => verb.run(settings, output).await,
+            Self::Explain(verb) => verb.run(settings, output).await,
             Self::Info(verb) => verb.run(settings, output).await,
             Self::Call(verb) => verb.run(settings, output).await,
             Self::Tell(verb) => verb.run(settings, output).await,

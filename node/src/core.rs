@@ -27,8 +27,9 @@ use crate::{
     links::Links,
     payload::Payload,
     registry::{Hosted, Registry},
-    topics::{PublishError, Published, Topics},
     secret::Secret,
+    selection::Selection,
+    topics::{PublishError, Published, Topics},
 };
 
 /// How long opening a lane may take, dialling and all.
@@ -80,6 +81,7 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) crew: Crew,
     pub(crate) links: Links,
+    pub(crate) selection: Selection,
     /// The directory as readers see it. Only the driver stores; it bumps `changed` afterwards.
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) changed: watch::Sender<u64>,
@@ -101,6 +103,7 @@ impl Core {
             registry: Registry::new(me.clone()),
             crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),
+            selection: Selection::default(),
             snapshot: ArcSwap::default(),
             changed: watch::Sender::new(0),
             events: Teller::new(),
@@ -123,6 +126,7 @@ impl Core {
     /// The last connection to a peer is gone.
     pub(crate) fn disconnected(&self, peer_id: &PeerId) {
         self.links.forget(peer_id);
+        self.selection.round_trips.forget(peer_id);
     }
 
     /// What is hosted here, for the node's own record.

@@ -56,6 +56,9 @@ pub struct ApplicationInfo {
     pub actions: Vec<String>,
     /// How many calls it works on at once, if it says so.
     pub slots: Option<u32>,
+    /// The actions that may run twice without harm, as the application says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub idempotent: Vec<String>,
     /// What is wrong with it just now; absent while it is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -63,8 +66,8 @@ pub struct ApplicationInfo {
 
 impl From<ApplicationRecord> for ApplicationInfo {
     fn from(record: ApplicationRecord) -> Self {
-        let ApplicationRecord { name, version, description, actions, slots, trouble } = record;
-        Self { name, version, description, actions, slots, trouble }
+        let ApplicationRecord { name, version, description, actions, slots, idempotent, trouble } = record;
+        Self { name, version, description, actions, slots, idempotent, trouble }
     }
 }
 
@@ -255,6 +258,7 @@ pub(crate) mod tests {
             description,
             actions: Vec::new(),
             slots: None,
+            idempotent: Vec::new(),
             trouble: None,
         };
         Arc::new(NodeInfo {

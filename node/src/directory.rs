@@ -495,6 +495,7 @@ fn application(record: &ApplicationRecord) -> ApplicationInfo {
         description: record.description.clone(),
         actions: record.actions.clone(),
         slots: record.slots,
+        idempotent: record.idempotent.clone(),
         trouble: record.trouble.clone(),
     }
 }

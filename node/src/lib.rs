@@ -54,8 +54,9 @@
 //! | [`tell`](Node::tell) | the remote node has the message in the application's queue | not accepted, or unknown |
 //! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there |
 //!
-//! At most once, unless [`idempotent`](AppRef::idempotent) is declared. What surely was not delivered is tried on
-//! another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
+//! At most once, unless the caller or the [application](Actions::idempotent) declares it
+//! [`idempotent`](AppRef::idempotent): then what was lost with its host is repeated on another one. What surely was not
+//! delivered is always tried on another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
 //! other side. Messages of one task to one application on one node arrive in order.
 //!
 //! Work is spread by [`AppRef::map`] (many items, one action, exactly one outcome for each, a journal if it is to survive
@@ -71,8 +72,9 @@
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`], [`Map`], [`topology`]. For those
 //! who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `selection.rs` and
-//! `predicate.rs` (where a message goes), `secret.rs` and `ticket.rs` (who may join), `links.rs` (how it gets there: the lanes are in
+//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `strategy.rs`,
+//! `selection.rs` and `predicate.rs` (where a message goes), `one_to_many.rs` and `topics.rs` (to many), `secret.rs` and
+//! `ticket.rs` (who may join), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `map/engine.rs` spreads items, `topology.rs` begins with a
 //! reading order of its own. `core.rs` is what all of them share.
@@ -99,6 +101,7 @@ mod description;
 mod directory;
 mod driver;
 mod events;
+mod explain;
 mod factories;
 mod identity;
 mod installation;
@@ -122,8 +125,9 @@ mod rendezvous;
 mod route;
 mod secret;
 mod selection;
-mod topics;
+mod strategy;
 mod ticket;
+mod topics;
 pub mod topology;
 
 pub use actions::Actions;
@@ -139,6 +143,7 @@ pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
+pub use explain::{Considered, Verdict};
 pub use factories::FactoryError;
 pub use identity::IdentityError;
 pub use installation::{Everywhere, Installation, Installed};
@@ -155,12 +160,14 @@ pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use private_file::PrivateFileError;
 pub use registry::RegisterError;
 pub use secret::{Secret, SecretError};
+pub use semver::VersionReq;
 pub use serde_json::json;
+pub use strategy::{Candidate, Strategy, VersionError};
+pub use ticket::{Ticket, TicketError};
 pub use topics::{
     Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,
     TopicMessage,
 };
-pub use ticket::{Ticket, TicketError};
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

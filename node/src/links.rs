@@ -84,6 +84,11 @@ impl Links {
         self.exchanges.load().get(peer_id).is_some_and(|exchange| exchange.in_use())
     }
 
+    /// Calls and tells of this node that a peer has not answered yet.
+    pub(crate) fn in_flight(&self, peer_id: &PeerId) -> usize {
+        self.exchanges.load().get(peer_id).map_or(0, |exchange| exchange.in_flight())
+    }
+
     /// Tells all peers that nothing new is taken here.
     pub(crate) fn say_goodbye(&self) {
         for exchange in self.exchanges.load().values() {

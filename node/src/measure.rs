@@ -10,7 +10,8 @@ use crate::{
     core::Core,
     description::{ApplicationInfo, NodeInfo, Snapshot},
     predicate::{Predicate, PredicateError, matching::Matching},
-    selection::{self, Wanted},
+    selection::{self, Chooser, Wanted},
+    strategy::Strategy,
 };
 
 const APPLICATION: &str = "render";
@@ -20,6 +21,7 @@ const APPLICATION: &str = "render";
 pub struct Picks {
     core: Arc<Core>,
     matching: Option<Arc<Matching>>,
+    chooser: Option<Arc<Chooser>>,
     nodes: Vec<Arc<NodeInfo>>,
 }
 
@@ -33,7 +35,7 @@ impl Picks {
     pub fn new(hosts: usize) -> Result<Self, StartError> {
         let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve()?;
         let (core, _) = Core::new(settings, identity.keypair.clone());
-        let picks = Self { core, matching: None, nodes: (0..hosts).map(host).collect() };
+        let picks = Self { core, matching: None, chooser: None, nodes: (0..hosts).map(host).collect() };
         picks.change();
         Ok(picks)
     }
@@ -48,10 +50,17 @@ impl Picks {
         Ok(Self { matching: Some(matching), ..self.clone() })
     }
 
+    /// The same hosts, of which one is picked by this strategy.
+    #[must_use]
+    pub fn by(&self, strategy: Strategy) -> Self {
+        Self { chooser: Some(Arc::new(Chooser::new(strategy))), ..self.clone() }
+    }
+
     /// Picks a host; false if there is none.
     #[must_use]
     pub fn pick(&self) -> bool {
-        let wanted = Wanted { filter: None, matching: self.matching.as_deref() };
+        let (matching, chooser) = (self.matching.as_deref(), self.chooser.as_deref());
+        let wanted = Wanted { matching, chooser, ..Wanted::default() };
         selection::pick(&self.core, APPLICATION, wanted, &[]).is_ok()
     }
 
@@ -75,6 +84,7 @@ fn host(number: usize) -> Arc<NodeInfo> {
         description: json!({"gpu": number % 8, "models": ["a", "b", "c"]}),
         actions: vec!["draw".to_owned()],
         slots: Some(4),
+        idempotent: Vec::new(),
         trouble: None,
     };
     Arc::new(NodeInfo {

@@ -303,6 +303,7 @@ impl Hosted {
             description,
             actions,
             slots: self.profile.slots,
+            idempotent: self.profile.idempotent.clone(),
             trouble,
         }
     }

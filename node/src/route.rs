@@ -1,5 +1,7 @@
 //! The way of one message: which host, another one if need be, and how long it may take.
 
+mod hedged;
+
 use std::{
     fmt,
     sync::Arc,
@@ -43,6 +45,8 @@ pub(crate) struct Route<'a> {
     pub(crate) wanted: Wanted<'a>,
     pub(crate) timeout: Duration,
     pub(crate) options: Options,
+    /// After so long a call that may run twice is begun a second time.
+    pub(crate) hedge: Option<Duration>,
     /// Gets what is heard of a call before its answer.
     pub(crate) pulse: Option<&'a Arc<Pulse>>,
 }
@@ -57,8 +61,8 @@ pub(crate) enum Kind<'a> {
 
 /// How long a message may take.
 #[derive(Clone, Copy)]
-struct Time {
-    deadline: Instant,
+pub(crate) struct Time {
+    pub(crate) deadline: Instant,
     /// All of it, for errors.
     after: Duration,
 }
@@ -68,7 +72,7 @@ impl<'a> Route<'a> {
     pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
         let options = Options::default();
         let wanted = Wanted::default();
-        Self { node, application, on: None, wanted, timeout: DEFAULT_TIMEOUT, options, pulse: None }
+        Self { node, application, on: None, wanted, timeout: DEFAULT_TIMEOUT, options, hedge: None, pulse: None }
     }
 
     pub(crate) async fn call<R: DeserializeOwned>(
@@ -109,9 +113,21 @@ impl<'a> Route<'a> {
                     (None, Nobody::Yet(_)) => Box::pin(self.wait_for_host(core, time.deadline)).await?,
                 },
             };
+            if let Some(after) = self.hedge
+                && self.on.is_none()
+                && self.may_run_twice(&target, kind)
+            {
+                return Box::pin(self.hedged(core, target, kind, &payload, time, after)).await;
+            }
             let peer_id = target.peer_id(core);
-            match self.at(core, &target, kind, &payload, time).await {
-                Err(error) if self.on.is_none() && self.may_repeat(&error) && Instant::now() < time.deadline => {
+            let outcome = self.at(core, &target, kind, &payload, time).await;
+            core.selection.asides.heard(peer_id, self.application, &outcome);
+            match outcome {
+                Err(error)
+                    if self.on.is_none()
+                        && self.may_repeat(&error, &target, kind)
+                        && Instant::now() < time.deadline =>
+                {
                     tracing::debug!(%peer_id, %error, "trying another host");
                     tried.push(peer_id);
                     failure = Some(error);
@@ -192,7 +208,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    async fn at(
+    pub(crate) async fn at(
         &self,
         core: &Arc<Core>,
         target: &Target,
@@ -220,16 +236,33 @@ impl<'a> Route<'a> {
         Ok(Time { deadline, after: if deadline == own { self.timeout } else { left } })
     }
 
-    fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
+    pub(crate) fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
         match self.on {
             Some(node) => selection::resolve(core, self.application, node, self.wanted),
             None => selection::pick(core, self.application, self.wanted, tried),
         }
     }
 
-    fn may_repeat(&self, error: &CallError) -> bool {
+    /// Whether another host may be tried: nothing was delivered, or it may run twice and was lost with the connection.
+    pub(crate) fn may_repeat(&self, error: &CallError, target: &Target, kind: Kind<'_>) -> bool {
         let lost = matches!(error, CallError::ConnectionLost { .. });
-        error.concerns_host_only() || (lost && self.options.contains(Options::IDEMPOTENT))
+        error.concerns_host_only() || (lost && self.may_run_twice(target, kind))
+    }
+
+    /// Whether running it twice does no harm: the caller says so, or the application that got it.
+    fn may_run_twice(&self, target: &Target, kind: Kind<'_>) -> bool {
+        if self.options.contains(Options::IDEMPOTENT) {
+            return true;
+        }
+        let Kind::Call(action) = kind else { return false };
+        let says_so = |idempotent: &[String]| idempotent.iter().any(|name| name == action);
+        match target {
+            Target::Here(hosted) => says_so(&hosted.profile.idempotent),
+            Target::There(info) => {
+                let hosted = info.applications.iter().find(|hosted| hosted.name == self.application);
+                hosted.is_some_and(|hosted| says_so(&hosted.idempotent))
+            }
+        }
     }
 
     /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it says what is known by then.

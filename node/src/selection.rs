@@ -1,17 +1,70 @@
 //! Which of the candidates gets a message.
 
-use std::sync::Arc;
+mod aside;
+mod choose;
+mod chooser;
+mod round_trips;
+mod versions;
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
 use libp2p::PeerId;
-use rand::Rng;
+use multinodes_behaviour::quick_hash::QuickHash;
 
+use self::{aside::Asides, round_trips::RoundTrips};
+pub(crate) use self::{aside::Look, chooser::Chooser};
+pub(crate) use self::{chooser::candidate, versions::Versions};
 use crate::{
     call_error::CallError,
     core::Core,
     description::{Host, NodeInfo},
     predicate::matching::{Hosts, Matching},
     registry::Hosted,
+    strategy::Strategy,
 };
+
+/// What a node remembers to choose hosts by.
+pub(crate) struct Selection {
+    pub(crate) asides: Asides,
+    pub(crate) round_trips: RoundTrips,
+    /// What the user has said of single applications.
+    preferred: ArcSwap<HashMap<String, Arc<Chooser>, QuickHash>>,
+    preferring: Mutex<()>,
+    usual: Chooser,
+}
+
+impl Selection {
+    pub(crate) fn prefer(&self, application: String, strategy: Strategy) {
+        let _preferring = self.preferring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut preferred = HashMap::clone(&self.preferred.load());
+        preferred.insert(application, Arc::new(Chooser::new(strategy)));
+        self.preferred.store(Arc::new(preferred));
+    }
+
+    /// Lets whoever chooses for a target work: its own, else that of its application, else the usual one.
+    pub(crate) fn with<T>(&self, application: &str, own: Option<&Chooser>, work: impl FnOnce(&Chooser) -> T) -> T {
+        match own {
+            Some(chooser) => work(chooser),
+            None => work(self.preferred.load().get(application).map_or(&self.usual, |chooser| chooser)),
+        }
+    }
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            asides: Asides::default(),
+            round_trips: RoundTrips::default(),
+            preferred: ArcSwap::default(),
+            preferring: Mutex::default(),
+            usual: Chooser::new(Strategy::default()),
+        }
+    }
+}
 
 /// Says of a host whether it may get a message.
 pub(crate) type Filter = Arc<dyn Fn(&Host) -> bool + Send + Sync>;
@@ -21,15 +74,23 @@ pub(crate) type Filter = Arc<dyn Fn(&Host) -> bool + Send + Sync>;
 pub(crate) struct Wanted<'a> {
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) matching: Option<&'a Matching>,
+    /// Who chooses; else what is usual for the application.
+    pub(crate) chooser: Option<&'a Chooser>,
+    pub(crate) versions: Option<&'a Versions>,
+    /// Not this node.
+    pub(crate) remote: bool,
 }
 
 impl Wanted<'_> {
     fn is_anyone(&self) -> bool {
-        self.filter.is_none() && self.matching.is_none()
+        self.filter.is_none() && self.matching.is_none() && self.versions.is_none() && !self.remote
     }
 
     fn takes(&self, host: &Host) -> bool {
-        self.filter.is_none_or(|filter| filter(host)) && self.matching.is_none_or(|matching| matching.takes(host))
+        !(self.remote && host.local)
+            && self.versions.is_none_or(|versions| versions.takes(host))
+            && self.filter.is_none_or(|filter| filter(host))
+            && self.matching.is_none_or(|matching| matching.takes(host))
     }
 }
 
@@ -58,36 +119,83 @@ pub(crate) enum Nobody {
     Ever(CallError),
 }
 
-/// Picks one host of an application: this node if it hosts it, else a remote one at random. Hosts in `tried` are out.
+/// Picks one host of an application, by the strategy for it. Hosts in `tried` are out.
 pub(crate) fn pick(core: &Core, application: &str, wanted: Wanted<'_>, tried: &[PeerId]) -> Result<Target, Nobody> {
+    core.selection.with(application, wanted.chooser, |chooser| pick_by(chooser, core, application, wanted, tried))
+}
+
+fn pick_by(
+    chooser: &Chooser,
+    core: &Core,
+    application: &str,
+    wanted: Wanted<'_>,
+    tried: &[PeerId],
+) -> Result<Target, Nobody> {
+    let aside = core.selection.asides.look();
     let here = core.registry.find(application);
-    if let Some(hosted) = here.as_ref().filter(|_| !tried.contains(&core.peer_id)) {
-        let fits = wanted.is_anyone() || wanted.takes(&core.local_host(hosted));
-        if fits {
-            return Ok(Target::Here(hosted.clone()));
-        }
+    let open_here = here.as_ref().filter(|hosted| {
+        let fits = || wanted.is_anyone() || wanted.takes(&core.local_host(hosted));
+        !wanted.remote && !tried.contains(&core.peer_id) && fits()
+    });
+    if let Some(hosted) = open_here
+        && chooser.prefers_here()
+        && !aside.as_ref().is_some_and(|aside| aside.is_aside(&core.peer_id, application))
+    {
+        return Ok(Target::Here(hosted.clone()));
     }
     let snapshot = core.snapshot.load();
-    let Some(hosts) = snapshot.by_application.get(application) else {
-        return Err(Nobody::Yet(nobody(application, usize::from(here.is_some()))));
-    };
-    match one_of(hosts, wanted, tried) {
-        Some(host) => Ok(Target::There(host)),
-        None => {
-            let remote = hosts.iter().filter(|host| !host.local).count();
+    let chosen = snapshot.by_application.get(application).and_then(|hosts| {
+        // This node's own application takes part only if it has not been passed over already.
+        let takes_here = open_here.is_some() && !chooser.prefers_here();
+        let fits = |host: &Host| (!host.local || takes_here) && !tried.contains(&host.peer_id);
+        let has_other = open_here.is_some() && !takes_here;
+        one_of(chooser, core, application, hosts, wanted, aside.as_ref(), has_other, fits)
+    });
+    match (chosen, open_here) {
+        (Some(host), Some(hosted)) if host.local => Ok(Target::Here(hosted.clone())),
+        (Some(host), _) => Ok(Target::There(host)),
+        // Those that have no preference have not seen it if others do not know of it yet.
+        (None, Some(hosted)) if chooser.prefers_here() || !snapshot.by_application.contains_key(application) => {
+            Ok(Target::Here(hosted.clone()))
+        }
+        (None, _) => {
+            let hosts = snapshot.by_application.get(application);
+            let remote = hosts.map_or(0, |hosts| hosts.iter().filter(|host| !host.local).count());
             Err(Nobody::Yet(nobody(application, remote + usize::from(here.is_some()))))
         }
     }
 }
 
-/// One of the remote hosts that are wanted.
-fn one_of(hosts: &Hosts, mut wanted: Wanted<'_>, tried: &[PeerId]) -> Option<Arc<NodeInfo>> {
+/// One of the hosts that are wanted and fit: of those that are not set aside if there is one.
+#[allow(clippy::too_many_arguments, reason = "all of them are what is known of one choice")]
+fn one_of(
+    chooser: &Chooser,
+    core: &Core,
+    application: &str,
+    hosts: &Hosts,
+    mut wanted: Wanted<'_>,
+    aside: Option<&Look>,
+    has_other: bool,
+    fits: impl Fn(&Host) -> bool,
+) -> Option<Arc<NodeInfo>> {
     let selected = wanted.matching.and_then(|matching| matching.select(hosts));
     if selected.is_some() {
         wanted.matching = None;
     }
-    let fits = |host: &Host| !host.local && !tried.contains(&host.peer_id) && wanted.takes(host);
-    at_random(selected.as_ref().unwrap_or(hosts), fits).map(|host| host.info.clone())
+    let hosts = selected.as_ref().unwrap_or(hosts);
+    let right = wanted.versions.take().map(|versions| versions.select(hosts));
+    let hosts = right.as_ref().unwrap_or(hosts);
+    let fits = |host: &Host| fits(host) && wanted.takes(host);
+    let chosen = match aside {
+        None => chooser.choose(core, hosts, fits),
+        Some(aside) => {
+            let is_aside = |host: &Host| aside.is_aside(&host.peer_id, application);
+            let ready = chooser.choose(core, hosts, |host| !is_aside(host) && fits(host));
+            // All that are left are set aside: better one of them than nobody.
+            ready.or_else(|| if has_other { None } else { chooser.choose(core, hosts, fits) })
+        }
+    };
+    chosen.map(|host| host.info.clone())
 }
 
 /// The application on the node that has this peer id.
@@ -170,57 +278,5 @@ fn nobody(application: &str, hosts: usize) -> CallError {
         CallError::NoMatch { application, hosts }
     } else {
         CallError::NoSuchApplication { application, node: None }
-    }
-}
-
-/// One of those that fit, each with the same chance: the first that fits from a random place on would favour those
-/// behind a gap, so a few random places are tried first.
-fn at_random(hosts: &[Arc<Host>], fits: impl Fn(&Host) -> bool) -> Option<&Arc<Host>> {
-    const TRIES: usize = 4;
-    if hosts.is_empty() {
-        return None;
-    }
-    let mut random = rand::rng();
-    for _ in 0..TRIES {
-        let host = &hosts[random.random_range(0..hosts.len())];
-        if fits(host) {
-            return Some(host);
-        }
-    }
-    // Shuffled only as far as need be: finding out whether one fits may cost microseconds.
-    let mut order: Vec<usize> = (0..hosts.len()).collect();
-    (0..order.len()).find_map(|next| {
-        let drawn = random.random_range(next..order.len());
-        order.swap(next, drawn);
-        Some(&hosts[order[next]]).filter(|host| fits(host))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::description::tests::host;
-
-    fn counts(mut pick: impl FnMut() -> String, rounds: usize) -> HashMap<String, usize> {
-        let mut counts = HashMap::new();
-        for _ in 0..rounds {
-            *counts.entry(pick()).or_default() += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn every_host_that_fits_is_picked_about_as_often() {
-        let hosts: Vec<_> = (0..10).map(|number| Arc::new(host(&format!("n{number}"), json!({"n": number})))).collect();
-        let fits = |host: &Host| host.description["n"].as_i64() > Some(6);
-        let counts = counts(|| at_random(&hosts, fits).unwrap().node.clone(), 3000);
-        assert_eq!(counts.len(), 3, "{counts:?}");
-        assert!(counts.values().all(|count| (800..1200).contains(count)), "{counts:?}");
-        assert!(at_random(&hosts, |_| false).is_none());
-        assert!(at_random(&[], |_| true).is_none());
     }
 }

@@ -78,7 +78,7 @@ mod acker;
 mod emitter;
 mod flow;
 mod outlet;
-mod owner;
+pub(crate) mod owner;
 mod plan;
 mod queue;
 mod router;

@@ -139,6 +139,7 @@ impl Attacker {
             mdns: false,
             kademlia: false,
             high_mark: 96,
+            privacy: None,
             refused_subscriptions: Default::default(),
         };
         let mut swarm = multinodes_behaviour::build(&config).unwrap();

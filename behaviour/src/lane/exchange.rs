@@ -220,6 +220,12 @@ impl Exchange {
         self.asked.len() + self.served.len() > 0
     }
 
+    /// Calls and tells of this side that are not answered yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.asked.len()
+    }
+
     /// Calls of the other side that run here, or whose answer is not queued yet.
     #[must_use]
     pub fn serving(&self) -> usize {

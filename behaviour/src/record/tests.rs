@@ -21,6 +21,7 @@ fn record() -> Record {
             description: json!({"precision": 64, "modes": ["fast", "exact", null]}),
             actions: vec!["add".into(), "div".into()],
             slots: Some(4),
+            idempotent: vec!["add".into()],
             trouble: Some("it is just starting".into()),
         }],
         labels: BTreeMap::from([("zone".into(), "north".into())]),

@@ -48,6 +48,9 @@ pub struct ApplicationRecord {
     /// How many calls it works on at once, if it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// The actions that may run twice without harm, in order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idempotent: Vec<String>,
     /// What is wrong with it just now, in one line; absent while it is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

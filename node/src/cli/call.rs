@@ -28,6 +28,13 @@ pub(crate) struct Call {
     /// Call every host, and print a line of JSON for each as it answers: {"node","peer_id","ms","result" or "error"}
     #[arg(long)]
     all: bool,
+    /// Running it twice does no harm: if its host is lost, call another one
+    #[arg(long)]
+    idempotent: bool,
+
+    /// Call another host as well if there is no answer after TIME, and take the first answer; with --idempotent
+    #[arg(long, value_name = "TIME", requires = "idempotent", value_parser = humantime::parse_duration)]
+    hedge: Option<std::time::Duration>,
 }
 
 impl Call {
@@ -48,7 +55,13 @@ impl Call {
         Session::open(settings)
             .await?
             .with(async |session| {
-                let target = chosen.target(&session.node, &self.application).timeout(session.left());
+                let mut target = chosen.target(&session.node, &self.application).timeout(session.left());
+                if self.idempotent {
+                    target = target.idempotent();
+                }
+                if let Some(after) = self.hedge {
+                    target = target.hedge(after);
+                }
                 let answer = target.call_raw(&self.action, payload).await;
                 let answer = answer.map_err(|error| Failure::call(&error, &session.hint()))?;
                 let answer = answer.to_json().map_err(Failure::own)?;

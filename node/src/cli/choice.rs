@@ -1,7 +1,7 @@
 //! The flags that say which host is meant, for every verb that picks one or lists them.
 
 use clap::Args;
-use multinodes::{AppRef, Node, Predicate};
+use multinodes::{AppRef, Node, Predicate, VersionReq};
 
 use super::failure::Failure;
 
@@ -14,6 +14,10 @@ pub(crate) struct Choice {
 
     #[command(flatten)]
     condition: Condition,
+
+    /// Only hosts whose application has such a version: "^1.2", ">=1.4, <3"
+    #[arg(long, value_name = "REQ")]
+    version_req: Option<VersionReq>,
 }
 
 /// A condition on hosts: the flag, as given.
@@ -29,12 +33,13 @@ pub(crate) struct Condition {
 pub(crate) struct Chosen {
     node: Option<String>,
     predicate: Option<Predicate>,
+    versions: Option<VersionReq>,
 }
 
 impl Choice {
     /// Checks the flags. To be done before anything is begun.
     pub(crate) fn settle(self) -> Result<Chosen, Failure> {
-        Ok(Chosen { node: self.node, predicate: self.condition.settle()? })
+        Ok(Chosen { node: self.node, predicate: self.condition.settle()?, versions: self.version_req })
     }
 }
 
@@ -54,6 +59,9 @@ impl Chosen {
         }
         if let Some(predicate) = &self.predicate {
             target = target.satisfying(predicate);
+        }
+        if let Some(versions) = &self.versions {
+            target = target.version_req(versions.clone());
         }
         target
     }

@@ -336,11 +336,12 @@ impl Driver {
     }
 
     pub(super) fn on_ping(&mut self, event: &ping::Event) {
-        if event.result.is_ok()
+        if let Ok(time) = event.result
             && let Some(peer) = self.peers.get_mut(&event.peer)
             && let Some(connection) = peer.connections.iter_mut().find(|other| other.id == event.connection)
         {
             connection.heard = Instant::now();
+            self.core.selection.round_trips.measured(event.peer, time);
         }
     }
 

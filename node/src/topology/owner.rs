@@ -45,7 +45,7 @@ pub(crate) fn owner(key: u64, hosts: impl Iterator<Item = u64>) -> Option<usize>
 }
 
 /// The same on every machine and in every version, which the hashers of the standard library do not promise.
-fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let digest = Sha256::digest(bytes);
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }

@@ -23,6 +23,7 @@ fn host(name: &str, peer_id: PeerId, incarnation: u64, slots: Option<u32>) -> Ar
         description: ().into(),
         actions: Vec::new(),
         slots,
+        idempotent: Vec::new(),
         trouble: None,
     };
     Arc::new(Host::new(&Arc::new(info), &application))

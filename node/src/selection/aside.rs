@@ -1,0 +1,251 @@
+//! Hosts that have just failed: set aside for a moment, longer each time, and back by themselves.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use libp2p::PeerId;
+use multinodes_behaviour::quick_hash::QuickHash;
+
+use crate::call_error::CallError;
+
+/// How long the first failure sets a host aside; each further one in a row doubles it.
+const FIRST: Duration = Duration::from_millis(200);
+
+/// The longest time for a host that cannot be reached: the swarm finds out by other means, too.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The longest time for one that is busy: it may have room at any moment.
+const LONGEST_BUSY: Duration = Duration::from_secs(2);
+
+/// How long a failure is remembered when nothing is heard of the host any more: for those who ask why.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// More peers than that are not remembered; the one that failed longest ago goes.
+const MAX_PEERS: usize = 1024;
+
+/// More applications of one peer than that are not remembered.
+const MAX_APPLICATIONS: usize = 16;
+
+/// Who has failed lately. Read on every message, without a lock; replaced as a whole when somebody fails or is back.
+#[derive(Default)]
+pub(crate) struct Asides {
+    table: ArcSwap<Table>,
+    changing: Mutex<()>,
+}
+
+type Table = HashMap<PeerId, Vec<Failure>, QuickHash>;
+
+/// The last failures of a host in a row.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// The application that was asked for.
+    pub(crate) application: String,
+    /// Only this application does not take anything; else the node cannot be reached.
+    pub(crate) busy: bool,
+    pub(crate) node: String,
+    pub(crate) error: String,
+    /// When the first of them was.
+    pub(crate) since: Instant,
+    /// Until when nothing is sent to it if there is somebody else.
+    pub(crate) until: Instant,
+    times: u32,
+}
+
+impl Failure {
+    fn concerns(&self, application: &str) -> bool {
+        !self.busy || self.application == application
+    }
+}
+
+/// The table as it was when it was looked at.
+pub(crate) struct Look(Guard<Arc<Table>>, Instant);
+
+impl Look {
+    /// Whether a host is set aside now.
+    pub(crate) fn is_aside(&self, peer_id: &PeerId, application: &str) -> bool {
+        self.failure(peer_id, application).is_some_and(|failure| self.1 < failure.until)
+    }
+
+    /// The failure of a host that sets it aside the longest, or has done so.
+    pub(crate) fn failure(&self, peer_id: &PeerId, application: &str) -> Option<&Failure> {
+        let failures = self.0.get(peer_id)?.iter().filter(|failure| failure.concerns(application));
+        failures.max_by_key(|failure| failure.until)
+    }
+
+    /// Nodes that could not be reached for an application, with what went wrong.
+    pub(crate) fn unreachable(&self, application: &str) -> impl Iterator<Item = (&PeerId, &Failure)> {
+        self.0.iter().filter_map(move |(peer_id, failures)| {
+            let failure = failures.iter().find(|failure| !failure.busy && failure.application == application)?;
+            Some((peer_id, failure))
+        })
+    }
+
+    /// When it was looked at.
+    pub(crate) fn now(&self) -> Instant {
+        self.1
+    }
+}
+
+impl Asides {
+    /// Who is set aside now; `None` if nobody has failed lately.
+    pub(crate) fn look(&self) -> Option<Look> {
+        let table = self.table.load();
+        if table.is_empty() { None } else { Some(Look(table, Instant::now())) }
+    }
+
+    /// What came of a message to a host.
+    pub(crate) fn heard<T>(&self, peer_id: PeerId, application: &str, outcome: &Result<T, CallError>) {
+        match outcome {
+            Err(error) => match error {
+                CallError::Unreachable { node, .. } | CallError::ConnectionLost { node } => {
+                    self.failed(peer_id, node, application, false, error, Instant::now());
+                }
+                CallError::Busy { node, .. } | CallError::NoSuchApplication { node: Some(node), .. } => {
+                    self.failed(peer_id, node, application, true, error, Instant::now());
+                }
+                // It has answered, or says nothing about the host.
+                _ => {}
+            },
+            Ok(_) if !self.table.load().is_empty() => self.answered(&peer_id, application, Instant::now()),
+            Ok(_) => {}
+        }
+    }
+
+    fn failed(&self, peer_id: PeerId, node: &str, application: &str, busy: bool, error: &CallError, now: Instant) {
+        let is_same = |failure: &Failure| failure.busy == busy && (!busy || failure.application == application);
+        let known = |table: &Table| table.get(&peer_id)?.iter().find(|failure| is_same(failure)).cloned();
+        let is_aside = |table: &Table| known(table).is_some_and(|failure| now < failure.until);
+        // Many messages that are lost at once are one failure.
+        if is_aside(&self.table.load()) {
+            return;
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::clone(&self.table.load());
+        if is_aside(&table) {
+            return;
+        }
+        table.retain(|_, failures| {
+            failures.retain(|failure| now.saturating_duration_since(failure.until) < MEMORY);
+            !failures.is_empty()
+        });
+        let longest = if busy { LONGEST_BUSY } else { LONGEST };
+        // Whoever was well for long begins anew.
+        let before = known(&table).filter(|failure| now.saturating_duration_since(failure.until) < longest);
+        let times = before.as_ref().map_or(1, |before| before.times.saturating_add(1));
+        let time = FIRST.saturating_mul(1 << (times - 1).min(16)).min(longest);
+        let failure = Failure {
+            application: application.to_owned(),
+            busy,
+            node: node.to_owned(),
+            error: error.to_string(),
+            since: before.map_or(now, |before| before.since),
+            until: now + time,
+            times,
+        };
+        let Failure { node, error, .. } = &failure;
+        tracing::debug!(%peer_id, %node, %application, %error, ?time, "a host is set aside");
+        make_room(&mut table, &peer_id);
+        let failures = table.entry(peer_id).or_default();
+        failures.retain(|failure| !is_same(failure));
+        if failures.len() >= MAX_APPLICATIONS {
+            failures.remove(0);
+        }
+        failures.push(failure);
+        self.table.store(Arc::new(table));
+    }
+
+    /// Forgets the failures of a host that has come back and answers. What it answers while it is set aside had been
+    /// sent before.
+    fn answered(&self, peer_id: &PeerId, application: &str, now: Instant) {
+        let is_over = |failure: &Failure| failure.concerns(application) && failure.until <= now;
+        if !self.table.load().get(peer_id).is_some_and(|failures| failures.iter().any(is_over)) {
+            return;
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::clone(&self.table.load());
+        if let Some(failures) = table.get_mut(peer_id) {
+            failures.retain(|failure| !is_over(failure));
+            if failures.is_empty() {
+                table.remove(peer_id);
+            }
+        }
+        self.table.store(Arc::new(table));
+    }
+}
+
+fn make_room(table: &mut Table, newcomer: &PeerId) {
+    if table.len() < MAX_PEERS || table.contains_key(newcomer) {
+        return;
+    }
+    let last = |failures: &Vec<Failure>| failures.iter().map(|failure| failure.until).max();
+    if let Some(oldest) = table.iter().min_by_key(|(_, failures)| last(failures)).map(|(peer_id, _)| *peer_id) {
+        table.remove(&oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_aside(asides: &Asides, peer_id: &PeerId, application: &str, now: Instant) -> bool {
+        Look(asides.table.load(), now).is_aside(peer_id, application)
+    }
+
+    #[test]
+    fn a_host_that_fails_again_is_set_aside_for_longer_and_comes_back_by_itself() {
+        let (asides, peer_id, begin) = (Asides::default(), PeerId::random(), Instant::now());
+        let error = CallError::ConnectionLost { node: "beta".into() };
+        let fail = |now| asides.failed(peer_id, "beta", "test", false, &error, now);
+        let aside = |now| is_aside(&asides, &peer_id, "other", now);
+        fail(begin);
+        // Others that are lost with it are the same failure.
+        fail(begin + FIRST / 2);
+        assert!(aside(begin + FIRST / 2) && !aside(begin + FIRST));
+        fail(begin + FIRST);
+        assert!(aside(begin + FIRST * 2) && !aside(begin + FIRST * 3));
+        // What it answers while it is set aside was sent before; an answer after that clears it.
+        asides.answered(&peer_id, "test", begin + FIRST * 2);
+        assert!(aside(begin + FIRST * 2));
+        asides.answered(&peer_id, "test", begin + FIRST * 3);
+        assert!(asides.look().is_none());
+        let mut now = begin;
+        for _ in 0..40 {
+            fail(now);
+            assert!(aside(now) && !aside(now + LONGEST));
+            now += LONGEST;
+        }
+    }
+
+    #[test]
+    fn who_is_busy_with_one_application_may_have_room_for_another() {
+        let (asides, peer_id, now) = (Asides::default(), PeerId::random(), Instant::now());
+        let (application, node) = ("test".to_owned(), "beta".to_owned());
+        let busy = Err::<(), _>(CallError::Busy { application, node, reason: "full".into() });
+        asides.heard(peer_id, "test", &busy);
+        assert!(is_aside(&asides, &peer_id, "test", now) && !is_aside(&asides, &peer_id, "other", now));
+        let failed = Err::<(), _>(CallError::Forbidden);
+        asides.heard(PeerId::random(), "test", &failed);
+        assert_eq!(asides.table.load().len(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (asides, begin) = (Asides::default(), Instant::now());
+        for number in 0..MAX_PEERS + 10 {
+            let now = begin + Duration::from_millis(number as u64);
+            asides.failed(PeerId::random(), "n", "test", false, &CallError::Forbidden, now);
+        }
+        assert_eq!(asides.table.load().len(), MAX_PEERS);
+        let peer_id = PeerId::random();
+        for number in 0..40 {
+            asides.failed(peer_id, "n", &format!("app{number}"), true, &CallError::Forbidden, begin + MEMORY);
+        }
+        assert_eq!(asides.table.load()[&peer_id].len(), MAX_APPLICATIONS);
+        asides.failed(peer_id, "n", "test", false, &CallError::Forbidden, begin + MEMORY * 2 + LONGEST);
+        assert_eq!(asides.table.load().len(), 1);
+    }
+}

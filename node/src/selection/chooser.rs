@@ -1,0 +1,158 @@
+//! A strategy at work: what it has to remember between two messages.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use rand::Rng;
+
+use super::{choose, choose::Work};
+use crate::{
+    core::Core,
+    description::Host,
+    predicate::matching::Hosts,
+    strategy::{Candidate, Strategy},
+    topology::owner,
+};
+
+/// How long an order by distance is kept: pings come every 2 s.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// One of so many messages to the nearest host goes to one that was never measured: else its distance would never be
+/// known.
+const EXPLORE: u32 = 32;
+
+/// A strategy, with its place in the round and what it has found out about the last list of hosts.
+pub(crate) struct Chooser {
+    pub(crate) strategy: Strategy,
+    turn: AtomicUsize,
+    prepared: ArcSwapOption<Prepared>,
+}
+
+struct Prepared {
+    from: Hosts,
+    made: Instant,
+    what: What,
+}
+
+enum What {
+    /// The hash of each host, in the order of the list.
+    Hashes(Vec<u64>),
+    /// The nearest first; those behind the first so many were never measured.
+    Order(Vec<usize>, usize),
+}
+
+impl Chooser {
+    /// A round begins anywhere: else whoever makes a target for each message would begin with the same host each time.
+    pub(crate) fn new(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            turn: AtomicUsize::new(rand::rng().random_range(0..1 << 16)),
+            prepared: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Whether this node's own application is taken whatever else there is.
+    pub(crate) fn prefers_here(&self) -> bool {
+        !matches!(self.strategy, Strategy::Sticky(_) | Strategy::Custom(_))
+    }
+
+    /// One of the hosts that fit.
+    pub(crate) fn choose<'a>(
+        &self,
+        core: &Core,
+        hosts: &'a Hosts,
+        fits: impl Fn(&Host) -> bool,
+    ) -> Option<&'a Arc<Host>> {
+        match &self.strategy {
+            Strategy::Random => choose::random(hosts, fits),
+            Strategy::RoundRobin => choose::next(hosts, self.turn.fetch_add(1, Relaxed), fits),
+            Strategy::LeastLoaded => choose::least_loaded(hosts, fits, |host| work(core, host)),
+            Strategy::Nearest => self.nearest(core, hosts, fits),
+            Strategy::Sticky(key) => self.sticky(*key, hosts, fits),
+            Strategy::Custom(choose) => {
+                let fitting: Vec<&Arc<Host>> = hosts.iter().filter(|host| fits(host)).collect();
+                let candidates: Vec<_> = fitting.iter().map(|host| candidate(core, host)).collect();
+                if candidates.is_empty() {
+                    return None;
+                }
+                choose(&candidates).and_then(|index| fitting.get(index).copied())
+            }
+        }
+    }
+
+    fn sticky<'a>(&self, key: u64, hosts: &'a Hosts, fits: impl Fn(&Host) -> bool) -> Option<&'a Arc<Host>> {
+        let prepared = self.prepared(
+            hosts,
+            |_| true,
+            || What::Hashes(hosts.iter().map(|host| owner::hash_of_host(&host.peer_id)).collect()),
+        );
+        let What::Hashes(hashes) = &prepared.as_ref()?.what else { return None };
+        let owning = &hosts[owner::owner(key, hashes.iter().copied())?];
+        if fits(owning) {
+            return Some(owning);
+        }
+        let left: Vec<usize> = (0..hosts.len()).filter(|index| fits(&hosts[*index])).collect();
+        owner::owner(key, left.iter().map(|index| hashes[*index])).map(|index| &hosts[left[index]])
+    }
+
+    fn nearest<'a>(&self, core: &Core, hosts: &'a Hosts, fits: impl Fn(&Host) -> bool) -> Option<&'a Arc<Host>> {
+        let prepared = self.prepared(hosts, |made| made.elapsed() < FRESH, || by_distance(core, hosts));
+        let What::Order(order, measured) = &prepared.as_ref()?.what else { return None };
+        let (near, unknown) = order.split_at(*measured);
+        let mut random = rand::rng();
+        if !unknown.is_empty() && random.random_ratio(1, EXPLORE) {
+            let explored = &hosts[unknown[random.random_range(0..unknown.len())]];
+            if fits(explored) {
+                return Some(explored);
+            }
+        }
+        let nearest = near.iter().map(|index| &hosts[*index]).find(|host| fits(host));
+        nearest.or_else(|| choose::random(hosts, fits))
+    }
+
+    /// What was found out about this list, or is found out now.
+    fn prepared(
+        &self,
+        hosts: &Hosts,
+        is_fresh: impl Fn(Instant) -> bool,
+        prepare: impl FnOnce() -> What,
+    ) -> Guard<Option<Arc<Prepared>>> {
+        let last = self.prepared.load();
+        if last.as_ref().is_some_and(|last| Arc::ptr_eq(&last.from, hosts) && is_fresh(last.made)) {
+            return last;
+        }
+        let prepared = Arc::new(Prepared { from: hosts.clone(), made: Instant::now(), what: prepare() });
+        self.prepared.store(Some(prepared.clone()));
+        Guard::from_inner(Some(prepared))
+    }
+}
+
+fn by_distance(core: &Core, hosts: &Hosts) -> What {
+    let mut order: Vec<_> = (0..hosts.len()).map(|index| (round_trip(core, &hosts[index]), index)).collect();
+    let measured = order.iter().filter(|(time, _)| time.is_some()).count();
+    order.sort_unstable_by_key(|(time, index)| (time.is_none(), *time, *index));
+    What::Order(order.into_iter().map(|(_, index)| index).collect(), measured)
+}
+
+fn round_trip(core: &Core, host: &Host) -> Option<Duration> {
+    if host.local { Some(Duration::ZERO) } else { core.selection.round_trips.of(&host.peer_id) }
+}
+
+/// What a host has to do, as far as this node knows.
+pub(crate) fn work(core: &Core, host: &Host) -> Work {
+    let (in_flight, load) =
+        if host.local { (0, core.load()) } else { (core.links.in_flight(&host.peer_id), host.load) };
+    Work { in_flight, load, slots: host.slots }
+}
+
+/// What a user's own strategy, or a user who asks why, gets to know of a host.
+pub(crate) fn candidate<'a>(core: &Core, host: &'a Arc<Host>) -> Candidate<'a> {
+    let work = work(core, host);
+    Candidate { host, in_flight: work.in_flight, round_trip: round_trip(core, host), is_full: work.is_full() }
+}

@@ -1,0 +1,184 @@
+//! What happens to a call when its host is slow, or lost.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and prints what it has measured"
+)]
+
+mod common;
+#[path = "common/in_process.rs"]
+mod in_process;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use common::Swarm;
+use in_process::{hosts, in_process, within};
+use multinodes::{Actions, AppRef, CallError, Node, Strategy};
+use tokio::sync::{Semaphore, watch};
+
+/// Always the host of that name, while it may be taken.
+fn first(name: &'static str) -> Strategy {
+    Strategy::custom(move |candidates| {
+        Some(candidates.iter().position(|candidate| candidate.host.node == name).unwrap_or_default())
+    })
+}
+
+/// Tells that a call has ended, however it did.
+struct Ends(Arc<Semaphore>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
+
+/// `quick` answers at once on all but the slow host, where it waits for ever.
+fn application(is_slow: bool, begun: &Arc<Semaphore>, ended: &Arc<Semaphore>) -> Actions {
+    let action = |begun: &Arc<Semaphore>, ended: &Arc<Semaphore>| {
+        let (begun, ended) = (begun.clone(), ended.clone());
+        move |()| {
+            begun.add_permits(1);
+            let ends = Ends(ended.clone());
+            async move {
+                let _ends = ends;
+                if is_slow {
+                    std::future::pending::<()>().await;
+                }
+                is_slow
+            }
+        }
+    };
+    Actions::new().action("once", action(begun, ended)).idempotent_action("often", action(begun, ended))
+}
+
+#[tokio::test]
+async fn the_loser_of_a_hedged_call_is_cancelled() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let mut nodes = Vec::new();
+    for name in ["slow", "quick"] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        node.register("test", application(name == "slow", &begun, &ended)).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "test", 2).await;
+    let target = caller.app("test").strategy(first("slow")).hedge(Duration::from_millis(20));
+    for (target, action) in [(target.clone().idempotent(), "once"), (target.clone(), "often")] {
+        assert!(!within(target.call::<bool>(action, ())).await.unwrap());
+        // Both were begun, and both have ended: one with its answer, the other because it was cancelled.
+        within(begun.acquire_many(2)).await.unwrap().forget();
+        within(ended.acquire_many(2)).await.unwrap().forget();
+    }
+    // Without leave to run it twice there is one attempt.
+    let error = within(target.timeout(Duration::from_millis(300)).call::<bool>("once", ())).await.unwrap_err();
+    assert!(matches!(&error, CallError::TimedOut { node, .. } if node == "slow"), "{error:?}");
+    within(ended.acquire()).await.unwrap().forget();
+    assert_eq!(begun.available_permits(), 1);
+}
+
+#[test]
+fn what_the_application_calls_idempotent_is_repeated_when_its_host_is_lost() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (here, there) = (runtime(), runtime());
+    let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    here.block_on(async {
+        let (caller, address) = in_process("caller");
+        let caller = caller.start().await.unwrap();
+        let slow = in_process("slow").0.join(&address);
+        let slow = there.spawn(async { slow.start().await.unwrap() }).await.unwrap();
+        slow.register("test", application(true, &begun, &ended)).unwrap();
+        let quick = in_process("quick").0.join(&address).start().await.unwrap();
+        quick.register("test", application(false, &begun, &ended)).unwrap();
+        hosts(&caller, "test", 2).await;
+        let target = caller.app("test").strategy(first("slow"));
+        let call = |action: &'static str| {
+            let target = target.clone();
+            tokio::spawn(async move { target.call::<bool>(action, ()).await })
+        };
+        let (once, often) = (call("once"), call("often"));
+        within(begun.acquire_many(2)).await.unwrap().forget();
+        // All that the node runs is gone at once, without a word.
+        there.shutdown_background();
+        assert!(!within(often).await.unwrap().unwrap());
+        let error = within(once).await.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::ConnectionLost { .. }) && error.may_have_run(), "{error:?}");
+        std::mem::forget(slow);
+    });
+}
+
+const TIME: Duration = Duration::from_secs(10);
+
+/// What has come of many calls.
+#[derive(Default)]
+struct Tally {
+    answered: AtomicUsize,
+    lost: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Calls again and again, until it is told to stop; checks each outcome.
+async fn call_on(target: AppRef, idempotent: bool, tally: Arc<Tally>, done: Arc<watch::Sender<usize>>) {
+    while !tally.stop.load(SeqCst) {
+        let begin = Instant::now();
+        let outcome = target.call::<serde_json::Value>("sleep", 40).await;
+        let took = begin.elapsed();
+        assert!(took < TIME + Duration::from_secs(2), "{took:?}");
+        match outcome {
+            Ok(_) => tally.answered.fetch_add(1, SeqCst),
+            Err(error) => {
+                assert!(!idempotent && error.may_have_run(), "idempotent: {idempotent}, after {took:?}: {error:?}");
+                tally.lost.fetch_add(1, SeqCst)
+            }
+        };
+        done.send_modify(|done| *done += 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_200_calls_in_flight_hosts_are_killed_until_one_is_left() {
+    const TASKS: usize = 200;
+    let swarm = Swarm::new();
+    let names: Vec<String> = (0..5).map(|number| format!("host{number}")).collect();
+    let mut processes: Vec<_> =
+        names.iter().map(|name| swarm.launch(name, &["--demo-applications", "clock"])).collect();
+    for process in &mut processes {
+        process.started();
+    }
+    let caller: Node = swarm.builder().name("caller").start().await.unwrap();
+    hosts(&caller, "clock", 5).await;
+    let (tally, done) = (Arc::new(Tally::default()), Arc::new(watch::Sender::new(0)));
+    let mut counts = done.subscribe();
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..TASKS {
+        let idempotent = number.is_multiple_of(2);
+        let target = caller.app("clock").timeout(TIME);
+        let target = if idempotent { target.idempotent() } else { target };
+        tasks.spawn(call_on(target, idempotent, tally.clone(), done.clone()));
+    }
+    for process in &processes[..4] {
+        let reached = *counts.borrow() + 2 * TASKS;
+        within(counts.wait_for(|count| *count >= reached)).await.unwrap();
+        process.signal("KILL");
+    }
+    let reached = *counts.borrow() + 4 * TASKS;
+    within(counts.wait_for(|count| *count >= reached)).await.unwrap();
+    tally.stop.store(true, SeqCst);
+    within(async {
+        while let Some(outcome) = tasks.join_next().await {
+            outcome.unwrap();
+        }
+    })
+    .await;
+    let (answered, lost) = (tally.answered.load(SeqCst), tally.lost.load(SeqCst));
+    eprintln!("{answered} answered, {lost} of those that may run only once were lost");
+    assert!(lost > 0, "hosts were killed while they worked");
+    within(caller.stop()).await;
+}
