@@ -26,7 +26,7 @@ use crate::{core::Command, node::Node, payload::Payload};
 
 pub use multinodes_behaviour::message::{MAX_TOPIC, MAX_VALUE as MAX_TOPIC_VALUE};
 
-/// The most subscriptions of one node at a time: each may keep [`inbox::MAX_BYTES`] of messages.
+/// The most subscriptions of one node at a time: each may keep 4 MiB of messages.
 pub const MAX_SUBSCRIPTIONS: usize = 1024;
 
 /// A sender that has sent so much that its next turn is later than this is told so.
