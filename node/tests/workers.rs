@@ -104,7 +104,9 @@ async fn what_a_worker_asks_within_a_request_ends_with_it(worker: String) {
     let mut waiting = test.gate();
     let relay = test.application.clone().timeout(Duration::from_millis(500));
     let error = relay.call::<Value>("relay", ("gate", "wait")).await.unwrap_err();
-    assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
+    // Both end at the same time: the worker may just have been told so, and have passed it on.
+    let passed_on = matches!(&error, CallError::Failed { code, .. } if code == "timed_out" || code == "cancelled");
+    assert!(passed_on || matches!(error, CallError::TimedOut { .. }), "{error:?}");
     waiting.wait_for(|waiting| *waiting == 0).await.unwrap();
     assert_eq!(test.call("add", (1, 2)).await.unwrap(), json!(3));
 }
