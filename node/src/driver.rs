@@ -230,7 +230,9 @@ impl Driver {
             BehaviourEvent::Sync(event) => self.on_sync(event),
             BehaviourEvent::Local(event) => self.on_local(event),
             BehaviourEvent::Lanes(event) => self.on_lane(event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::MemoryLimits(never) => match never {},
+            BehaviourEvent::Limits(never) | BehaviourEvent::MemoryLimits(never) | BehaviourEvent::Gate(never) => {
+                match never {}
+            }
         }
     }
 

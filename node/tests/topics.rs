@@ -140,6 +140,8 @@ impl Attacker {
             kademlia: false,
             high_mark: 96,
             privacy: None,
+            doorkeeper: None,
+            credential: None,
             refused_subscriptions: Default::default(),
         };
         let mut swarm = multinodes_behaviour::build(&config).unwrap();
