@@ -122,7 +122,7 @@ async fn kademlia_hears_what_identify_told_while_it_was_kept_out() {
     until(one, two, |_, event| match event {
         Either::One(SwarmEvent::Behaviour(BehaviourEvent::Kademlia(
             kad::Event::RoutablePeer { peer, .. } | kad::Event::UnroutablePeer { peer },
-        ))) => Some(assert_eq!(peer, peer_id)),
+        ))) => (peer == peer_id).then_some(()),
         Either::One(SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. }))) => {
             panic!("it was told by identify")
         }
