@@ -71,6 +71,7 @@
 mod behaviour;
 pub mod codec;
 pub mod corked;
+pub mod credential;
 pub mod gate;
 pub mod gossip;
 pub mod identity;
@@ -98,6 +99,7 @@ use std::{
 use libp2p::{Swarm, identity::Keypair, swarm};
 
 pub use behaviour::{Behaviour, BehaviourEvent};
+pub use credential::{Credential, Grant};
 pub use gate::{Admission, Doorkeeper};
 pub use message::SignedMessage;
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};

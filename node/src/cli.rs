@@ -24,6 +24,7 @@ mod map;
 mod nodes;
 mod options;
 mod output;
+mod permissions;
 mod ping;
 mod publish;
 mod secret;

@@ -26,6 +26,7 @@ use crate::{
     events::Teller,
     links::Links,
     payload::Payload,
+    permissions::{Permissions, Wishes},
     registry::{Hosted, Registry},
     secret::Secret,
     selection::Selection,
@@ -63,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) high_mark: usize,
     pub(crate) max_message: usize,
     pub(crate) drain_timeout: Duration,
+    /// What proves the labels that were signed into the ticket with which the node joins.
+    pub(crate) credential: Option<String>,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ pub(crate) struct Core {
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
     pub(crate) registry: Registry,
+    pub(crate) permissions: Arc<Permissions>,
     pub(crate) crew: Crew,
     pub(crate) links: Links,
     pub(crate) selection: Selection,
@@ -95,12 +99,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings, keypair: Keypair) -> (Arc<Self>, mpsc::Receiver<Command>) {
+    pub(crate) fn new(settings: Settings, keypair: Keypair, wishes: Wishes) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let core = Arc::new_cyclic(|me: &Weak<Self>| Self {
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),
             registry: Registry::new(me.clone()),
+            permissions: Arc::new(Permissions::new(keypair.public().to_peer_id(), wishes)),
             crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),
             selection: Selection::default(),
@@ -126,6 +131,7 @@ impl Core {
     /// The last connection to a peer is gone.
     pub(crate) fn disconnected(&self, peer_id: &PeerId) {
         self.links.forget(peer_id);
+        self.permissions.proofs.forget(peer_id);
         self.selection.round_trips.forget(peer_id);
     }
 
@@ -230,6 +236,10 @@ pub(crate) struct Counters {
     pub(crate) refused_messages: AtomicU64,
     /// Subscriptions of peers to what is no topic of the swarm.
     pub(crate) refused_subscriptions: Arc<AtomicU64>,
+    /// Calls and messages that their senders were not allowed to send.
+    pub(crate) forbidden_messages: AtomicU64,
+    /// Connections with peers that are not allowed to connect, ended or refused.
+    pub(crate) forbidden_connections: AtomicU64,
 }
 
 impl Counters {

@@ -3,6 +3,7 @@
 //! Only [`Driver::run`] and [`Driver::step`] wait. Every `on_*` is a plain function, so that nothing can stall the loop.
 //! Calls and messages do not pass here: a lane's stream is handed over once and is then the lane's own.
 
+mod admitting;
 mod book;
 mod connections;
 mod doubts;
@@ -105,6 +106,8 @@ struct Driver {
     ticked: Instant,
     stopping: Option<Vec<oneshot::Sender<()>>>,
     ended: bool,
+    /// A task is reading the files with rules.
+    reading_rules: bool,
 }
 
 /// What a task beside the loop has brought.
@@ -113,6 +116,10 @@ enum Done {
     Notes(io::Result<Vec<Note>>),
     /// The addresses of a name to join through.
     Resolved { join: usize, result: io::Result<Vec<Multiaddr>> },
+    /// The files with rules were looked at.
+    Rules { changed: bool },
+    /// A peer has refused a lane, perhaps only for now.
+    NotServed { peer_id: PeerId, respond_to: lanes::RespondTo },
     /// A lane was opened or not; whoever asked knows.
     Lane,
 }
@@ -153,6 +160,7 @@ impl Driver {
             ticked: now,
             stopping: None,
             ended: false,
+            reading_rules: false,
             core,
             swarm,
             panics,
@@ -207,8 +215,10 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
-                if matches!(error, ListenError::Transport(_)) {
-                    Counters::add(&self.core.counters.failed_handshakes);
+                match error {
+                    ListenError::Transport(_) => Counters::add(&self.core.counters.failed_handshakes),
+                    ListenError::Denied { cause } => self.on_refused(&cause),
+                    _ => {}
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_new_address(listener_id, address),
@@ -252,6 +262,8 @@ impl Driver {
         match done {
             Some(Done::Notes(notes)) => self.on_notes(notes),
             Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
+            Some(Done::Rules { changed }) => self.on_rules(changed),
+            Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
             Some(Done::Lane) | None => {}
         }
     }
@@ -297,6 +309,7 @@ impl Driver {
         self.publish_changes(true);
         self.forget_doubts();
         self.on_topics_tick(now);
+        self.on_permissions_tick();
         self.ticked = now;
     }
 

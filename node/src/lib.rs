@@ -113,6 +113,7 @@ pub mod measure;
 mod node;
 mod one_to_many;
 mod payload;
+mod permissions;
 #[cfg(feature = "cel")]
 mod predicate;
 #[cfg(not(feature = "cel"))]
@@ -145,7 +146,7 @@ pub use driver::DriverError;
 pub use events::Events;
 pub use explain::{Considered, Verdict};
 pub use factories::FactoryError;
-pub use identity::IdentityError;
+pub use identity::{IdentityError, read_identity};
 pub use installation::{Everywhere, Installation, Installed};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 #[cfg(feature = "journal")]
@@ -155,6 +156,7 @@ pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
 pub use one_to_many::{All, HOSTS_AT_ONCE, HostOutcome, Outcomes, Quorum, QuorumError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
+pub use permissions::{Caller, Guard, MAX_RULE_FILE, Rule, RuleError, RuleFileError, TargetError};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use private_file::PrivateFileError;

@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     application::{Origin, Watcher},
-    core::{Command, Core},
+    core::{Command, Core, Counters},
     crew::Job,
     payload::Payload,
-    registry::{Told, draining, unknown},
+    registry::{Hosted, Told, draining, forbidden, unknown},
 };
 
 /// The exchanges with all peers that are connected or being talked to.
@@ -150,6 +150,15 @@ impl Peer {
     fn origin(&self, deadline: Instant, trace: Option<&str>) -> Origin {
         Origin { caller: self.peer_id, deadline, trace: trace.map(Arc::from), watcher: Watcher::Nobody }
     }
+
+    fn may(&self, hosted: &Hosted, action: Option<&str>) -> bool {
+        let may = self.core.permissions.permits(&hosted.guards, &hosted.name, action, &self.peer_id);
+        if !may {
+            Counters::add(&self.core.counters.forbidden_messages);
+            tracing::debug!(peer_id = %self.peer_id, application = %hosted.name, action, "forbidden");
+        }
+        may
+    }
 }
 
 impl Service for Peer {
@@ -164,6 +173,9 @@ impl Service for Peer {
         let Some(hosted) = core.registry.find(call.application) else {
             return responder.refuse(unknown(call.application));
         };
+        if !self.may(&hosted, Some(call.action)) {
+            return responder.refuse(forbidden());
+        }
         let admission = match hosted.admit() {
             Ok(admission) => admission,
             Err(refusal) => return responder.refuse(refusal),
@@ -192,6 +204,9 @@ impl Service for Peer {
         let Some(hosted) = core.registry.find(tell.application) else {
             return Delivery::Refused(unknown(tell.application));
         };
+        if !self.may(&hosted, None) {
+            return Delivery::Refused(forbidden());
+        }
         let origin = self.origin(tell.deadline, tell.trace);
         let is_cast = tell.options.contains(Options::CAST);
         hosted.tell(Told { origin, message: Payload::from_bytes(tell.payload), charge: tell.charge }, is_cast)

@@ -9,6 +9,7 @@ use crate::{
     builder::{Builder, StartError},
     core::Core,
     description::{ApplicationInfo, NodeInfo, Snapshot},
+    permissions::Wishes,
     predicate::{Predicate, PredicateError, matching::Matching},
     selection::{self, Chooser, Wanted},
     strategy::Strategy,
@@ -34,7 +35,7 @@ impl Picks {
     /// The settings of the node are wrong: they are not.
     pub fn new(hosts: usize) -> Result<Self, StartError> {
         let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve()?;
-        let (core, _) = Core::new(settings, identity.keypair.clone());
+        let (core, _) = Core::new(settings, identity.keypair.clone(), Wishes::default());
         let picks = Self { core, matching: None, chooser: None, nodes: (0..hosts).map(host).collect() };
         picks.change();
         Ok(picks)

@@ -216,6 +216,8 @@ impl Node {
             refused_messages: self.core.counters.refused_messages.load(Relaxed),
             missed_messages: self.core.topics.missed.load(Relaxed),
             refused_subscriptions: self.core.counters.refused_subscriptions.load(Relaxed),
+            forbidden_messages: self.core.counters.forbidden_messages.load(Relaxed),
+            forbidden_connections: self.core.counters.forbidden_connections.load(Relaxed),
         }
     }
 
@@ -481,6 +483,11 @@ pub struct Counters {
     pub missed_messages: u64,
     /// Subscriptions of peers to gossip that this swarm does not have.
     pub refused_subscriptions: u64,
+    /// Calls and messages that their senders were not allowed to send.
+    pub forbidden_messages: u64,
+    /// Connections, in either direction, with peers that are not allowed to connect: refused, or ended when a rule
+    /// changed or a label expired.
+    pub forbidden_connections: u64,
 }
 
 /// What was waited for is not there.

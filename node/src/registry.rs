@@ -32,6 +32,7 @@ use crate::{
     factories::Recipe,
     node::Node,
     payload::Payload,
+    permissions::Guards,
 };
 
 /// A cast to a full queue holds up its lane for so long at the most; then it is dropped and counted.
@@ -59,6 +60,7 @@ pub(crate) struct Hosted {
     pub(crate) profile: Profile,
     /// What it was installed by; `None` if the node's own program has registered it.
     pub(crate) recipe: Option<Recipe>,
+    pub(crate) guards: Guards,
     shown: ArcSwap<Shown>,
     application: Arc<dyn Hostable>,
     slots: Arc<Semaphore>,
@@ -251,7 +253,8 @@ impl Registry {
     }
 
     fn host(&self, name: Arc<str>, application: impl Application, recipe: Option<Recipe>) -> Hosted {
-        let profile = application.profile();
+        let (profile, guard) = (application.profile(), application.guard());
+        let guards = self.core.upgrade().map(|core| core.permissions.guards(&name, guard)).unwrap_or_default();
         let application: Arc<dyn Hostable> = Arc::new(application);
         let (tells, queue) = mpsc::channel(profile.queue.max(1));
         let clogged = Arc::new(AtomicBool::new(false));
@@ -277,6 +280,7 @@ impl Registry {
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             profile,
             recipe,
+            guards,
             application,
             admitted: AtomicUsize::new(0),
             running: self.running.clone(),
@@ -433,6 +437,11 @@ fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
 /// The node takes nothing new.
 pub(crate) fn draining() -> Refusal {
     Refusal::new(ErrorCode::Draining, "the node is stopping")
+}
+
+/// The caller may not do that, and is told nothing more.
+pub(crate) fn forbidden() -> Refusal {
+    Refusal::new(ErrorCode::Forbidden, "")
 }
 
 /// Nothing of that name is hosted here.

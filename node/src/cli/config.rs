@@ -43,6 +43,11 @@ pub(crate) struct Start {
     pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain: Option<Duration>,
+    pub(crate) allow_peer: Option<Vec<String>>,
+    pub(crate) deny_peer: Option<Vec<String>>,
+    /// By application or `application/action`.
+    pub(crate) allow: Option<BTreeMap<String, Vec<String>>>,
+    pub(crate) trust: Option<Vec<String>>,
 }
 
 /// The applications that are commands, for `multinodes start`.
@@ -136,6 +141,14 @@ impl Config {
         let paths = [&mut self.runtime_dir, &mut self.start.identity, &mut self.secret];
         for path in paths.into_iter().flatten().chain(ticket) {
             *path = folder.join(&path);
+        }
+        let Start { allow_peer, deny_peer, allow, .. } = &mut self.start;
+        let rules =
+            [allow_peer, deny_peer].into_iter().flatten().chain(allow.iter_mut().flat_map(BTreeMap::values_mut));
+        for rule in rules.flatten() {
+            if let Some(path) = rule.strip_prefix('@') {
+                *rule = format!("@{}", folder.join(path).display());
+            }
         }
         self.applications.folder = folder.to_owned();
         self

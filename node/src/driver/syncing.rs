@@ -106,7 +106,7 @@ impl Driver {
 
     fn request(&mut self, peer_id: PeerId, request: SyncRequest, kind: Kind) {
         // The behaviour would dial a peer that is not connected, on its own terms.
-        if self.swarm.is_connected(&peer_id) {
+        if self.swarm.is_connected(&peer_id) && self.is_admitted(&peer_id) {
             let id = self.swarm.behaviour_mut().sync.send_request(&peer_id, request);
             self.exchanges.insert(id, Exchange { peer_id, kind });
         }
@@ -244,9 +244,9 @@ impl Driver {
         let Some(Exchange { peer_id, kind }) = self.exchanges.remove(&request_id) else { return };
         tracing::debug!(%peer_id, %error, "an exchange with a neighbour has failed");
         match kind {
-            _ if matches!(error, OutboundFailure::UnsupportedProtocols) => {
-                self.expel(peer_id, "it does not speak this swarm's protocols");
-            }
+            // It may be waiting for what we show, and will say so; strangers are told by what identify says.
+            _ if matches!(error, OutboundFailure::UnsupportedProtocols)
+                && self.peers.get(&peer_id).is_some_and(|peer| !peer.serves) => {}
             Kind::Release => self.let_go(peer_id),
             Kind::Offer { .. } if self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) => {
                 self.timers.after(RETRY, Due::Offer(peer_id));
