@@ -98,6 +98,14 @@ impl Identity {
     }
 }
 
+/// Whose key is in a file, whether it is locked or not.
+#[cfg(feature = "cli")]
+pub(crate) fn peek(path: &Path) -> Option<libp2p::PeerId> {
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MAX_FILE as usize));
+    File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    Keypair::from_protobuf_encoding(&bytes).ok().map(|keypair| keypair.public().to_peer_id())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
