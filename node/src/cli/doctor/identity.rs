@@ -109,25 +109,27 @@ fn telling(listening: &[Multiaddr]) -> BTreeSet<String> {
 
 /// Nodes that have begun several lives while they were watched: each process with the same key steps over the other.
 pub(super) fn lives(events: &[Event]) -> Vec<Finding> {
-    let mut lives: HashMap<PeerId, (String, BTreeSet<u64>)> = HashMap::new();
-    for event in events {
-        let (Event::Joined(node) | Event::Updated(node)) = event else { continue };
-        if lives.len() < MAX_WATCHED || lives.contains_key(&node.peer_id) {
-            lives
-                .entry(node.peer_id)
-                .or_insert_with(|| (node.name.clone(), BTreeSet::new()))
-                .1
-                .insert(node.incarnation);
-        }
-    }
-    // A restart is two lives, and nothing unusual.
-    let restless = lives.into_iter().filter(|(_, (_, lives))| lives.len() > 2);
-    let finding = |(peer_id, (name, lives)): (PeerId, (String, BTreeSet<u64>))| {
-        let count = lives.len();
+    let seen = events.iter().filter_map(|event| match event {
+        Event::Joined(node) | Event::Updated(node) => Some((node.peer_id, node.name.as_str(), node.incarnation)),
+        _ => None,
+    });
+    let finding = |(peer_id, name, count): (PeerId, &str, usize)| {
         let text = format!("`{name}` has begun {count} lives within seconds: several processes use its key");
         Finding::failure(Check::Identity, peer_id.to_string(), text, ONE_FILE_EACH)
     };
-    restless.map(finding).collect()
+    restless(seen).into_iter().map(finding).collect()
+}
+
+/// Who has had more than two lives, and how many: a restart is two, and nothing unusual.
+fn restless<'a>(seen: impl Iterator<Item = (PeerId, &'a str, u64)>) -> Vec<(PeerId, &'a str, usize)> {
+    let mut lives: HashMap<PeerId, (&str, BTreeSet<u64>)> = HashMap::new();
+    for (peer_id, name, incarnation) in seen {
+        if lives.len() < MAX_WATCHED || lives.contains_key(&peer_id) {
+            lives.entry(peer_id).or_insert_with(|| (name, BTreeSet::new())).1.insert(incarnation);
+        }
+    }
+    let counted = lives.into_iter().map(|(peer_id, (name, lives))| (peer_id, name, lives.len()));
+    counted.filter(|(.., count)| *count > 2).collect()
 }
 
 #[cfg(test)]
@@ -150,5 +152,13 @@ mod tests {
         let elsewhere = answer(one, &["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.3/tcp/1"]);
         let clashes = several(&[answers[0].clone(), answers[1].clone(), elsewhere]);
         assert_eq!(clashes, [(one, "/ip4/10.0.0.1/tcp/1".to_owned(), "/ip4/10.0.0.3/tcp/1".to_owned())]);
+    }
+    #[test]
+    fn a_node_that_is_born_again_and_again_is_told_from_a_restart() {
+        let (one, two) = (PeerId::random(), PeerId::random());
+        let seen = [(one, "alpha", 1), (two, "beta", 5), (two, "beta", 5), (one, "alpha", 2), (two, "beta", 6)];
+        assert!(restless(seen.into_iter()).is_empty());
+        let again = seen.into_iter().chain([(one, "alpha", 3)]);
+        assert_eq!(restless(again), [(one, "alpha", 3)]);
     }
 }
