@@ -8,7 +8,10 @@ use multinodes::{
     diagnosis::{Answer, Diagnosis, FoundNote, NoAnswer, Place, ReachError},
 };
 
-use super::report::{Check, Finding};
+use super::{
+    folder::quoted,
+    report::{Check, Finding},
+};
 
 /// More addresses are not dialled: with all of them silent, it takes as many limits as this has times those at once.
 const MAX_DIALS: usize = 256;
@@ -171,7 +174,7 @@ fn of_note(target: &Target, results: &[Result<Answer, ReachError>], pid: u32, is
         return Some(Finding::ok(Check::Rendezvous, &target.label, text));
     }
     if is_gone {
-        let path = shlex::try_quote(&target.label).map_or_else(|_| target.label.clone(), Into::into);
+        let path = quoted(&target.label);
         let text = format!("stale: process {pid} is gone, and nobody answers where it was");
         let remedy = format!("rm {path}, or leave it: the next node that starts takes it away");
         return Some(Finding::warning(Check::Rendezvous, &target.label, text, remedy));

@@ -31,7 +31,7 @@ pub(super) fn state(inspection: Option<&Inspection>) -> Vec<Finding> {
         ),
         FolderState::Writable { folder, mode } => failure(
             format!("`{}` can be written by others (mode {mode:04o})", folder.display()),
-            format!("chmod 700 {}", folder.display()),
+            format!("chmod 700 {}", quoted(&folder.display().to_string())),
         ),
         FolderState::Failing(error) => {
             failure(format!("it cannot be used: {error}"), format!("mend what the system says, {elsewhere}"))
@@ -40,7 +40,7 @@ pub(super) fn state(inspection: Option<&Inspection>) -> Vec<Finding> {
             Check::Rendezvous,
             &folder,
             format!("others can see who is there (mode {mode:04o})"),
-            format!("chmod 700 {folder}"),
+            format!("chmod 700 {}", quoted(&folder)),
         ),
         FolderState::Sound => {
             let count = inspection.notes.len();
@@ -57,8 +57,13 @@ fn unreadable(inspection: &Inspection) -> impl Iterator<Item = Finding> + '_ {
     });
     let broken = inspection.unreadable.iter().take(SHOWN).map(|path| {
         let path = path.display().to_string();
-        let remedy = format!("rm {}", shlex::try_quote(&path).map_or_else(|_| path.clone(), Into::into));
+        let remedy = format!("rm {}", quoted(&path));
         Finding::warning(Check::Rendezvous, path, "no note that can be read: it is ignored", remedy)
     });
     crowded.into_iter().chain(broken)
+}
+
+/// A path as a shell reads it.
+pub(super) fn quoted(path: &str) -> String {
+    shlex::try_quote(path).map_or_else(|_| path.to_owned(), Into::into)
 }
