@@ -358,7 +358,7 @@ impl Builder {
             (None, None) => Identity::ephemeral(),
         };
         let peer_id = identity.keypair.public().to_peer_id();
-        let credential = self.grant.map(|grant| grant.claim(&swarm, &peer_id));
+        let credential = self.grant.as_ref().map(|grant| grant.claim(&swarm, &peer_id));
         // Who listens only within the process is found by nobody else.
         let within = !listen.is_empty() && listen.iter().all(is_memory);
         let mark = privacy.as_ref().map_or(swarm.as_str(), Privacy::mark);
@@ -383,6 +383,7 @@ impl Builder {
             high_mark,
             max_message: self.max_message,
             drain_timeout: self.drain_timeout,
+            grant: self.grant,
             credential: credential.transpose().map_err(StartError::Credential)?,
         };
         Ok((settings, identity, factories))

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use multinodes_behaviour::{
-    Privacy, RecordError, SignedRecord, SwarmName,
+    Grant, Privacy, RecordError, SignedRecord, SwarmName,
     lanes::LaneStream,
     record::MAX_ADDRESSES,
     wire::{ApplicationRecord, Record},
@@ -64,6 +64,9 @@ pub(crate) struct Settings {
     pub(crate) high_mark: usize,
     pub(crate) max_message: usize,
     pub(crate) drain_timeout: Duration,
+    /// Labels that were signed into the ticket with which the node joins.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "a diagnosis shows it for keys of its own"))]
+    pub(crate) grant: Option<Grant>,
     /// What proves the labels that were signed into the ticket with which the node joins.
     pub(crate) credential: Option<String>,
 }

@@ -398,7 +398,7 @@ impl DriverError {
 }
 
 /// What is behind an error: the transports wrap one of the system several times, and hide its kind and text by that.
-fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+pub(crate) fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut cause = error;
     loop {
         // An `io::Error` names as its source what is behind that which it wraps.

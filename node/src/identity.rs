@@ -120,6 +120,13 @@ fn read_key(file: &mut File, path: &Path) -> Result<Keypair, IdentityError> {
     Keypair::from_protobuf_encoding(&bytes).map_err(|_| foreign())
 }
 
+/// Whose key is in a file, whether it is locked or not.
+#[cfg(feature = "cli")]
+pub(crate) fn peek(path: &Path) -> Option<libp2p::PeerId> {
+    let keypair = read_key(&mut File::open(path).ok()?, path).ok()?;
+    Some(keypair.public().to_peer_id())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

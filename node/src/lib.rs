@@ -98,6 +98,9 @@ mod call_error;
 mod core;
 mod crew;
 mod description;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod diagnosis;
 mod directory;
 mod driver;
 mod events;

@@ -327,7 +327,7 @@ impl Anything {
         Self {
             gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config).unwrap(),
             sync: multinodes_behaviour::sync::new(&name()),
-            identify: multinodes_behaviour::identity::identify(keypair.public(), &name()),
+            identify: multinodes_behaviour::identity::identify(keypair.public(), &name(), None).unwrap(),
         }
     }
 }

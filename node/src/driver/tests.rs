@@ -37,6 +37,7 @@ fn settings(name: &str) -> Settings {
         high_mark: 96,
         max_message: 1 << 20,
         drain_timeout: std::time::Duration::from_secs(10),
+        grant: None,
         credential: None,
     }
 }
