@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::{
     app_ref::AppRef,
     description::Host,
-    selection::{self, Look, Target},
+    selection::{Look, Target},
+    strategy::Candidate,
 };
 
 /// A host of an application, and what would become of it if a message was sent now. See [`AppRef::explain`].
@@ -71,17 +72,17 @@ impl AppRef {
                 } else {
                     self.passed_over(host, aside.as_ref())
                 };
-                let candidate = selection::candidate(core, host);
+                let candidate = Candidate::alone(core, host);
                 Considered {
                     node: host.node.clone(),
                     peer_id: host.peer_id.to_base58(),
                     version: host.version.clone(),
                     load: host.load,
                     slots: host.slots,
-                    in_flight: candidate.in_flight,
-                    round_trip: candidate.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+                    in_flight: candidate.in_flight(),
+                    round_trip: candidate.round_trip().map(|time| time.as_secs_f64() * 1000.0),
                     verdict,
-                    reason: if verdict == Verdict::Possible && candidate.is_full {
+                    reason: if verdict == Verdict::Possible && candidate.is_full() {
                         "its slots are full".to_owned()
                     } else {
                         reason

@@ -162,7 +162,7 @@ pub use registry::RegisterError;
 pub use secret::{Secret, SecretError};
 pub use semver::VersionReq;
 pub use serde_json::json;
-pub use strategy::{Candidate, Strategy, VersionError};
+pub use strategy::{Candidate, Candidates, Strategy, VersionError};
 pub use ticket::{Ticket, TicketError};
 pub use topics::{
     Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,

@@ -26,7 +26,8 @@ use tokio::sync::{Semaphore, watch};
 /// Always the host of that name, while it may be taken.
 fn first(name: &'static str) -> Strategy {
     Strategy::custom(move |candidates| {
-        Some(candidates.iter().position(|candidate| candidate.host.node == name).unwrap_or_default())
+        let named = candidates.iter().find(|candidate| candidate.host.node == name);
+        named.or_else(|| candidates.iter().next())
     })
 }
 

@@ -129,7 +129,7 @@ async fn versions_live_side_by_side_on_several_nodes() {
 async fn a_users_own_choice_is_kept() {
     let (caller, _nodes) = caller_and_hosts(3).await;
     let last = Strategy::custom(|candidates| {
-        candidates.iter().enumerate().max_by_key(|(_, candidate)| &candidate.host.node).map(|(index, _)| index)
+        candidates.iter().filter(|candidate| !candidate.is_full()).max_by_key(|candidate| &candidate.host.node)
     });
     assert_eq!(places(&caller.app("test").strategy(last), 4).await.into_keys().collect::<Vec<_>>(), ["host2"]);
     let nobody = caller.app("test").strategy(Strategy::custom(|_| None));
