@@ -67,6 +67,25 @@ pub(crate) struct Time {
     after: Duration,
 }
 
+/// What has come of the attempts of one message, as far as it decides about another one.
+#[derive(Default)]
+struct Repeats {
+    /// An application has broken under it.
+    broken: bool,
+}
+
+impl Repeats {
+    /// Whether another host may be tried. Always, if nothing was delivered; if it may run twice, also when it was lost with
+    /// the connection, and once when the application broke: a message that breaks it everywhere must not break them all.
+    fn allow(&mut self, error: &CallError, may_run_twice: bool) -> bool {
+        match error {
+            CallError::ConnectionLost { .. } => may_run_twice,
+            CallError::Panicked { .. } => may_run_twice && !std::mem::replace(&mut self.broken, true),
+            error => error.concerns_host_only(),
+        }
+    }
+}
+
 impl<'a> Route<'a> {
     /// To an application wherever it is, with the usual time.
     pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
@@ -101,6 +120,7 @@ impl<'a> Route<'a> {
         let time = self.time()?;
         let mut tried = Vec::new();
         let mut failure = None;
+        let mut repeats = Repeats::default();
         loop {
             if core.registry.is_draining() {
                 return Err(CallError::Stopped);
@@ -125,7 +145,7 @@ impl<'a> Route<'a> {
             match outcome {
                 Err(error)
                     if self.on.is_none()
-                        && self.may_repeat(&error, &target, kind)
+                        && repeats.allow(&error, self.may_run_twice(&target, kind))
                         && Instant::now() < time.deadline =>
                 {
                     tracing::debug!(%peer_id, %error, "trying another host");
@@ -241,12 +261,6 @@ impl<'a> Route<'a> {
             Some(node) => selection::resolve(core, self.application, node, self.wanted),
             None => selection::pick(core, self.application, self.wanted, tried),
         }
-    }
-
-    /// Whether another host may be tried: nothing was delivered, or it may run twice and was lost with the connection.
-    pub(crate) fn may_repeat(&self, error: &CallError, target: &Target, kind: Kind<'_>) -> bool {
-        let lost = matches!(error, CallError::ConnectionLost { .. });
-        error.concerns_host_only() || (lost && self.may_run_twice(target, kind))
     }
 
     /// Whether running it twice does no harm: the caller says so, or the application that got it.

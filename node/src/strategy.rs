@@ -20,8 +20,9 @@ pub(crate) type Choose = Arc<dyn for<'a> Fn(Candidates<'a>) -> Option<Candidate<
 /// Which one of several hosts gets a message. See [`AppRef::strategy`] and [`Node::prefer`].
 ///
 /// The application on the caller's own node is preferred, unless [`AppRef::remote`] is said; with a sticky key, or the
-/// user's own function, it is a host like all others. A host that has just failed, or was busy, is set aside for a moment
-/// (200 ms, twice as long each time it fails again, at most 2 s for busy ones and 30 s for others), unless all are.
+/// user's own function, it is a host like all others. A host that has just failed, was busy, or let two messages in a row
+/// time out, is set aside for a moment (200 ms, twice as long each time it fails again, at most 2 s for busy ones and 30 s
+/// for others), unless all are.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Strategy {

@@ -115,6 +115,81 @@ fn what_the_application_calls_idempotent_is_repeated_when_its_host_is_lost() {
     });
 }
 
+/// An application that breaks, on the hosts that are named, and counts how often it was begun.
+fn breaking(breaks: bool, begun: &Arc<AtomicUsize>) -> Actions {
+    let action = || {
+        let begun = begun.clone();
+        move |()| {
+            begun.fetch_add(1, SeqCst);
+            async move {
+                assert!(!breaks, "it breaks");
+                true
+            }
+        }
+    };
+    Actions::new().action("once", action()).idempotent_action("often", action())
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_its_host_is_given_to_one_other_host_if_it_may_run_twice() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut nodes = Vec::new();
+    for name in ["one", "two", "three", "well"] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        node.register("poisoned", breaking(true, &begun)).unwrap();
+        node.register("broken", breaking(name == "one", &begun)).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "poisoned", 4).await;
+    hosts(&caller, "broken", 4).await;
+    let attempts = async |target: AppRef, action: &str| {
+        begun.store(0, SeqCst);
+        let outcome = within(target.call::<bool>(action, ())).await;
+        (outcome, begun.load(SeqCst))
+    };
+    let target = |application: &str| caller.app(application).strategy(first("one"));
+    let later = Duration::from_secs(10);
+    for (target, action) in [
+        (target("poisoned"), "often"),
+        (target("poisoned").idempotent(), "once"),
+        (target("poisoned").hedge(later), "often"),
+    ] {
+        let (outcome, attempts) = attempts(target, action).await;
+        assert!(matches!(outcome, Err(CallError::Panicked { .. })) && attempts == 2, "{outcome:?} after {attempts}");
+    }
+    for target in [target("broken"), target("broken").hedge(later)] {
+        let (outcome, attempts) = attempts(target, "often").await;
+        assert!(outcome.unwrap() && attempts == 2, "{attempts}");
+    }
+    for target in [target("broken"), target("broken").on("one").idempotent()] {
+        let (outcome, attempts) = attempts(target, "once").await;
+        assert!(matches!(outcome, Err(CallError::Panicked { .. })) && attempts == 1, "{outcome:?} after {attempts}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_lets_calls_time_out_is_set_aside_after_the_second_one() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let mut nodes = Vec::new();
+    for name in ["slow", "quick"] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        node.register("test", application(name == "slow", &begun, &ended)).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "test", 2).await;
+    let target = caller.app("test").strategy(first("slow")).timeout(Duration::from_millis(100));
+    for _ in 0..2 {
+        let error = within(target.call::<bool>("often", ())).await.unwrap_err();
+        assert!(matches!(&error, CallError::TimedOut { node, .. } if node == "slow"), "{error:?}");
+    }
+    // On a busy machine the moment may be over before the next call: then it is longer after that one.
+    within(async { while target.call::<bool>("often", ()).await.is_err() {} }).await;
+}
+
 const TIME: Duration = Duration::from_secs(10);
 
 /// What has come of many calls.
