@@ -269,12 +269,11 @@ impl<'a> Route<'a> {
             return true;
         }
         let Kind::Call(action) = kind else { return false };
-        let says_so = |idempotent: &[String]| idempotent.iter().any(|name| name == action);
         match target {
-            Target::Here(hosted) => says_so(&hosted.profile.idempotent),
+            Target::Here(hosted) => hosted.is_idempotent(action),
             Target::There(info) => {
                 let hosted = info.applications.iter().find(|hosted| hosted.name == self.application);
-                hosted.is_some_and(|hosted| says_so(&hosted.idempotent))
+                hosted.is_some_and(|hosted| hosted.idempotent.iter().any(|name| name == action))
             }
         }
     }

@@ -258,3 +258,18 @@ async fn with_200_calls_in_flight_hosts_are_killed_until_one_is_left() {
     assert!(lost > 0, "hosts were killed while they worked");
     within(caller.stop()).await;
 }
+
+#[test]
+fn the_command_hedges_what_the_application_or_the_user_allows_to_run_twice() {
+    let swarm = Swarm::new();
+    let plain = "[applications.plain]\nexec = 'cat'\nactions = ['often', 'once']\nidempotent = ['often']\n";
+    std::fs::write(swarm.path("multinodes.toml"), plain).unwrap();
+    let _host = swarm.start("host", &[]);
+    let hedged = |action: &'static str| vec!["call", "plain", action, "1", "--hedge", "1s"];
+    assert_eq!(swarm.until_code(0, &hedged("often")).stdout, "[1]\n");
+    let refused = swarm.run(&hedged("once")).expect(2);
+    assert!(refused.stderr.contains("no host of `plain` declares that `once` may run twice"), "{refused:?}");
+    assert_eq!(swarm.run(&[hedged("once"), vec!["--idempotent"]].concat()).stdout, "[1]\n");
+    swarm.run(&[hedged("often"), vec!["--all"]].concat()).expect(2);
+    assert_eq!(swarm.run(&["call", "nobody", "often", "--hedge", "1s"]).expect(1).stdout, "");
+}

@@ -116,6 +116,7 @@ async fn a_worker_describes_itself(worker: String) {
     let host = test.described(|host| host.version.is_some()).await;
     assert_eq!(host.version.as_deref(), Some("1.0.0"));
     assert!(host.actions.iter().any(|action| action == "add") && host.description["language"].is_string(), "{host:?}");
+    assert_eq!(host.idempotent, ["add", "divide"], "those that may run twice");
     test.call("describe", (json!({"temperature": 21}),)).await.unwrap();
     test.described(|host| host.description == json!({"temperature": 21})).await;
     let error = test.call("describe", ("x".repeat(100_000),)).await;
