@@ -140,9 +140,7 @@ impl<'a> Route<'a> {
                 return Box::pin(self.hedged(core, target, kind, &payload, time, after)).await;
             }
             let peer_id = target.peer_id(core);
-            let outcome = self.at(core, &target, kind, &payload, time).await;
-            core.selection.asides.heard(peer_id, self.application, &outcome);
-            match outcome {
+            match self.at(core, &target, kind, &payload, time).await {
                 Err(error)
                     if self.on.is_none()
                         && repeats.allow(&error, self.may_run_twice(&target, kind))
@@ -184,10 +182,12 @@ impl<'a> Route<'a> {
 
     /// What such an answer comes to.
     pub(crate) fn answered(&self, info: &NodeInfo, action: &str, reply: Reply) -> Result<Payload, CallError> {
-        reply.map(Payload::from_bytes).map_err(|error| {
+        let outcome = reply.map(Payload::from_bytes).map_err(|error| {
             let (application, node) = (self.application, &info.name);
             CallError::of_lane(error, &Attempt { application, action, node, after: self.timeout })
-        })
+        });
+        self.node.core().selection.asides.heard(info.peer_id, self.application, &outcome);
+        outcome
     }
 
     /// Sends to this node and no other one.
@@ -228,7 +228,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    pub(crate) async fn at(
+    /// One attempt. What comes of it counts for whoever chooses among hosts.
+    async fn at(
         &self,
         core: &Arc<Core>,
         target: &Target,
@@ -236,10 +237,12 @@ impl<'a> Route<'a> {
         payload: &Payload,
         time: Time,
     ) -> Result<Payload, CallError> {
-        match target {
+        let outcome = match target {
             Target::Here(hosted) => Box::pin(self.here(core, hosted, kind, payload.clone(), time)).await,
             Target::There(info) => self.there(core, info, kind, payload, time).await,
-        }
+        };
+        core.selection.asides.heard(target.peer_id(core), self.application, &outcome);
+        outcome
     }
 
     /// The time that a message has from now on: as long as was said, but not longer than the call within which it is

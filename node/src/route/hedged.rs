@@ -27,7 +27,6 @@ impl Route<'_> {
     ) -> Result<Payload, CallError> {
         let attempt = |target: Target| async move {
             let outcome = self.at(core, &target, kind, payload, time).await;
-            core.selection.asides.heard(target.peer_id(core), self.application, &outcome);
             (target, outcome)
         };
         let mut tried = vec![first.peer_id(core)];
