@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     addresses,
-    core::{Command, Core, Counters, OpenFailure},
+    core::{Command, Core, OpenFailure},
     description::Event,
     directory::Directory,
     rendezvous::Note,
@@ -208,7 +208,7 @@ impl Driver {
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
                 if matches!(error, ListenError::Transport(_)) {
-                    Counters::add(&self.core.counters.failed_handshakes);
+                    self.core.counters.failed_handshakes.send_modify(|count| *count += 1);
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_new_address(listener_id, address),

@@ -153,7 +153,7 @@ pub use map::JournalError;
 pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
-pub use one_to_many::{All, HOSTS_AT_ONCE, HostOutcome, Outcomes, Quorum, QuorumError};
+pub use one_to_many::{All, HOSTS_AT_ONCE, HostAnswer, HostOutcome, Outcomes, Quorum, QuorumError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
