@@ -143,7 +143,7 @@ pub use call_error::CallError;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
-pub use explain::{Considered, Verdict};
+pub use explain::{Considered, LastError, Verdict};
 pub use factories::FactoryError;
 pub use identity::IdentityError;
 pub use installation::{Everywhere, Installation, Installed};

@@ -16,9 +16,9 @@ use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
 use self::{aside::Asides, round_trips::RoundTrips};
-pub(crate) use self::{aside::Look, chooser::Chooser};
 pub(crate) use self::{
-    chooser::{round_trip, work},
+    aside::{Failure, Look},
+    chooser::{Chooser, round_trip, work},
     versions::Versions,
 };
 use crate::{
