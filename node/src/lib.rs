@@ -52,12 +52,14 @@
 //! |---|---|---|
 //! | [`call`](Node::call) | the application ran the action and this is its answer | an error that says whether it [may have run](CallError::may_have_run) |
 //! | [`tell`](Node::tell) | the remote node has the message in the application's queue | not accepted, or unknown |
-//! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there |
+//! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there; what is lost with its connection is not |
 //!
 //! At most once, unless the caller or the [application](Actions::idempotent) declares it
-//! [`idempotent`](AppRef::idempotent): then what was lost with its host is repeated on another one. What surely was not
-//! delivered is always tried on another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
-//! other side. Messages of one task to one application on one node arrive in order.
+//! [`idempotent`](AppRef::idempotent): then what was lost with its host is repeated on another one, and a call that broke its
+//! application on one other. What surely was not delivered is always tried on another host, unless one node
+//! [is named](AppRef::on). One deadline covers the whole call and travels with it: when it is over nothing is repeated.
+//! Dropping the future cancels the work on the other side. Messages of one task to one application on one node arrive in
+//! order; only one of more than 256 KiB may overtake casts before it.
 //!
 //! Work is spread by [`AppRef::map`] (many items, one action, exactly one outcome for each, a journal if it is to survive
 //! its own process) and by [`topology`] (flows through stages, at least once).
