@@ -153,7 +153,8 @@ impl Actions {
     }
 
     /// Declares that an action may run twice without harm, and tells others so: whoever calls it, a call that was lost
-    /// with its connection is repeated on another host, within its time.
+    /// with its connection is repeated on another host, within its time, and one under which the application broke on one
+    /// other host. See [`AppRef::idempotent`](crate::AppRef::idempotent).
     pub fn idempotent(mut self, action: impl Into<String>) -> Self {
         let action = action.into();
         if let Err(place) = self.profile.idempotent.binary_search(&action) {

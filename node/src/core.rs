@@ -226,7 +226,7 @@ pub(crate) struct Counters {
     /// Connections of programs that do not belong to this swarm.
     pub(crate) strangers: AtomicU64,
     /// Incoming connections that ended before it was known whose they are.
-    pub(crate) failed_handshakes: AtomicU64,
+    pub(crate) failed_handshakes: watch::Sender<u64>,
     /// Records for which the directory had no room.
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
@@ -242,7 +242,7 @@ pub(crate) struct Counters {
     /// Calls and messages that their senders were not allowed to send.
     pub(crate) forbidden_messages: AtomicU64,
     /// Connections with peers that are not allowed to connect, ended or refused.
-    pub(crate) forbidden_connections: AtomicU64,
+    pub(crate) forbidden_connections: watch::Sender<u64>,
 }
 
 impl Counters {

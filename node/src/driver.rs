@@ -55,7 +55,7 @@ use self::{
 };
 use crate::{
     addresses,
-    core::{Command, Core, Counters, OpenFailure},
+    core::{Command, Core, OpenFailure},
     description::Event,
     directory::Directory,
     rendezvous::Note,
@@ -216,7 +216,7 @@ impl Driver {
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
                 match error {
-                    ListenError::Transport(_) => Counters::add(&self.core.counters.failed_handshakes),
+                    ListenError::Transport(_) => self.core.counters.failed_handshakes.send_modify(|count| *count += 1),
                     ListenError::Denied { cause } => self.on_refused(&cause),
                     _ => {}
                 }

@@ -9,7 +9,11 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
 #[cfg(feature = "cel")]
 use crate::predicate::{Predicate, PredicateError};
@@ -198,6 +202,20 @@ impl Node {
         *self.core.status.borrow()
     }
 
+    /// How many incoming connections have ended before it was known whose they are, from now on as it grows: in a private
+    /// swarm somebody without its secret may be knocking. See [`Counters::failed_handshakes`].
+    #[must_use]
+    pub fn failed_handshakes(&self) -> watch::Receiver<u64> {
+        self.core.counters.failed_handshakes.subscribe()
+    }
+
+    /// Counts the connections with peers that may not connect, and says so each time. See
+    /// [`Counters::forbidden_connections`].
+    #[must_use]
+    pub fn forbidden_connections(&self) -> watch::Receiver<u64> {
+        self.core.counters.forbidden_connections.subscribe()
+    }
+
     /// What was dropped or refused since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -206,7 +224,7 @@ impl Node {
         Counters {
             bad_records: self.core.counters.bad_records.load(Relaxed),
             strangers: self.core.counters.strangers.load(Relaxed),
-            failed_handshakes: self.core.counters.failed_handshakes.load(Relaxed),
+            failed_handshakes: *self.core.counters.failed_handshakes.borrow(),
             failed_tells: self.core.registry.failed_tells.load(Relaxed),
             dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
             unasked_answers,
@@ -217,11 +235,14 @@ impl Node {
             missed_messages: self.core.topics.missed.load(Relaxed),
             refused_subscriptions: self.core.counters.refused_subscriptions.load(Relaxed),
             forbidden_messages: self.core.counters.forbidden_messages.load(Relaxed),
-            forbidden_connections: self.core.counters.forbidden_connections.load(Relaxed),
+            forbidden_connections: *self.core.counters.forbidden_connections.borrow(),
         }
     }
 
     /// Hosts an application under a name. All other nodes are told, those that join later as well.
+    ///
+    /// A node hosts one application of a name. Several versions of one live side by side on different nodes, which may be
+    /// nodes of one program: [`AppRef::version`] chooses among them.
     ///
     /// # Errors
     ///
@@ -497,6 +518,14 @@ pub struct WaitError {
     what: String,
     /// How many hosts there were, and how many were waited for.
     hosts: Option<(usize, usize)>,
+}
+
+impl WaitError {
+    /// How many hosts there were when time was up, if so many were waited for. See [`Node::wait_for_hosts`].
+    #[must_use]
+    pub fn hosts(&self) -> Option<usize> {
+        self.hosts.map(|(found, _)| found)
+    }
 }
 
 fn so_often(hosts: &Option<(usize, usize)>) -> String {

@@ -78,15 +78,17 @@ struct Shown {
     description: Value,
     version: Option<String>,
     actions: Vec<String>,
+    idempotent: Vec<String>,
     trouble: Option<String>,
 }
 
 impl Shown {
     fn apply(&mut self, announcement: Announcement) {
-        let Announcement { description, version, actions, trouble } = announcement;
+        let Announcement { description, version, actions, idempotent, trouble } = announcement;
         self.description = description.unwrap_or_else(|| std::mem::take(&mut self.description));
         self.version = version.or_else(|| self.version.take());
         self.actions = actions.unwrap_or_else(|| std::mem::take(&mut self.actions));
+        self.idempotent = idempotent.unwrap_or_else(|| std::mem::take(&mut self.idempotent));
         self.trouble = trouble.unwrap_or_else(|| self.trouble.take());
     }
 }
@@ -275,6 +277,7 @@ impl Registry {
                 description: profile.description.clone(),
                 version: profile.version.clone(),
                 actions: profile.actions.clone(),
+                idempotent: profile.idempotent.clone(),
                 trouble: None,
             }),
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
@@ -300,16 +303,21 @@ fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>, QuickHash>) -> Vec<Applicatio
 impl Hosted {
     /// What others are told of it.
     pub(crate) fn record(&self) -> ApplicationRecord {
-        let Shown { description, version, actions, trouble } = Shown::clone(&self.shown.load());
+        let Shown { description, version, actions, idempotent, trouble } = Shown::clone(&self.shown.load());
         ApplicationRecord {
             name: self.name.to_string(),
             version,
             description,
             actions,
             slots: self.profile.slots,
-            idempotent: self.profile.idempotent.clone(),
+            idempotent,
             trouble,
         }
+    }
+
+    /// Whether an action may run twice without harm.
+    pub(crate) fn is_idempotent(&self, action: &str) -> bool {
+        self.shown.load().idempotent.iter().any(|name| name == action)
     }
 
     /// Takes a call in, or says that there is too much to do.

@@ -8,7 +8,7 @@ mod in_process;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use in_process::{in_process, within};
-use multinodes::{Actions, Builder, CallError, Context, Keypair, Node, PeerId, Rule, StartError, Ticket};
+use multinodes::{Actions, Builder, CallError, Context, Keypair, Node, PeerId, Rule, StartError, Ticket, Verdict};
 
 fn calculator() -> Actions {
     Actions::new()
@@ -48,14 +48,7 @@ async fn joined(name: &str, ticket: Ticket) -> Node {
 
 /// Waits until `node` has refused so many connections.
 async fn refused(node: &Node, count: u64) {
-    let mut counters = node.counters();
-    within(async {
-        while counters.forbidden_connections < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            counters = node.counters();
-        }
-    })
-    .await;
+    within(node.forbidden_connections().wait_for(|refused| *refused >= count)).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,6 +216,9 @@ async fn who_is_forbidden_at_one_host_is_served_by_another() {
         let sum: i64 = within(friend_node.call("calculator", "add", (1, 2))).await.unwrap();
         assert_eq!(sum, 3);
     }
+    let considered = friend_node.app("calculator").explain();
+    let alpha = considered.iter().find(|host| host.node == "alpha").unwrap();
+    assert_eq!(alpha.verdict, Verdict::Forbidden, "{considered:?}");
     drop((beta, friend));
 }
 

@@ -68,6 +68,7 @@ pub(crate) struct Application {
     pub(crate) slots: Option<u32>,
     pub(crate) description: Option<Value>,
     pub(crate) actions: Option<Vec<String>>,
+    pub(crate) idempotent: Option<Vec<String>>,
     pub(crate) version: Option<String>,
 }
 
@@ -89,6 +90,7 @@ struct ApplicationKeys {
     slots: Option<u32>,
     description: Option<Value>,
     actions: Option<Vec<String>>,
+    idempotent: Option<Vec<String>>,
     version: Option<String>,
 }
 
@@ -96,14 +98,14 @@ impl TryFrom<ApplicationKeys> for Application {
     type Error = String;
 
     fn try_from(keys: ApplicationKeys) -> Result<Self, String> {
-        let ApplicationKeys { serve, exec, slots, description, actions, version } = keys;
+        let ApplicationKeys { serve, exec, slots, description, actions, idempotent, version } = keys;
         let run = match (serve, exec) {
             (Some(command), None) => Run::Serve(command),
             (None, Some(command)) => Run::Exec(command),
             (None, None) => return Err("an application needs `serve` or `exec`".to_owned()),
             (Some(_), Some(_)) => return Err("an application has `serve` or `exec`, not both".to_owned()),
         };
-        Ok(Self { run, slots: slots.map(child::slots).transpose()?, description, actions, version })
+        Ok(Self { run, slots: slots.map(child::slots).transpose()?, description, actions, idempotent, version })
     }
 }
 

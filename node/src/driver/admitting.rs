@@ -7,10 +7,7 @@ use libp2p::{PeerId, swarm::ConnectionDenied};
 use multinodes_behaviour::{gate, identity};
 
 use super::{Done, Driver, connections::Standing};
-use crate::{
-    core::{Counters, OpenFailure},
-    permissions::Proof,
-};
+use crate::{core::OpenFailure, permissions::Proof};
 
 impl Driver {
     /// Whether a peer is connected, and nothing stands in the way of speaking with it.
@@ -64,7 +61,7 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         if peer.standing != Standing::Stranger {
             tracing::debug!(%peer_id, "a peer may not connect and is let go");
-            Counters::add(&self.core.counters.forbidden_connections);
+            self.core.counters.forbidden_connections.send_modify(|count| *count += 1);
         }
         peer.standing = Standing::Stranger;
         peer.admitted = false;
@@ -75,7 +72,7 @@ impl Driver {
     /// The gate, or a limit, has refused a connection.
     pub(super) fn on_refused(&self, cause: &ConnectionDenied) {
         if cause.downcast_ref::<gate::Denied>().is_some() {
-            Counters::add(&self.core.counters.forbidden_connections);
+            self.core.counters.forbidden_connections.send_modify(|count| *count += 1);
         }
     }
 
