@@ -26,6 +26,7 @@ use super::{
     IDLE, LaneEnd, LaneError, SWEEP, WRITE_STALL, duplicate_id,
     exchange::{Exchange, Io},
     incoming::{Delivery, Incoming, Refusal, Responder},
+    oddities::Tally,
     outbox::{Outbox, Rejected},
     reader::{FrameReader, RawFrame},
     requests::NotBegun,
@@ -165,8 +166,12 @@ impl Run {
         };
         match &end {
             Err(LaneEnd::Malformed(_) | LaneEnd::FrameTooLong { .. } | LaneEnd::Misplaced) => {
-                self.exchange.on_malformed();
+                Tally::add(&self.exchange.tally().malformed);
                 tracing::warn!(reason = %EndText(&end), "lane closed");
+            }
+            Err(LaneEnd::Stalled) => {
+                Tally::add(&self.exchange.tally().stalled);
+                tracing::debug!(reason = %EndText(&end), "lane closed");
             }
             _ => tracing::debug!(reason = %EndText(&end), "lane closed"),
         }
@@ -292,11 +297,14 @@ impl Run {
     fn on_answer(&self, id: u64, answer: Result<Bytes, LaneError>) {
         if !self.exchange.asked().answer(id, answer) {
             // Usually the caller has just given up.
-            self.exchange.on_unasked();
+            Tally::add(&self.exchange.tally().unasked);
         }
     }
 
     fn refuse(&self, id: u64, refusal: &Refusal) {
+        if refusal.code == ErrorCode::Busy {
+            Tally::add(&self.exchange.tally().refused_calls);
+        }
         // A lane that is gone has nobody who waits.
         let _ = self.lane.push(&Frame::Error(refusal.frame(id)));
     }

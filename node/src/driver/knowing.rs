@@ -217,6 +217,14 @@ impl Driver {
     }
 
     fn on_message(&mut self, source: PeerId, id: &MessageId, bytes: &[u8]) {
+        let now = Instant::now();
+        if !self.admits_gossip(source, now) {
+            tracing::debug!(%source, "gossip beyond what a neighbour may pass on");
+            self.on_bad_message(source, now);
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            gossip.report_message_validation_result(id, &source, MessageAcceptance::Ignore);
+            return;
+        }
         let acceptance = match gossip::decode(bytes) {
             Ok(Gossip::Record(envelope)) => self.on_record(&envelope),
             Ok(Gossip::Beat(envelope)) => self.on_beat(source, &envelope),
@@ -225,6 +233,7 @@ impl Driver {
         let acceptance = acceptance.unwrap_or_else(|error| {
             tracing::debug!(%source, %error, "bad gossip");
             Counters::add(&self.core.counters.bad_records);
+            self.on_bad_message(source, now);
             MessageAcceptance::Reject
         });
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);
