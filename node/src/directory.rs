@@ -33,6 +33,9 @@ pub(crate) const MAX_NODES: usize = 10_000;
 /// anybody can make up with the largest records.
 const MAX_WEIGHT: usize = 128 * 1024 * 1024;
 
+/// Others are let go for a record that weighs no more: those that are connected could make up large ones as well.
+const MODEST: usize = 64 * 1024;
+
 /// About what one value in a record takes in memory, as a text or a list of its own.
 const VALUE: usize = 64;
 
@@ -464,7 +467,7 @@ impl Directory {
     /// such nodes without end, but only so many can be connected.
     fn make_room(&mut self, signed: &SignedRecord, grows: bool, now: Instant) -> bool {
         let (peer_id, weight) = (signed.peer_id, weight(signed));
-        if !self.connected.contains(&peer_id) {
+        if weight > MODEST || !self.connected.contains(&peer_id) {
             return false;
         }
         let mut others: Vec<(Instant, PeerId)> = self

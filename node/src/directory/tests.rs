@@ -302,11 +302,11 @@ fn all_beats_together_stay_under_twenty_a_second() {
 }
 
 /// A record that is small on the wire and large in memory, of a node with a key of its own.
-fn heavy() -> SignedRecord {
+fn heavy(values: usize) -> SignedRecord {
     let heavy = ApplicationRecord {
         name: "heavy".to_owned(),
         version: None,
-        description: Value::Array(vec![Value::Null; 40_000]),
+        description: Value::Array(vec![Value::Null; values]),
         actions: Vec::new(),
         slots: None,
         idempotent: Vec::new(),
@@ -322,14 +322,19 @@ fn made_up_records_fill_the_directory_to_a_limit_and_who_is_connected_gets_in_al
     let mut directory = directory(now);
     directory.on_connected(peer(1), now);
     assert_eq!(directory.on_record(signed(1, 1, 1), now), Merged::News);
-    let taken = (0..100).filter(|_| directory.on_record(heavy(), now) == Merged::News).count();
+    let taken = (0..100).filter(|_| directory.on_record(heavy(40_000), now) == Merged::News).count();
     assert!((40..60).contains(&taken), "{taken}");
-    assert!(directory.weight <= MAX_WEIGHT);
-    let newcomer = heavy();
+    while directory.on_record(heavy(900), now) == Merged::News {}
+    let newcomer = heavy(900);
     assert_eq!(directory.on_record(newcomer.clone(), now), Merged::Refused);
     directory.on_connected(newcomer.peer_id, now);
     assert_eq!(directory.on_record(newcomer.clone(), now), Merged::News);
-    assert!(directory.is_live(&newcomer.peer_id) && directory.is_live(&peer(1)) && directory.is_live(&peer(0)));
+    assert!([newcomer.peer_id, peer(1), peer(0)].iter().all(|peer_id| directory.is_live(peer_id)));
+    // For a large one nobody is let go, connected or not.
+    while directory.on_record(heavy(900), now) == Merged::News {}
+    let (large, live) = (heavy(40_000), directory.live);
+    directory.on_connected(large.peer_id, now);
+    assert_eq!((directory.on_record(large, now), directory.live), (Merged::Refused, live));
     assert!(directory.weight <= MAX_WEIGHT);
 }
 
