@@ -12,7 +12,7 @@ use multinodes_behaviour::{
 };
 use serde_bytes::ByteBuf;
 
-use super::{Driver, Due, timers::jittered};
+use super::{Driver, Due, syncing::Level, timers::jittered};
 use crate::{
     addresses,
     core::Counters,
@@ -41,6 +41,8 @@ pub(super) struct Own {
     announced: Option<Instant>,
     announcement_due: bool,
     too_large: bool,
+    /// What may be passed on of others.
+    relayed: Level,
 }
 
 impl Own {
@@ -55,6 +57,7 @@ impl Own {
             announced: None,
             announcement_due: false,
             too_large: false,
+            relayed: Level::relayed(Instant::now()),
         }
     }
 
@@ -157,7 +160,9 @@ impl Driver {
 
     /// Passes a record on that was learnt by an exchange, and that other neighbours may not have.
     pub(super) fn pass_on(&mut self, envelope: &[u8]) {
-        self.publish(&Gossip::Record(ByteBuf::from(envelope.to_vec())));
+        if self.own.relayed.take(1, Instant::now()) == 1 {
+            self.publish(&Gossip::Record(ByteBuf::from(envelope.to_vec())));
+        }
     }
 
     /// True if the message is on its way, or was already.
@@ -229,6 +234,10 @@ impl Driver {
             Ok(Gossip::Record(envelope)) => self.on_record(&envelope),
             Ok(Gossip::Beat(envelope)) => self.on_beat(source, &envelope),
             Err(error) => Err(error.to_string()),
+        };
+        let acceptance = match acceptance {
+            Ok(MessageAcceptance::Accept) if self.own.relayed.take(1, now) == 0 => Ok(MessageAcceptance::Ignore),
+            acceptance => acceptance,
         };
         let acceptance = acceptance.unwrap_or_else(|error| {
             tracing::debug!(%source, %error, "bad gossip");

@@ -44,6 +44,10 @@ const RECORDS: Rate = Rate { burst: 16_384.0, per_second: 512.0 };
 /// run ten times all beats together.
 const GOSSIP: Rate = Rate { burst: 4_096.0, per_second: 256.0 };
 
+/// So much of what others say is passed on: half of what neighbours take, so that a flood ends one step from where it
+/// began, and nobody is taken for its source who only passes it on. Exchanges bring the rest.
+const RELAYED: Rate = Rate { burst: 2_048.0, per_second: 128.0 };
+
 /// What a neighbour may ask.
 const REQUESTS: Rate = Rate { burst: BURST, per_second: PER_SECOND };
 
@@ -75,7 +79,8 @@ pub(super) struct Bucket {
     gossip: Level,
 }
 
-struct Level {
+/// What is left of a rate.
+pub(super) struct Level {
     rate: Rate,
     left: f64,
     filled: Instant,
@@ -93,8 +98,13 @@ impl Bucket {
 }
 
 impl Level {
+    /// How much may be passed on.
+    pub(super) fn relayed(now: Instant) -> Self {
+        Self { rate: RELAYED, left: RELAYED.burst, filled: now }
+    }
+
     /// Takes as much of `count` as there is.
-    fn take(&mut self, count: usize, now: Instant) -> usize {
+    pub(super) fn take(&mut self, count: usize, now: Instant) -> usize {
         let grown = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate.per_second;
         self.left = (self.left + grown).min(self.rate.burst);
         self.filled = self.filled.max(now);
@@ -370,5 +380,16 @@ mod tests {
         assert_eq!(bucket.records.take(10_000, start), 0);
         assert_eq!(bucket.records.take(10_000, start + Duration::from_secs(2)), 1_024);
         assert_eq!(bucket.records.take(20_000, start + Duration::from_secs(600)), 16_384);
+    }
+
+    #[test]
+    fn who_only_passes_on_never_sends_more_than_is_taken_of_it() {
+        let start = Instant::now();
+        let (mut relayed, mut bucket) = (Level::relayed(start), Bucket::new(start));
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            let passed_on = relayed.take(10_000, now);
+            assert_eq!(bucket.gossip.take(passed_on, now), passed_on);
+        }
     }
 }
