@@ -37,6 +37,10 @@ use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 /// With more than so many requests open, the writer lets other tasks queue theirs before it flushes.
 const GATHER_FROM: usize = 100;
 
+/// After so many frames in a row the others on the thread get their turn: a peer that sends without end always has
+/// another one ready, and what it has woken would wait behind it.
+const TURN: usize = 64;
+
 /// The longest deadline that is taken from a peer: later than any sensible call.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -180,7 +184,12 @@ impl Run {
     async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
         let budget = self.exchange.limits().budget.clone();
         let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
+        let mut turn = 0;
         while let Some(frame) = frames.next(&mut io).await? {
+            turn += 1;
+            if turn % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
             // Answers that nobody reads are not piled up: no more work is taken until there is room for them. A lane of
             // ours carries answers only, and they are always read: else both sides could wait for each other.
             if !self.ours && self.lane.shared.outbox.is_full() {
