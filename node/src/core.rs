@@ -227,7 +227,9 @@ pub(crate) struct Counters {
     pub(crate) strangers: AtomicU64,
     /// Incoming connections that ended before it was known whose they are.
     pub(crate) failed_handshakes: watch::Sender<u64>,
-    /// Records for which the directory had no room.
+    /// Incoming connections beyond the limits.
+    pub(crate) refused_connections: AtomicU64,
+    /// Records for which the directory had no room, and gossip and records beyond what a neighbour may send.
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
     pub(crate) refused_requests: AtomicU64,
@@ -247,7 +249,11 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Relaxed);
+        Self::add_many(counter, 1);
+    }
+
+    pub(crate) fn add_many(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Relaxed);
     }
 }
 

@@ -64,6 +64,10 @@ use crate::{
 /// Housekeeping that nothing else wakes the driver for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// To show the readers a change costs more the more nodes there are. Of its time the driver spends one part in so many on
+/// it, however fast the changes come: they wait and are shown together.
+const SNAPSHOT_SHARE: u32 = 8;
+
 /// Starts the driver of a node: when it returns, the node listens wherever it was told to, and is looking for others.
 ///
 /// # Errors
@@ -104,6 +108,8 @@ struct Driver {
     exchanges: HashMap<OutboundRequestId, Exchange>,
     started: Instant,
     ticked: Instant,
+    /// Before this the readers are shown nothing new.
+    next_snapshot: Instant,
     stopping: Option<Vec<oneshot::Sender<()>>>,
     ended: bool,
     /// A task is reading the files with rules.
@@ -158,6 +164,7 @@ impl Driver {
             exchanges: HashMap::new(),
             started: now,
             ticked: now,
+            next_snapshot: now,
             stopping: None,
             ended: false,
             reading_rules: false,
@@ -188,7 +195,10 @@ impl Driver {
     }
 
     async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Ended> {
-        let due = self.timers.next();
+        let mut due = self.timers.next();
+        if self.directory.is_changed(false) {
+            due = due.min(self.next_snapshot);
+        }
         tokio::select! {
             event = self.swarm.select_next_some() => self.on_swarm_event(event),
             Some(command) = commands.recv() => self.on_command(command),
@@ -217,7 +227,7 @@ impl Driver {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
                 match error {
                     ListenError::Transport(_) => self.core.counters.failed_handshakes.send_modify(|count| *count += 1),
-                    ListenError::Denied { cause } => self.on_refused(&cause),
+                    ListenError::Denied { cause } => self.on_refused(&cause, true),
                     _ => {}
                 }
             }
@@ -315,6 +325,18 @@ impl Driver {
 
     /// Shows the readers what has changed since the last turn.
     fn publish_changes(&mut self, slight_too: bool) {
+        if !self.directory.is_changed(slight_too) {
+            return;
+        }
+        let begun = Instant::now();
+        if begun < self.next_snapshot {
+            return;
+        }
+        self.show_changes(slight_too);
+        self.next_snapshot = begun + begun.elapsed() * SNAPSHOT_SHARE;
+    }
+
+    fn show_changes(&mut self, slight_too: bool) {
         let Some(changes) = self.directory.take_changes(slight_too) else { return };
         if let Some(snapshot) = changes.snapshot {
             self.core.snapshot.store(Arc::new(snapshot));

@@ -220,15 +220,21 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> Counters {
         use std::sync::atomic::Ordering::Relaxed;
-        let (unasked_answers, malformed_frames) = self.core.links.oddities();
+        let oddities = self.core.links.oddities();
         Counters {
             bad_records: self.core.counters.bad_records.load(Relaxed),
             strangers: self.core.counters.strangers.load(Relaxed),
             failed_handshakes: *self.core.counters.failed_handshakes.borrow(),
             failed_tells: self.core.registry.failed_tells.load(Relaxed),
             dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
-            unasked_answers,
-            malformed_frames,
+            unasked_answers: oddities.unasked,
+            malformed_frames: oddities.malformed,
+            stalled_lanes: oddities.stalled,
+            refused_lanes: oddities.refused_lanes,
+            refused_calls: oddities.refused_calls,
+            refused_connections: self.core.counters.refused_connections.load(Relaxed),
+            refused_records: self.core.counters.refused_records.load(Relaxed),
+            refused_requests: self.core.counters.refused_requests.load(Relaxed),
             bad_messages: self.core.counters.bad_messages.load(Relaxed),
             repeated_messages: self.core.counters.repeated_messages.load(Relaxed),
             refused_messages: self.core.counters.refused_messages.load(Relaxed),
@@ -490,10 +496,22 @@ pub struct Counters {
     pub failed_tells: u64,
     /// Casts to applications here whose queue was full.
     pub dropped_casts: u64,
-    /// Answers that came too late, or that nobody had asked for, from peers that are connected.
+    /// Answers that came too late, or that nobody had asked for.
     pub unasked_answers: u64,
-    /// Frames that could not be read, from peers that are connected.
+    /// Frames that could not be read.
     pub malformed_frames: u64,
+    /// Lanes of peers that sent half a frame and no more, or did not read, for 30 s.
+    pub stalled_lanes: u64,
+    /// Lanes that peers opened beyond the limit.
+    pub refused_lanes: u64,
+    /// Calls and tells of other nodes that were answered with `Busy`.
+    pub refused_calls: u64,
+    /// Incoming connections beyond the limits.
+    pub refused_connections: u64,
+    /// Records for which there was no room, and records and gossip beyond what a neighbour may send.
+    pub refused_records: u64,
+    /// Exchanges of directories that a neighbour asked for too often.
+    pub refused_requests: u64,
     /// Messages of topics whose signature, size or shape was wrong.
     pub bad_messages: u64,
     /// Messages of topics that had been here before, or came out of an earlier life of their sender.

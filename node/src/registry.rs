@@ -38,6 +38,13 @@ use crate::{
 /// A cast to a full queue holds up its lane for so long at the most; then it is dropped and counted.
 const CAST_PATIENCE: Duration = Duration::from_millis(100);
 
+/// One part in so many of the queue for calls is kept for peers with few calls here, so that one that calls without end
+/// keeps nobody else out.
+const KEPT: usize = 8;
+
+/// A peer may take one part in so many of what is kept: as a rule, 128 calls.
+const SHARES: usize = 4;
+
 /// Tells that are taken from a queue at once.
 const BATCH: usize = 64;
 
@@ -330,6 +337,13 @@ impl Hosted {
             return Err(Refusal::new(ErrorCode::Busy, text));
         }
         Ok(admission)
+    }
+
+    /// Whether the room that is left is kept for peers with fewer calls here than one that has so many.
+    pub(crate) fn is_crowded_for(&self, serving: usize) -> bool {
+        let kept = self.profile.queue / KEPT;
+        let all = self.profile.concurrency.saturating_add(self.profile.queue);
+        serving > kept / SHARES && self.admitted.load(SeqCst) >= all - kept
     }
 
     /// A place among the calls that run at once, if one is free.

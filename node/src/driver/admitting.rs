@@ -7,7 +7,10 @@ use libp2p::{PeerId, swarm::ConnectionDenied};
 use multinodes_behaviour::{gate, identity};
 
 use super::{Done, Driver, connections::Standing};
-use crate::{core::OpenFailure, permissions::Proof};
+use crate::{
+    core::{Counters, OpenFailure},
+    permissions::Proof,
+};
 
 impl Driver {
     /// Whether a peer is connected, and nothing stands in the way of speaking with it.
@@ -69,10 +72,12 @@ impl Driver {
         let _ = self.swarm.disconnect_peer_id(peer_id);
     }
 
-    /// The gate, or a limit, has refused a connection.
-    pub(super) fn on_refused(&self, cause: &ConnectionDenied) {
+    /// The gate, or a limit, has refused a connection that came in or was dialled.
+    pub(super) fn on_refused(&self, cause: &ConnectionDenied, came_in: bool) {
         if cause.downcast_ref::<gate::Denied>().is_some() {
             self.core.counters.forbidden_connections.send_modify(|count| *count += 1);
+        } else if came_in {
+            Counters::add(&self.core.counters.refused_connections);
         }
     }
 

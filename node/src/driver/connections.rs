@@ -282,7 +282,7 @@ impl Driver {
     pub(super) fn on_dial_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
         tracing::debug!(?peer_id, %error, "a dial has failed");
         if let DialError::Denied { cause } = error {
-            self.on_refused(cause);
+            self.on_refused(cause, false);
         }
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.on_join_to_self(connection);
