@@ -343,7 +343,7 @@ impl Hosted {
     pub(crate) fn is_crowded_for(&self, serving: usize) -> bool {
         let kept = self.profile.queue / KEPT;
         let all = self.profile.concurrency.saturating_add(self.profile.queue);
-        serving > kept / SHARES && self.admitted.load(SeqCst) >= all - kept
+        kept > 0 && serving > kept / SHARES && self.admitted.load(SeqCst) >= all - kept
     }
 
     /// A place among the calls that run at once, if one is free.
