@@ -13,6 +13,7 @@ mod attack;
 mod attacker;
 mod contestant;
 mod dask;
+mod guarded;
 mod idle;
 mod load;
 mod memory;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Role::FirstCall { swarm } => startup::first_call(&swarm),
         Role::Work { swarm } => contestant::until_stdin_ends(work::serve(swarm)),
         Role::Submit { swarm, address } => contestant::until_stdin_ends(memory::submit(swarm, address)),
+        Role::Guard { swarm } => contestant::until_stdin_ends(async move { guarded::serve(&swarm).await }),
         Role::Attack { attack, swarm, address } => attack::run(attack, &swarm, &address),
         Role::Drive(options) => drive(&options),
     });

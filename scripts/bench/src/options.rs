@@ -10,7 +10,7 @@ use crate::{Error, attacker::Attack, contestant::Contestant, process::TICKS_PER_
 const GLANCE: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
-phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack
+phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack guarded
 contestants: raw rr rr-lazy multinodes dask
 environment: BENCH_SECONDS length of a phase and contestant (default 2)";
 
@@ -24,6 +24,8 @@ pub(crate) enum Role {
     Work { swarm: String },
     /// A process that gives workers items without end.
     Submit { swarm: String, address: String },
+    /// The other side with a secret and permissions.
+    Guard { swarm: String },
     /// A peer that means harm.
     Attack { attack: Attack, swarm: String, address: String },
     /// The one that measures.
@@ -59,10 +61,12 @@ pub(crate) enum Phase {
     MapMemory,
     /// Honest calls while somebody else attacks.
     Attack,
+    /// Calls with a secret and permissions, and without.
+    Guarded,
 }
 
 impl Phase {
-    const ALL: [(&'static str, Self); 14] = [
+    const ALL: [(&'static str, Self); 15] = [
         ("sequential", Self::Sequential),
         ("calls-64", Self::InFlight(64)),
         ("calls-1024", Self::InFlight(1024)),
@@ -77,6 +81,7 @@ impl Phase {
         ("map-sleep", Self::MapSleep),
         ("map-memory", Self::MapMemory),
         ("attack", Self::Attack),
+        ("guarded", Self::Guarded),
     ];
 
     /// Its name on the command line.
@@ -107,6 +112,7 @@ impl Options {
                 "first-call" => return Ok(Role::FirstCall { swarm: value()? }),
                 "work" => return Ok(Role::Work { swarm: value()? }),
                 "submit" => return Ok(Role::Submit { swarm: value()?, address: value()? }),
+                "guard" => return Ok(Role::Guard { swarm: value()? }),
                 "attack" => {
                     let attack = Attack::parse(&value()?).ok_or(USAGE)?;
                     return Ok(Role::Attack { attack, swarm: value()?, address: value()? });

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use multinodes::{Actions, Host, Node};
+use multinodes::{Actions, Host, Node, Ticket};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     load, process,
 };
 
-const APPLICATION: &str = "bench";
+pub(crate) const APPLICATION: &str = "bench";
 
 /// Tasks that cast: one for each worker of the runtime.
 const CASTERS: usize = 2;
@@ -27,6 +27,13 @@ const CASTERS: usize = 2;
 /// Hosts the application until the process ends.
 pub(crate) async fn serve(swarm: &str) -> Result<(), Error> {
     let node = Node::builder().swarm(swarm).start().await?;
+    host(&node)?;
+    process::say_ready(&loopback(&node)?);
+    std::future::pending().await
+}
+
+/// Hosts the application.
+pub(crate) fn host(node: &Node) -> Result<(), Error> {
     let arrived = Arc::new(AtomicU64::new(0));
     let (counter, begin) = (arrived.clone(), Instant::now());
     let application = Actions::new()
@@ -40,8 +47,7 @@ pub(crate) async fn serve(swarm: &str) -> Result<(), Error> {
             async {}
         });
     node.register(APPLICATION, application)?;
-    process::say_ready(&loopback(&node)?);
-    std::future::pending().await
+    Ok(())
 }
 
 /// Where it can be reached without leaving the machine.
@@ -74,6 +80,13 @@ impl MultiNodes {
     /// Joins through the one address, so that nothing but the loopback interface is used.
     pub(crate) async fn connect(address: &str, swarm: &str) -> Result<Self, Error> {
         let node = Node::builder().swarm(swarm).mdns(false).rendezvous(false).join(address).start().await?;
+        node.wait_for(APPLICATION).await?;
+        Ok(Self(node))
+    }
+
+    /// Joins with a ticket.
+    pub(crate) async fn joining(ticket: Ticket) -> Result<Self, Error> {
+        let node = Node::builder().ticket(ticket).mdns(false).rendezvous(false).start().await?;
         node.wait_for(APPLICATION).await?;
         Ok(Self(node))
     }

@@ -103,6 +103,11 @@ impl Server {
         Self::of(&["work", swarm], folder, &[])
     }
 
+    /// Starts the server with a secret and permissions. Its address is a ticket.
+    pub(crate) fn guarded(swarm: &str, folder: &Path) -> Result<Self, Error> {
+        Self::of(&["guard", swarm], folder, &[])
+    }
+
     fn of(role: &[&str], folder: &Path, before: &[String]) -> Result<Self, Error> {
         let program = std::env::current_exe()?;
         let mut words: Vec<&OsStr> = before.iter().map(OsStr::new).collect();

@@ -8,7 +8,7 @@ use crate::{
     options::Options,
     results::{
         Metric::{
-            self, Batches, Bulk, Calls, Cast, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate, OfIdeal,
+            self, Batches, Bulk, Calls, Cast, Guarded, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate, OfIdeal,
             SequentialP50, Startup, StartupLan,
         },
         Results, Way,
@@ -41,7 +41,7 @@ enum Goal {
     AtLeast(f64),
 }
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 19] = [
     target("sequential p50 / raw TCP", SequentialP50, Against::RawTcp(SequentialP50), Goal::AtMost(1.5)),
     target("sequential p50 / rr", SequentialP50, Against::RequestResponse(SequentialP50), Goal::AtMost(0.35)),
     target("calls/s, 64 in flight / rr", Calls(64), Against::RequestResponse(Calls(64)), Goal::AtLeast(15.0)),
@@ -64,8 +64,12 @@ const TARGETS: [Target; 17] = [
     target("map in batches, 2 workers / Dask", Batches, Against::Dask(Batches), Goal::AtLeast(10.0)),
     target("tasks of 10 ms, 4 slots / ideal", OfIdeal, Against::Nothing, Goal::AtLeast(0.95)),
     target("endless map, memory 20 s / 5 s", MemoryLate, Against::Ours(&[MemoryEarly]), Goal::AtMost(1.05)),
+    target("secret and rules, 64 in flight / open", Guarded(64, true), Against::Ours(&OPEN_64), Goal::AtLeast(0.9)),
+    target("secret and rules, 1024 / open", Guarded(1024, true), Against::Ours(&OPEN_1024), Goal::AtLeast(0.9)),
 ];
 
+const OPEN_64: [Metric; 1] = [Guarded(64, false)];
+const OPEN_1024: [Metric; 1] = [Guarded(1024, false)];
 const CALLS_1: [Metric; 2] = [Items(1, Way::Calls(64)), Items(1, Way::Calls(1024))];
 const CALLS_2: [Metric; 2] = [Items(2, Way::Calls(64)), Items(2, Way::Calls(1024))];
 const MAP_1: [Metric; 1] = [Items(1, Way::Map)];

@@ -27,6 +27,8 @@ pub(crate) enum Metric {
     OfIdeal,
     MemoryEarly,
     MemoryLate,
+    /// Calls with so many in flight, with a secret and permissions or without.
+    Guarded(usize, bool),
 }
 
 /// How items get to workers.
@@ -80,6 +82,8 @@ impl Metric {
             Self::OfIdeal => "ideal time of 10 ms tasks / real".into(),
             Self::MemoryEarly => "endless map, memory after 5 s".into(),
             Self::MemoryLate => "endless map, memory after 20 s".into(),
+            Self::Guarded(tasks, false) => format!("calls/s, {tasks} in flight, open"),
+            Self::Guarded(tasks, true) => format!("calls/s, {tasks} in flight, secret, rules"),
         }
     }
 
@@ -104,13 +108,17 @@ impl Metric {
             Self::OfIdeal => "of_ideal".into(),
             Self::MemoryEarly => "map_memory_5_s_mib".into(),
             Self::MemoryLate => "map_memory_20_s_mib".into(),
+            Self::Guarded(tasks, false) => format!("calls_per_second_{tasks}_open"),
+            Self::Guarded(tasks, true) => format!("calls_per_second_{tasks}_guarded"),
         }
     }
 
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::SequentialP50 | Self::SequentialP99 | Self::ItemCpu(..) => format!("{value:.1} µs"),
-            Self::Calls(_) | Self::Cast | Self::CastSent | Self::Items(..) | Self::Batches => thousands(value),
+            Self::Calls(_) | Self::Guarded(..) | Self::Cast | Self::CastSent | Self::Items(..) | Self::Batches => {
+                thousands(value)
+            }
             Self::Bulk => format!("{value:.0} MB/s"),
             Self::Startup | Self::StartupLan | Self::Pause => format!("{value:.1} ms"),
             Self::IdleMemory | Self::MemoryEarly | Self::MemoryLate => format!("{value:.1} MiB"),

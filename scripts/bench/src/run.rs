@@ -8,7 +8,7 @@ use libp2p::core::upgrade::Version;
 use crate::{
     Error, attack,
     contestant::{Client, Contestant, runtime},
-    idle, load, memory,
+    guarded, idle, load, memory,
     options::{Options, Phase},
     ours::MultiNodes,
     process::Server,
@@ -34,6 +34,7 @@ pub(crate) fn all(options: &Options) -> Result<Results, Error> {
             Phase::MapDask => spread::against_dask(options, &mut results),
             Phase::MapSleep => spread::sleeping(options, &mut results),
             Phase::MapMemory => memory::measure(options, &mut results),
+            Phase::Guarded => guarded::measure(options, &mut results),
             Phase::Attack => attack::measure(options, &mut results),
             _ => rounds(options, phase, &mut results),
         };
