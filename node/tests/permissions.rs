@@ -242,6 +242,31 @@ async fn a_rule_for_connections_that_looks_at_calls_is_refused() {
 }
 
 #[tokio::test]
+async fn a_file_in_the_rules_of_an_application_is_read_again_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers");
+    let (keypair, friend) = key();
+    replace(&file, &format!("{friend}\n"));
+    let (alpha, address) = in_process("alpha");
+    let alpha = alpha.start().await.unwrap();
+    let answer = Actions::new().action("answer", |()| async { 42 }).allow(Rule::file(&file).unwrap());
+    alpha.register("oracle", answer).unwrap();
+    let friend = in_process("friend").0.keypair(keypair).join(&address).start().await.unwrap();
+    let answer: u8 = within(friend.call("oracle", "answer", ())).await.unwrap();
+    assert_eq!(answer, 42);
+    replace(&file, "# nobody any more\n");
+    let error = within(async {
+        loop {
+            if let Err(error) = friend.call::<u8>("oracle", "answer", ()).await {
+                break error;
+            }
+        }
+    })
+    .await;
+    assert!(matches!(error, CallError::Forbidden), "{error:?}");
+}
+
+#[tokio::test]
 async fn who_is_turned_away_by_a_node_of_which_others_tell_asks_more_and_more_rarely() {
     let ((foe_keypair, foe_id), (gamma, address)) = (key(), in_process("gamma"));
     let gamma = gamma.start().await.unwrap();
