@@ -157,6 +157,10 @@ Examples:
   multinodes doctor                               what does not work here, and what to do about it
   multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
   seq 1000 | multinodes map node echo             an action for each line, spread over all hosts
+  multinodes explain node                         which host would be taken, and why not the others
+  multinodes subscribe news                       what others publish: multinodes publish news 7
+  multinodes secret new garden.secret             for a private swarm: start --secret garden.secret
+  multinodes ticket --out garden.ticket           others join with it: start --ticket garden.ticket
 
 Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";

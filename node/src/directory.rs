@@ -221,8 +221,9 @@ impl Directory {
 
     /// The last connection to a node is closed. That alone says nothing about the node.
     pub(crate) fn on_disconnected(&mut self, peer_id: &PeerId, now: Instant) {
-        self.connected.remove(peer_id);
-        if let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.state == State::Live) {
+        if self.connected.remove(peer_id)
+            && let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.state == State::Live)
+        {
             entry.heard = now;
         }
     }

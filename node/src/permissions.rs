@@ -13,12 +13,16 @@ mod rule_file;
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use libp2p::PeerId;
 use multinodes_behaviour::gate::{Admission, Doorkeeper};
 
+use self::rule_file::RuleFile;
 pub use self::{
     caller::Caller,
     guard::{Guard, TargetError},
@@ -53,13 +57,16 @@ pub(crate) struct Permissions {
     pub(crate) proofs: Proofs,
     /// Some rule looks at labels: peers have to show what they have before they are served.
     needs_proof: AtomicBool,
+    /// The files in the rules of applications, as long as these are hosted.
+    files: Mutex<Vec<Weak<RuleFile>>>,
 }
 
 impl Permissions {
     pub(crate) fn new(own: PeerId, wishes: Wishes) -> Self {
         let needs_proof = wishes.rules().any(Rule::looks_at_labels);
         let trusted = wishes.trusted.iter().copied().chain([own]).collect();
-        Self { own, wishes, proofs: Proofs::new(trusted), needs_proof: AtomicBool::new(needs_proof) }
+        let needs_proof = AtomicBool::new(needs_proof);
+        Self { own, wishes, proofs: Proofs::new(trusted), needs_proof, files: Mutex::default() }
     }
 
     /// What guards an application that is registered under a name: its own rules and those of the node's operator.
@@ -67,6 +74,9 @@ impl Permissions {
         if own.rules().any(Rule::looks_at_labels) {
             self.needs_proof.store(true, SeqCst);
         }
+        let mut files = self.files();
+        files.retain(|file| file.strong_count() > 0);
+        files.extend(own.rules().filter_map(Rule::as_file).map(Arc::downgrade));
         Guards::new(own, self.wishes.calls.get(application).cloned().unwrap_or_default())
     }
 
@@ -81,7 +91,7 @@ impl Permissions {
         let caller = Caller { peer_id, labels: &labels, application: "", action: "" };
         let Wishes { allow, deny, .. } = &self.wishes;
         (allow.is_empty() || allow.iter().any(|rule| rule.takes(&caller)))
-            && !deny.iter().any(|rule| rule.takes(&caller))
+            && !deny.iter().any(|rule| rule.may_take(&caller))
     }
 
     /// Whether a peer may surely not be connected, whatever it proves.
@@ -94,10 +104,12 @@ impl Permissions {
     ///
     /// Whether one of them is another now.
     pub(crate) fn reload(&self) -> bool {
+        let own: Vec<Arc<RuleFile>> = self.files().iter().filter_map(Weak::upgrade).collect();
+        let files = || self.wishes.rules().filter_map(Rule::as_file).chain(&own);
         // All of them, not only up to the first that has changed.
-        let changed = self.wishes.rules().filter(|rule| rule.reload()).count() > 0;
+        let changed = files().filter(|file| file.reload()).count() > 0;
         if changed {
-            if self.wishes.rules().any(Rule::looks_at_labels) {
+            if files().any(|file| file.rules().look_at_labels()) {
                 self.needs_proof.store(true, SeqCst);
             }
             self.proofs.renew();
@@ -107,7 +119,11 @@ impl Permissions {
 
     /// Whether there are files that may change.
     pub(crate) fn has_files(&self) -> bool {
-        self.wishes.rules().any(Rule::is_file)
+        self.wishes.rules().any(|rule| rule.as_file().is_some()) || !self.files().is_empty()
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<Weak<RuleFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +138,7 @@ impl Doorkeeper for Permissions {
         let caller = Caller { peer_id, labels: &labels, application: "", action: "" };
         let (by_proof, by_id): (Vec<&Rule>, Vec<&Rule>) = deny.iter().partition(|rule| rule.looks_at_labels());
         let hopeless = !allow.is_empty() && !allow.iter().any(|rule| rule.looks_at_labels() || rule.takes(&caller));
-        if hopeless || by_id.iter().any(|rule| rule.takes(&caller)) {
+        if hopeless || by_id.iter().any(|rule| rule.may_take(&caller)) {
             return Admission::Denied;
         }
         let sure = allow.is_empty() || allow.iter().any(|rule| !rule.looks_at_labels() && rule.takes(&caller));

@@ -5,10 +5,18 @@
 #[path = "common/in_process.rs"]
 mod in_process;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
 
 use in_process::{in_process, within};
-use multinodes::{Actions, Builder, CallError, Context, Keypair, Node, PeerId, Rule, StartError, Ticket, Verdict};
+use multinodes::{
+    Actions, Builder, CallError, Context, Event, Keypair, Node, PeerId, Rule, StartError, Ticket, Verdict,
+};
 
 fn calculator() -> Actions {
     Actions::new()
@@ -231,4 +239,50 @@ async fn a_rule_for_connections_that_looks_at_calls_is_refused() {
         error.to_string(),
         "`action == 'add'` looks at `application` or `action`, which nobody asks for who connects"
     );
+}
+
+#[tokio::test]
+async fn a_file_in_the_rules_of_an_application_is_read_again_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers");
+    let (keypair, friend) = key();
+    replace(&file, &format!("{friend}\n"));
+    let (alpha, address) = in_process("alpha");
+    let alpha = alpha.start().await.unwrap();
+    let answer = Actions::new().action("answer", |()| async { 42 }).allow(Rule::file(&file).unwrap());
+    alpha.register("oracle", answer).unwrap();
+    let friend = in_process("friend").0.keypair(keypair).join(&address).start().await.unwrap();
+    let answer: u8 = within(friend.call("oracle", "answer", ())).await.unwrap();
+    assert_eq!(answer, 42);
+    replace(&file, "# nobody any more\n");
+    let error = within(async {
+        loop {
+            if let Err(error) = friend.call::<u8>("oracle", "answer", ()).await {
+                break error;
+            }
+        }
+    })
+    .await;
+    assert!(matches!(error, CallError::Forbidden), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_is_turned_away_by_a_node_of_which_others_tell_asks_more_and_more_rarely() {
+    let ((foe_keypair, foe_id), (gamma, address)) = (key(), in_process("gamma"));
+    let gamma = gamma.start().await.unwrap();
+    let (door, _) = host("door", |builder| builder.join(&address).deny_peer(foe_id)).await;
+    within(gamma.wait_for_node("door")).await.unwrap();
+    let foe = in_process("foe").0.keypair(foe_keypair).join(&address).start().await.unwrap();
+    let mut events = foe.events();
+    within(foe.wait_for_node("door")).await.unwrap();
+    refused(&door, 1).await;
+    let begun = Instant::now();
+    refused(&door, 4).await;
+    // Looks come after 1, 2 and 4 s, some of them a little sooner.
+    assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
+    let mut joined = 0;
+    while let Some(Some(event)) = events.next().now_or_never() {
+        joined += usize::from(matches!(event, Event::Joined(node) if node.name == "door"));
+    }
+    assert!(joined <= 2, "it comes and goes: {joined} times");
 }

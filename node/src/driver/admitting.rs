@@ -1,7 +1,10 @@
 //! Who is let in: rules are asked when a connection is established, when the peer has shown what it has, and whenever
 //! something changes.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use libp2p::{PeerId, swarm::ConnectionDenied};
 use multinodes_behaviour::{gate, identity};
@@ -54,7 +57,9 @@ impl Driver {
     /// A peer has shown that it serves us. What it has refused until then is asked for again.
     pub(super) fn on_served(&mut self, peer_id: PeerId) {
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
-        if !std::mem::replace(&mut peer.serves, true) && peer.admitted {
+        let (served, admitted) = (std::mem::replace(&mut peer.serves, true), peer.admitted);
+        self.directory.on_connected(peer_id, Instant::now());
+        if !served && admitted {
             self.on_admitted(peer_id);
         }
     }

@@ -1,6 +1,7 @@
 //! Connections: who is connected, who is a stranger, whether a node is lost, and how many connections are kept.
 
 use std::{
+    collections::hash_map::Entry,
     io,
     time::{Duration, Instant},
 };
@@ -169,7 +170,8 @@ impl Driver {
             let address = endpoint.get_remote_address().clone();
             self.book.add(peer_id, [address]);
         }
-        if first {
+        // One that was lost may turn us away again: it is back when it has shown that it serves us.
+        if first && !self.lost.contains_key(&peer_id) {
             self.directory.on_connected(peer_id, now);
         }
         if self.is_admitted(&peer_id) {
@@ -203,8 +205,11 @@ impl Driver {
         self.rejoin(&peer_id, peer.released || peer.standing == Standing::Stranger);
         let expected = peer.released || peer.standing == Standing::Stranger;
         if !expected && !peer.synced && now.saturating_duration_since(peer.since) < TURNED_AWAY {
-            // It does not want us, or has no room: another dial at once would come to the same.
-            self.on_lost(peer_id, now);
+            // It does not want us, or has no room: another dial at once would come to the same. That is said once:
+            // others may hear of it, and it comes and goes for nobody.
+            if !self.lost.contains_key(&peer_id) {
+                self.on_lost(peer_id, now);
+            }
         } else if !expected && self.directory.is_live(&peer_id) {
             let silent = cause.is_none();
             self.begin_redial(peer_id, if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT }, now);
@@ -243,9 +248,12 @@ impl Driver {
     pub(super) fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
         self.redials.remove(&peer_id);
         self.directory.on_unreachable(&peer_id, now);
-        if self.lost.len() < MAX_LOST {
-            let times = *self.lost.entry(peer_id).or_insert(0);
-            self.timers.at(now + revisit_pause(times), Due::Revisit(peer_id));
+        // One that is being looked for has its next look before it already: a second series would never end, either.
+        if self.lost.len() < MAX_LOST
+            && let Entry::Vacant(looks) = self.lost.entry(peer_id)
+        {
+            looks.insert(0);
+            self.timers.at(now + revisit_pause(0), Due::Revisit(peer_id));
         }
     }
 

@@ -279,6 +279,7 @@ impl Driver {
         if let Some(peer) = self.peers.get_mut(&peer_id) {
             peer.synced = true;
             self.own.synced = true;
+            self.directory.on_connected(peer_id, Instant::now());
         }
     }
 

@@ -37,7 +37,8 @@ const FILE: char = '@';
 /// A condition has the variables `peer.id` and `peer.labels` (texts by name: those that the peer has proven, not those it
 /// gives itself), and for calls `application` and `action` (texts; `action` is empty for what is told). As in
 /// [predicates](crate::AppRef::matching), a wrong text is refused when it is written, and a label that a peer lacks makes
-/// the condition false.
+/// the condition false. So it is of no use to deny `peer.labels.role != 'admin'`: whoever has no role at all is not meant.
+/// Allow the others instead, or deny `!has(peer.labels.role) || peer.labels.role != 'admin'`.
 ///
 /// ```
 /// use multinodes::Rule;
@@ -81,7 +82,7 @@ impl Rule {
     }
 
     /// Those peers that the function takes. It must not block: it runs where messages are received. One that panics
-    /// takes nobody.
+    /// permits nothing: it takes nobody who is to be allowed, and everybody who is to be denied.
     #[must_use]
     pub fn of(takes: impl Fn(&Caller<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self(Kind::Function(Arc::new(takes)))
@@ -125,16 +126,26 @@ impl Rule {
     /// Whether a peer is meant.
     #[must_use]
     pub fn takes(&self, caller: &Caller<'_>) -> bool {
+        self.judge(caller).unwrap_or(false)
+    }
+
+    /// Whether a peer is meant, or it cannot be told: nobody gets in because a rule is broken.
+    pub(super) fn may_take(&self, caller: &Caller<'_>) -> bool {
+        self.judge(caller).unwrap_or(true)
+    }
+
+    /// Nothing if its function has panicked.
+    fn judge(&self, caller: &Caller<'_>) -> Option<bool> {
         match &self.0 {
-            Kind::Any => true,
-            Kind::Peer(peer_id) => peer_id == caller.peer_id,
+            Kind::Any => Some(true),
+            Kind::Peer(peer_id) => Some(peer_id == caller.peer_id),
             #[cfg(feature = "cel")]
-            Kind::Condition(condition) => condition.permits(caller),
-            Kind::Function(takes) => catch_unwind(AssertUnwindSafe(|| takes(caller))).unwrap_or_else(|_| {
-                tracing::error!("the function of a rule panicked: nobody is taken by it");
-                false
-            }),
-            Kind::File(file) => file.rules().takes(caller),
+            Kind::Condition(condition) => Some(condition.permits(caller)),
+            Kind::Function(takes) => {
+                let taken = catch_unwind(AssertUnwindSafe(|| takes(caller)));
+                taken.inspect_err(|_| tracing::error!("the function of a rule panicked: it permits nothing")).ok()
+            }
+            Kind::File(file) => Some(file.rules().takes(caller)),
         }
     }
 
@@ -169,13 +180,8 @@ impl Rule {
         if let Kind::Peer(peer_id) = &self.0 { Some(peer_id) } else { None }
     }
 
-    pub(super) fn is_file(&self) -> bool {
-        matches!(self.0, Kind::File(_))
-    }
-
-    /// Reads its file again if it has changed; whether it means others now.
-    pub(super) fn reload(&self) -> bool {
-        if let Kind::File(file) = &self.0 { file.reload() } else { false }
+    pub(super) fn as_file(&self) -> Option<&Arc<RuleFile>> {
+        if let Kind::File(file) = &self.0 { Some(file) } else { None }
     }
 }
 

@@ -151,3 +151,28 @@ fn replace(path: &Path, text: &str) {
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, path).unwrap();
 }
+
+#[test]
+fn a_function_that_panics_lets_nobody_in() {
+    let broken = || Rule::of(|_| panic!("a bug"));
+    let denied = permissions(Wishes { deny: vec![broken()], ..Wishes::default() });
+    let allowed = permissions(Wishes { allow: vec![broken()], ..Wishes::default() });
+    for permissions in [denied, allowed] {
+        let peer_id = PeerId::random();
+        prove(&permissions, peer_id, &[]);
+        assert_eq!(permissions.decide(&peer_id), Admission::Denied);
+    }
+}
+
+#[cfg(feature = "cel")]
+#[test]
+fn who_lacks_a_label_is_denied_only_if_the_rule_says_so() {
+    let denied = |text: &str| {
+        let permissions = permissions(Wishes { deny: vec![rule(text)], ..Wishes::default() });
+        let peer_id = PeerId::random();
+        prove(&permissions, peer_id, &[]);
+        permissions.decide(&peer_id) == Admission::Denied
+    };
+    assert!(!denied("peer.labels.role != 'admin'"));
+    assert!(denied("!has(peer.labels.role) || peer.labels.role != 'admin'"));
+}

@@ -79,7 +79,11 @@ fn judge(name: &str, reading: Result<Reading, CallError>) -> Finding {
     let Reading { ahead, uncertainty } = match reading {
         Ok(reading) => reading,
         Err(error) => {
-            let remedy = format!("see the lines on dialling `{name}`");
+            let remedy = if matches!(error, CallError::Forbidden) {
+                format!("its rules do not let this command call its `{BUILT_IN}`: use a --ticket with which it may")
+            } else {
+                format!("see the lines on dialling `{name}`")
+            };
             return Finding::warning(Check::Clock, name, format!("cannot be asked: {error}"), remedy);
         }
     };
@@ -100,6 +104,13 @@ fn judge(name: &str, reading: Result<Reading, CallError>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::{super::report::Verdict, *};
+
+    #[test]
+    fn who_is_forbidden_to_ask_is_not_sent_to_look_at_its_connections() {
+        let finding = judge("store", Err(CallError::Forbidden));
+        assert_eq!(finding.verdict, Verdict::Warning);
+        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("--ticket")));
+    }
 
     #[test]
     fn half_of_the_round_trip_is_taken_off() {
