@@ -77,7 +77,14 @@ impl Permissions {
         let mut files = self.files();
         files.retain(|file| file.strong_count() > 0);
         files.extend(own.rules().filter_map(Rule::as_file).map(Arc::downgrade));
-        Guards::new(own, self.wishes.calls.get(application).cloned().unwrap_or_default())
+        let mut operators = self.wishes.calls.get(application).cloned().unwrap_or_default();
+        // A name with a `/` in it is read as an action of another application: it is meant either way.
+        if let Some((other, action)) = application.rsplit_once('/')
+            && let Some(guard) = self.wishes.calls.get(other)
+        {
+            operators = guard.of_action(action).iter().fold(operators, |guard, rule| guard.application(rule.clone()));
+        }
+        Guards::new(own, operators)
     }
 
     /// Whether a peer may call an action of an application, or tell it something if no action is named.

@@ -42,6 +42,13 @@ fn a_label_in_a_ticket_opens_what_is_closed_to_others() {
 }
 
 #[test]
+fn a_rule_about_what_is_not_hosted_is_pointed_out() {
+    let swarm = Swarm::new();
+    let outcome = common::run(swarm.command(&["start", "--until-stdin-closes", "--allow", "nodde=any"]), "");
+    assert!(outcome.code == 0 && outcome.stderr.contains("`nodde`"), "{outcome:?}");
+}
+
+#[test]
 fn a_file_of_allowed_peers_is_read_again_while_the_node_runs() {
     let swarm = Swarm::new();
     let file = swarm.path("peers");

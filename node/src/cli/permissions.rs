@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use multinodes::{Builder, PeerId, Rule};
+use multinodes::{Builder, Node, PeerId, Rule};
 
 use super::{config, failure::Failure, options::given};
 
@@ -50,6 +50,18 @@ impl Permissions {
             })?);
         }
         Ok(builder)
+    }
+
+    /// The applications that rules are about and that are not hosted: most likely they are misspelt.
+    pub(crate) fn strangers(&self, file: &config::Start, node: &Node) -> Vec<String> {
+        let hosted = node.description().applications;
+        let is_hosted = |name: &str| hosted.iter().any(|application| application.name == name);
+        let targets = self.allowed(file).unwrap_or_default().into_iter().map(|(target, _)| target);
+        let unknown = |target: &String| {
+            let before = target.rsplit_once('/').map(|(application, _)| application);
+            !is_hosted(target) && !before.is_some_and(is_hosted)
+        };
+        targets.filter(unknown).collect()
     }
 
     /// What each rule is about, and its text.

@@ -79,6 +79,13 @@ impl Start {
                 return Err(failure);
             }
         };
+        for application in self.permissions.strangers(&settings.start, &node) {
+            style::note(
+                style::WARN,
+                "no such application:",
+                &format!("a rule is about `{application}`, which is not hosted here"),
+            );
+        }
         let (stopped, stopping) = oneshot::channel();
         tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), children.clone(), stopped));
         let result = show(&node, private, events, stopping, output).await;

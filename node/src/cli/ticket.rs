@@ -92,7 +92,11 @@ impl Ticket {
         } else {
             let count = ticket.addresses().len();
             let until = expires.map_or_else(|| "for ever".to_owned(), |time| format!("until {time}"));
-            style::note(style::DIM, "written:", &format!("good {until}, with {count} addresses"));
+            style::note(
+                style::DIM,
+                "written:",
+                &format!("good {until}, with {count} address{}", if count == 1 { "" } else { "es" }),
+            );
             if let Some(issuer) = ticket.issuer() {
                 style::note(
                     style::DIM,

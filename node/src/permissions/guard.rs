@@ -75,6 +75,11 @@ impl Guard {
         self.application.iter().chain(self.actions.values().flatten()).chain(&self.tells)
     }
 
+    /// The rules for one action.
+    pub(crate) fn of_action(&self, action: &str) -> &[Rule] {
+        self.actions.get(action).map_or(&[], Vec::as_slice)
+    }
+
     fn is_empty(&self) -> bool {
         self.rules().next().is_none()
     }

@@ -97,6 +97,13 @@ fn the_more_specific_rules_decide_and_both_the_application_and_its_operator_are_
         assert!(may(None, &other) && !may(Some("secret"), &admin));
         assert!(may(Some("secret"), &permissions.own), "a node may do everything with itself");
     }
+    let (application, part) = target("team/render").unwrap();
+    let wishes =
+        Wishes { calls: [(application, Guard::default().with(part, reader.into()))].into(), ..Wishes::default() };
+    let permissions = self::permissions(wishes);
+    let guards = permissions.guards("team/render", Guard::new());
+    assert!(permissions.permits(&guards, "team/render", Some("draw"), &reader));
+    assert!(!permissions.permits(&guards, "team/render", Some("draw"), &other), "a name with a `/` is guarded as well");
     for text in ["", "/clear", "store/"] {
         assert!(target(text).is_err(), "{text}");
     }
