@@ -10,7 +10,10 @@ use std::{
     },
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::sleep,
+};
 
 use super::{
     allowance::Allowance,
@@ -38,7 +41,7 @@ type Surround = Box<dyn Fn(Option<&Context>) -> Arc<dyn Surroundings> + Send + S
 ///
 /// An instance that breaks or goes over a limit is thrown away, and so is one whose request was dropped in the middle. The
 /// next request gets a new one, which is started anew with the same configuration. After it broke by itself, that is
-/// 100 ms later, or twice as long each time, up to 10 s: until then it answers `Busy`. Cheap to clone; all clones are the
+/// 100 ms later, or twice as long each time, up to 10 s: until then it answers `Busy`, and what it is told waits. Cheap to clone; all clones are the
 /// same application.
 #[derive(Clone)]
 pub struct GuestApplication(Arc<Inner>);
@@ -69,13 +72,14 @@ impl GuestApplication {
     ) -> Result<Self, GuestError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         check_world(&compiled)?;
+        let places = Arc::new((runtime.instance()?, allowance.instance()?));
         let application = Self(Arc::new(Inner {
             id: NEXT.fetch_add(1, Relaxed),
             runtime,
             allowance,
             surround: Box::new(surround),
             profile: Profile { concurrency: WAITING, slots: profile.slots.or(Some(1)), ..profile },
-            state: Arc::new(Mutex::new(State::new(compiled, configuration))),
+            state: Arc::new(Mutex::new(State::new(compiled, configuration, places))),
         }));
         application.0.request(None, Request::Start).await?;
         Ok(application)
@@ -90,31 +94,26 @@ impl GuestApplication {
     pub async fn upgrade(&self, compiled: Compiled, configuration: Vec<u8>) -> Result<(), GuestError> {
         check_world(&compiled)?;
         let mut state = self.0.state.clone().lock_owned().await;
-        let mut new = State::new(compiled, configuration);
-        let (binding, inner) = (self.0.binding(None), self.0.clone());
+        let mut new = state.successor(compiled, configuration);
+        let binding = self.0.binding(None);
         let started = self.0.runtime.run(async move {
-            new.serve(Request::Start, binding, || inner.places()).await?;
+            new.serve(Request::Start, binding).await?;
             Ok(new)
         });
         *state = started.await?;
         Ok(())
     }
-
-    async fn request(&self, context: Option<&Context>, request: Request) -> Result<Vec<u8>, GuestError> {
-        self.0.request(context, request).await
-    }
 }
 
 impl Inner {
-    async fn request(self: &Arc<Self>, context: Option<&Context>, request: Request) -> Result<Vec<u8>, GuestError> {
+    async fn request(&self, context: Option<&Context>, request: Request) -> Result<Vec<u8>, GuestError> {
         let binding = self.binding(context);
         if Callers::current().has(self.id) {
             return Err(GuestError::Reentrant);
         }
         let mut state: OwnedMutexGuard<State> = self.state.clone().lock_owned().await;
-        let inner = self.clone();
         // The state goes along: dropped in the middle, it comes back without its instance.
-        self.runtime.run(async move { state.serve(request, binding, || inner.places()).await }).await
+        self.runtime.run(async move { state.serve(request, binding).await }).await
     }
 
     fn binding(&self, context: Option<&Context>) -> Binding {
@@ -125,10 +124,6 @@ impl Inner {
             callers: Callers::current().with(self.id),
         }
     }
-
-    fn places(&self) -> Result<live::Places, GuestError> {
-        Ok((self.runtime.instance()?, self.allowance.instance()?))
-    }
 }
 
 impl Application for GuestApplication {
@@ -138,12 +133,20 @@ impl Application for GuestApplication {
 
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
         let request = Request::Handle(action.to_owned(), arguments.into_bytes());
-        let result = self.request(Some(&context), request).await;
+        let result = self.0.request(Some(&context), request).await;
         Ok(Payload::from_bytes(result.map_err(told)?))
     }
 
     async fn process(&self, context: Context, message: Payload) -> Result<(), AppError> {
-        self.request(Some(&context), Request::Process(message.into_bytes())).await.map_err(told)?;
+        let request = || Request::Process(message.bytes().clone());
+        let mut result = self.0.request(Some(&context), request()).await;
+        // Nobody could repeat it: it waits, and those behind it with it. Once, so that what is left when the node stops
+        // is over soon.
+        if let Err(GuestError::Resting { remaining, .. }) = result {
+            sleep(remaining).await;
+            result = self.0.request(Some(&context), request()).await;
+        }
+        result.map_err(told)?;
         Ok(())
     }
 }
@@ -160,7 +163,7 @@ fn told(error: GuestError) -> AppError {
     use GuestError as E;
     match error {
         E::Failed(text) => AppError::of(text),
-        E::InstanceLimit { .. } | E::Resting { .. } | E::Stopped => AppError::busy(error),
+        E::InstanceLimit { .. } | E::Resting { .. } => AppError::busy(error),
         E::Reentrant => AppError::new("reentrant", error.to_string()),
         error => AppError::crashed(error),
     }

@@ -81,7 +81,11 @@ impl FromStr for Cid {
 
 impl Serialize for Cid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.to_bytes()) }
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.to_bytes())
+        }
     }
 }
 
@@ -119,7 +123,9 @@ mod tests {
     fn other_kinds_of_names_are_refused() {
         let cid = Cid::of(b"hello").to_string();
         let upper = cid.to_uppercase();
-        for text in ["", "b", "QmVtU7ths96fMgZ8YSZAbKghyieq7AjxNdcqyVzxTt3qVe", &cid[..cid.len() - 1], &cid[1..], &upper] {
+        for text in
+            ["", "b", "QmVtU7ths96fMgZ8YSZAbKghyieq7AjxNdcqyVzxTt3qVe", &cid[..cid.len() - 1], &cid[1..], &upper]
+        {
             assert!(text.parse::<Cid>().is_err(), "{text}");
         }
         let mut dag = Cid::of(b"hello").to_bytes();

@@ -5,8 +5,8 @@
 
 mod cache;
 mod child;
-mod home;
 mod here;
+mod home;
 mod load;
 mod refusals;
 
@@ -233,7 +233,11 @@ impl Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Compiler").field("home", &self.home).field("limits", &self.limits).finish_non_exhaustive()
+        formatter
+            .debug_struct("Compiler")
+            .field("home", &self.home)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,11 +6,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline, component::Instance};
 
 use super::{
-    code_error::shorten,
-    compiler::Compiled,
-    engine::STACK,
-    guest_error::GuestError,
-    limits::Limits,
+    code_error::shorten, compiler::Compiled, engine::STACK, guest_error::GuestError, limits::Limits,
     surroundings::Surroundings,
 };
 
@@ -77,10 +73,7 @@ pub(crate) struct Binding {
 }
 
 /// Makes an instance. Its own code may run already.
-pub(crate) async fn instantiate(
-    compiled: &Compiled,
-    binding: Binding,
-) -> Result<(Store<Guest>, Instance), GuestError> {
+pub(crate) async fn instantiate(compiled: &Compiled, binding: Binding) -> Result<(Store<Guest>, Instance), GuestError> {
     let mut store = Store::new(compiled.ready.engine(), Guest::new(binding));
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(store.data().limits.output);

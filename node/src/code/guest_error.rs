@@ -83,10 +83,7 @@ impl GuestError {
     /// Whether the guest may have begun to run.
     #[must_use]
     pub fn may_have_run(&self) -> bool {
-        !matches!(
-            self,
-            Self::InstanceLimit { .. } | Self::Resting { .. } | Self::Reentrant | Self::WrongWorld { .. }
-        )
+        !matches!(self, Self::InstanceLimit { .. } | Self::Resting { .. } | Self::Reentrant | Self::WrongWorld { .. })
     }
 
     /// Whether its instance is still fit for use.

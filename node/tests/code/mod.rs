@@ -13,10 +13,10 @@ use futures::{FutureExt, future::BoxFuture};
 use multinodes::{
     Code, CodeError, GuestError, GuestLimits,
     code::{
-        Alone, Allowance, Budget, CompileLimits, Compiled, Compiler, CompilerHome, Outcome, Runtime, Surroundings, run,
+        Allowance, Alone, Budget, CompileLimits, Compiled, Compiler, CompilerHome, Outcome, Runtime, Surroundings, run,
     },
 };
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 /// No test takes anywhere near so long: without optimisation the compiler needs seconds for a bomb.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -79,6 +79,8 @@ pub fn limits(change: impl FnOnce(&mut GuestLimits)) -> GuestLimits {
 #[derive(Default)]
 pub struct Recorder {
     pub asked: Mutex<Vec<String>>,
+    /// A guest has asked for a name.
+    pub named: Notify,
     pub is_silent: bool,
 }
 
@@ -91,7 +93,12 @@ impl Recorder {
 }
 
 impl Surroundings for Recorder {
-    fn call(&self, application: String, action: String, arguments: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+    fn call(
+        &self,
+        application: String,
+        action: String,
+        arguments: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, String>> {
         self.answer(format!("{application}.{action}"), arguments)
     }
 
@@ -108,6 +115,7 @@ impl Surroundings for Recorder {
     }
 
     fn this_name(&self) -> String {
+        self.named.notify_one();
         "node".to_owned()
     }
 
@@ -126,10 +134,13 @@ pub fn bomb(locals: usize, loops: usize) -> String {
     let mut body = String::new();
     for number in 0..loops {
         let (one, other) = (number % locals + 2, (number * 7 + 3) % locals + 2);
-        body += &format!("(block (loop (br_if 1 (local.get {one})) (local.set {other} (i32.add (local.get {one}) (i32.const 1))) (br_if 0 (local.get {other})) ");
+        body += &format!(
+            "(block (loop (br_if 1 (local.get {one})) (local.set {other} (i32.add (local.get {one}) (i32.const 1))) (br_if 0 (local.get {other})) "
+        );
     }
     body += &"))".repeat(loops);
-    let sum: String = (0..locals).map(|local| format!("(local.set 0 (i32.add (local.get 0) (local.get {})))", local + 2)).collect();
+    let sum: String =
+        (0..locals).map(|local| format!("(local.set 0 (i32.add (local.get 0) (local.get {})))", local + 2)).collect();
     format!(
         r#"(module (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))

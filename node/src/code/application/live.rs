@@ -1,6 +1,9 @@
 //! The one instance of an application, thrown away and made anew.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,7 +26,7 @@ const REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// Room among the instances of the runtime and of the rule.
-pub(super) type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+pub(super) type Places = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
 
 /// What is asked of an application.
 pub(super) enum Request {
@@ -38,6 +41,8 @@ pub(super) struct State {
     compiled: Compiled,
     configuration: Vec<u8>,
     live: Option<Live>,
+    /// Room for one instance, also while there is none: nobody else takes it meanwhile.
+    places: Places,
     /// How often it broke since something went well.
     failures: u32,
     rest: Option<Rest>,
@@ -51,29 +56,30 @@ struct Rest {
 /// An instance that has started. It is taken out for each request, and put back if it is whole.
 struct Live {
     store: Store<Guest>,
-    handle: TypedFunc<(String, Vec<u8>), (Result<Vec<u8>, String>,)>,
-    process: TypedFunc<(Vec<u8>,), (Result<(), String>,)>,
-    _places: Places,
+    handle: TypedFunc<(String, Vec<u8>), Answer>,
+    process: TypedFunc<(Vec<u8>,), Done>,
 }
 
+type Answer = (Result<Vec<u8>, String>,);
+type Done = (Result<(), String>,);
+
 impl State {
-    pub(super) fn new(compiled: Compiled, configuration: Vec<u8>) -> Self {
-        Self { compiled, configuration, live: None, failures: 0, rest: None }
+    pub(super) fn new(compiled: Compiled, configuration: Vec<u8>, places: Places) -> Self {
+        Self { compiled, configuration, live: None, places, failures: 0, rest: None }
+    }
+
+    /// What comes in its place if it starts: for that moment there are two in one place.
+    pub(super) fn successor(&self, compiled: Compiled, configuration: Vec<u8>) -> Self {
+        Self::new(compiled, configuration, self.places.clone())
     }
 
     /// Serves a request, with a new instance if there is none.
-    pub(super) async fn serve(
-        &mut self,
-        request: Request,
-        binding: Binding,
-        places: impl FnOnce() -> Result<Places, GuestError>,
-    ) -> Result<Vec<u8>, GuestError> {
+    pub(super) async fn serve(&mut self, request: Request, binding: Binding) -> Result<Vec<u8>, GuestError> {
         self.check_rest(Instant::now())?;
         let mut live = match self.live.take() {
             Some(live) => live,
             None => {
-                let places = places()?;
-                let started = within(binding.limits.wall, self.start(binding.clone(), places)).await;
+                let started = within(binding.limits.wall, self.start(binding.clone())).await;
                 started.map_err(|error| self.failed(error))?
             }
         };
@@ -88,17 +94,17 @@ impl State {
         }
     }
 
-    async fn start(&self, binding: Binding, places: Places) -> Result<Live, GuestError> {
+    async fn start(&self, binding: Binding) -> Result<Live, GuestError> {
         let (mut store, instance) = instantiate(&self.compiled, binding).await?;
         let started = async {
-            let start = function::<(&[u8],), (Result<(), String>,)>(&mut store, &instance, "start")?;
+            let start = function::<(&[u8],), Done>(&mut store, &instance, "start")?;
             let (started,) = start.call_async(&mut store, (&self.configuration,)).await?;
             let handle = function(&mut store, &instance, "handle")?;
             let process = function(&mut store, &instance, "process")?;
             Ok((started, handle, process))
         };
         match started.await {
-            Ok((Ok(()), handle, process)) => Ok(Live { store, handle, process, _places: places }),
+            Ok((Ok(()), handle, process)) => Ok(Live { store, handle, process }),
             Ok((Err(text), ..)) => Err(GuestError::Failed(text)),
             Err(error) => Err(store.data().explain(&error)),
         }

@@ -1,10 +1,6 @@
 //! Compiled code, in memory and on disk.
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    path::Path,
-};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use sha2::{Digest, Sha256};
 
@@ -114,7 +110,8 @@ fn sweep(folder: &Path, engine: &str) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_other = name != engine && name.len() == engine.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_other =
+            name != engine && name.len() == engine.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         if is_other && path.is_dir() {
             _ = fs::remove_dir_all(&path);
         }
