@@ -93,6 +93,15 @@ async fn memory_and_tables_end_at_their_limit() {
 }
 
 #[tokio::test]
+async fn a_guest_may_import_wasi_as_long_as_it_does_not_use_it() {
+    let engine = Engine::new();
+    let outcome = engine.run("wasi", &[0x80], GuestLimits::default()).await.unwrap();
+    assert_eq!(outcome.result, [0x80]);
+    let error = engine.run("wasi", ARGUMENTS, GuestLimits::default()).await.unwrap_err();
+    assert!(matches!(&error, GuestError::Trapped { reason } if reason.contains("wasi:cli/exit")), "{error:?}");
+}
+
+#[tokio::test]
 async fn deep_recursion_ends_at_the_stack() {
     let error = Engine::new().run("recursion", ARGUMENTS, GuestLimits::default()).await.unwrap_err();
     assert!(matches!(error, GuestError::StackLimit { .. }), "{error:?}");
@@ -320,6 +329,45 @@ async fn a_command_that_does_not_compile_is_named() {
         let error = within(compiler.compile(&guest("echo"), &Budget::default())).await.unwrap_err();
         assert!(matches!(error, CodeError::Compiler { .. }), "{error:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_compiler_for_which_nobody_waits_any_more_is_stopped() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (script, pid) = (folder.path().join("slow"), folder.path().join("pid"));
+    // Renamed, so that it is there only when it is whole.
+    let text = format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nexec sleep 3600\n", pid.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let runtime = Runtime::new(1, 4).unwrap();
+    let home = CompilerHome::Command(script);
+    let compiler = Compiler::new(runtime, home, None, CompileLimits::default()).unwrap();
+    let (echo, budget) = (guest("echo"), Budget::default());
+    let mut compiling = Box::pin(compiler.compile(&echo, &budget));
+    let pid = within(async {
+        loop {
+            assert!(futures::poll!(&mut compiling).is_pending());
+            if let Ok(pid) = std::fs::read_to_string(&pid) {
+                return pid.trim().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let is_running = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        !status.is_empty() && !status.contains("zombie")
+    };
+    assert!(is_running());
+    drop(compiling);
+    within(async {
+        while is_running() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[cfg(unix)]
