@@ -5,6 +5,7 @@
 mod code;
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -271,17 +272,32 @@ async fn a_bomb_whose_shape_is_not_looked_at_is_stopped_in_its_own_process() {
     }
 }
 
+#[cfg(unix)]
 #[tokio::test]
-async fn what_was_refused_is_not_looked_at_again() {
-    let engine = Engine::new();
-    let bomb = Code::from_bytes(bomb(500, 4000)).unwrap();
-    let first = engine.compile(&bomb).await.unwrap_err();
-    let begun = Instant::now();
-    for _ in 0..100 {
-        assert_eq!(engine.compile(&bomb).await.unwrap_err(), first);
+async fn what_the_compiler_refused_is_not_given_to_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let count = folder.path().join("count");
+    let home = script(folder.path(), "refusing.sh");
+    let runtime = Runtime::new(1, 4).unwrap();
+    let compiler = Compiler::new(runtime, home, None, CompileLimits::default()).unwrap();
+    for _ in 0..3 {
+        let error = within(compiler.compile(&guest("echo"), &Budget::default())).await.unwrap_err();
+        assert_eq!(error, CodeError::Compile { reason: "not like this".to_owned() });
     }
-    // Once takes longer than that: there are 200 kB to be read.
-    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "once\n");
+    // Another budget is another question.
+    within(compiler.compile(&guest("echo"), &Budget::unlimited())).await.unwrap_err();
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "once\nonce\n");
+}
+
+/// A command that stands for the compiler, and leaves its files in this folder. Linked, as one that was written just now
+/// may be busy.
+#[cfg(unix)]
+fn script(folder: &Path, name: &str) -> CompilerHome {
+    let link = folder.join(name);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/code/compilers").join(name);
+    std::os::unix::fs::symlink(script, &link).unwrap();
+    CompilerHome::Command(link)
 }
 
 #[tokio::test]
@@ -315,7 +331,7 @@ async fn compiled_code_is_found_after_a_start_and_a_damaged_file_is_compiled_ane
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(file.parent().unwrap()), mode(&file)), (0o700, 0o600));
     }
 }
@@ -334,15 +350,10 @@ async fn a_command_that_does_not_compile_is_named() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_compiler_for_which_nobody_waits_any_more_is_stopped() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let (script, pid) = (folder.path().join("slow"), folder.path().join("pid"));
-    // Renamed, so that it is there only when it is whole.
-    let text = format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nexec sleep 3600\n", pid.display());
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let pid = folder.path().join("pid");
+    let home = script(folder.path(), "slow.sh");
     let runtime = Runtime::new(1, 4).unwrap();
-    let home = CompilerHome::Command(script);
     let compiler = Compiler::new(runtime, home, None, CompileLimits::default()).unwrap();
     let (echo, budget) = (guest("echo"), Budget::default());
     let mut compiling = Box::pin(compiler.compile(&echo, &budget));
