@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: do nodes find each other on a LAN, notice a pulled cable, and join across a router? Does
-# a private swarm on a LAN with others keep to itself?
+# a private swarm on a LAN with others keep to itself? Does the doctor find what is broken?
 #
-#   scripts/netns-lan.sh [one_lan|two_lans|private_lan]      builds the release binary and uses it; one part, or all
+#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|doctor_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
 #
 # Each host is a network namespace with one node in it, which has a runtime folder of its own: nothing but mDNS, or
@@ -168,6 +168,83 @@ private_lan() {
     stop_all
 }
 
+doctor_lan() {
+    echo "== one LAN, and what the doctor finds on it"
+    local name number=0
+    make_lan ward
+    for name in ida jon kim; do
+        number=$((number + 1))
+        make_host "$name"
+        plug "$name" eth0 ward "10.95.0.$number/24"
+    done
+    begin
+    start_node ida
+    start_node jon
+    all_see_all "$FIND_LIMIT_MS" ida jon
+    for name in ida kim; do
+        check_doctor "$name" 0 ""
+        check_finding multicast 'eth0 10\.95\.0\.[0-9]' ok
+        check_finding dialling 'ida /ip4/10\.95\.0\.1/tcp/[0-9]+' ok
+        check_finding dialling 'jon /ip4/10\.95\.0\.2/tcp/[0-9]+' ok
+        check_finding clock jon ok
+    done
+    ok "everything is fine on a host with a node, and on one without"
+
+    begin
+    check_doctor kim 0 "" --no-mdns --join 10.95.0.1:"$(port_of ida)"
+    check_finding multicast mDNS ok
+    ok "without multicast nothing of it is tried"
+
+    begin
+    in_host jon sh -c 'echo 0 > /proc/sys/net/ipv4/igmp_max_memberships'
+    check_doctor jon 3 "--join"
+    check_finding multicast 'eth0 10\.95\.0\.2' failure
+    in_host jon sh -c 'echo 20 > /proc/sys/net/ipv4/igmp_max_memberships'
+    ok "a host whose multicast is blocked: a failure with the remedy, exit code 3"
+
+    begin
+    ip -n "$(netns_of kim)" route add unreachable 10.95.0.1/32
+    check_doctor kim 3 "firewall"
+    check_finding dialling 'ida /ip4/10\.95\.0\.1/tcp/[0-9]+' failure
+    check_finding dialling 'jon /ip4/10\.95\.0\.2/tcp/[0-9]+' ok
+    ip -n "$(netns_of kim)" route del unreachable 10.95.0.1/32
+    ok "a node that cannot be reached: a failure with the remedy, exit code 3"
+
+    begin
+    make_host lou
+    check_doctor lou 1 "network interface"
+    check_finding multicast interfaces warning
+    check_finding nodes swarm warning
+    ok "a host without a network: a warning with the remedy, exit code 1"
+    stop_all
+
+    begin
+    check_doctor kim 1 "5353"
+    check_finding nodes swarm warning
+    ok "a swarm without nodes: a warning with the remedy, exit code 1"
+}
+
+# check_doctor HOST CODE REMEDY [ARGUMENT...]: what \`doctor\` ends with there, and a part of one of its remedies.
+check_doctor() {
+    local host=$1 wanted=$2 remedy=$3 code=0
+    shift 3
+    in_host "$host" timeout 60 "$program" doctor --json --runtime-dir "$work/$host" "$@" >"$work/doctor.log" || code=$?
+    [ "$code" = "$wanted" ] || fail "\`doctor\` on $host ended with $code, not $wanted"
+    [ -z "$remedy" ] || grep -E '"remedy":"[^"]*'"$remedy" -q "$work/doctor.log" ||
+        fail "\`doctor\` on $host has no remedy with \`$remedy\`"
+}
+
+# check_finding CHECK SUBJECT VERDICT: a line of the last \`doctor\`; SUBJECT is a pattern.
+check_finding() {
+    grep -qE '"check":"'"$1"'","subject":"'"$2"'","verdict":"'"$3"'"' "$work/doctor.log" ||
+        fail "\`doctor\` does not say $3 of $1 $2"
+}
+
+# port_of NAME: where the node of that name listens in its LAN.
+port_of() {
+    grep -oE '/ip4/10\.95\.[0-9.]+/tcp/[0-9]+' "$work/$1.events" | head -n 1 | grep -oE '[0-9]+$'
+}
+
 # check_sees READER "NAME...": exactly these have joined, as READER tells it.
 check_sees() {
     local seen
@@ -296,7 +373,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 case "$*" in
-    "") main one_lan two_lans private_lan ;;
-    one_lan | two_lans | private_lan) main "$1" ;;
-    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan" ;;
+    "") main one_lan two_lans private_lan doctor_lan ;;
+    one_lan | two_lans | private_lan | doctor_lan) main "$1" ;;
+    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, doctor_lan" ;;
 esac

@@ -3,11 +3,15 @@
 #![allow(missing_docs, reason = "the variants of the derived event cannot be documented")]
 
 use libp2p::{
-    connection_limits, identify, memory_connection_limits, ping,
+    PeerId, connection_limits, identify, memory_connection_limits, ping,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use crate::{BuildError, Config, gossip, identity, kademlia, lanes, limits, local, sync};
+use crate::{
+    BuildError, Config,
+    gate::{self, Gated},
+    gossip, identity, kademlia, lanes, limits, local, sync,
+};
 
 /// All protocols of a node.
 #[derive(NetworkBehaviour)]
@@ -16,20 +20,22 @@ pub struct Behaviour {
     pub limits: connection_limits::Behaviour,
     /// Refuses connections when memory runs out.
     pub memory_limits: memory_connection_limits::Behaviour,
+    /// Refuses peers that are denied, and says which ones are pending.
+    pub gate: gate::Behaviour,
     /// Tells peers who this is.
     pub identify: identify::Behaviour,
     /// Tells whether peers are still there.
     pub ping: ping::Behaviour,
     /// Finds addresses beyond the LAN.
-    pub kademlia: Toggle<kademlia::Behaviour>,
+    pub kademlia: Gated<Toggle<kademlia::Behaviour>>,
     /// Spreads changes.
-    pub gossip: gossip::Behaviour,
+    pub gossip: Gated<gossip::Behaviour>,
     /// Levels directories.
-    pub sync: sync::Behaviour,
+    pub sync: Gated<sync::Behaviour>,
     /// Finds nodes of the LAN.
     pub local: Toggle<local::Behaviour>,
     /// Carries calls and messages.
-    pub lanes: lanes::Behaviour,
+    pub lanes: Gated<lanes::Behaviour>,
 }
 
 impl Behaviour {
@@ -37,21 +43,36 @@ impl Behaviour {
     ///
     /// # Errors
     ///
-    /// Only if a constant of this crate contradicts the rules of libp2p.
+    /// The credential cannot be shown, or a constant of this crate contradicts the rules of libp2p.
     pub fn new(config: &Config) -> Result<Self, BuildError> {
         let peer_id = config.keypair.public().to_peer_id();
         let kademlia = config.kademlia.then(|| kademlia::new(peer_id, &config.swarm, config.passive));
         let local = config.mdns.then(|| local::Behaviour::new(peer_id, config.passive));
+        let gossip = gossip::new(&config.swarm, config.refused_subscriptions.clone())?;
+        let lanes = lanes::Behaviour::new(config.swarm.lane_protocol(), peer_id);
+        let gate = gate::Behaviour::new(config.doorkeeper.clone());
+        let undecided = || gate.undecided();
         Ok(Self {
             limits: limits::connections(config.high_mark),
             memory_limits: limits::memory(),
-            identify: identity::identify(config.keypair.public(), &config.swarm),
+            identify: identity::identify(config.keypair.public(), &config.swarm, config.credential.as_deref())?,
             ping: identity::ping(),
-            kademlia: kademlia.into(),
-            gossip: gossip::new(&config.swarm, config.refused_subscriptions.clone())?,
-            sync: sync::new(&config.swarm),
+            kademlia: Gated::new(Toggle::from(kademlia), undecided()).retelling_protocols(),
+            // Gossipsub gives up a connection on which it was refused.
+            gossip: Gated::new(gossip, undecided()).patient(&config.swarm.protocol_prefix()),
+            sync: Gated::new(sync::new(&config.swarm), undecided()),
             local: local.into(),
-            lanes: lanes::Behaviour::new(config.swarm.lane_protocol(), config.keypair.public().to_peer_id()),
+            lanes: Gated::new(lanes, undecided()),
+            gate,
         })
+    }
+
+    /// Admits a peer: all protocols are spoken on its pending connections from now on. One that has none is left alone.
+    pub fn admit(&mut self, peer_id: PeerId) {
+        self.gate.admit(peer_id);
+        self.kademlia.admit(peer_id);
+        self.gossip.admit(peer_id);
+        self.sync.admit(peer_id);
+        self.lanes.admit(peer_id);
     }
 }

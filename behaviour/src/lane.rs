@@ -13,6 +13,7 @@ mod called;
 mod exchange;
 mod incoming;
 mod interest;
+mod oddities;
 mod outbox;
 mod pulse;
 mod reader;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 pub use called::{Answers, Called, Mark};
 pub use exchange::{Exchange, Io, Limits, Opener, Outgoing};
 pub use incoming::{Assignment, Delivery, Incoming, Refusal, Reporter, Responder, Service, Unwritten};
+pub use oddities::Oddities;
 pub use pulse::{News, Pulse};
 pub use reader::Charge;
 

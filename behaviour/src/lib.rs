@@ -8,6 +8,7 @@
 //!  │ identify   who are you        │ │                             │ │                             │
 //!  │ ping       are you there      │ │ record   signed by its node │ │ wire     frames             │
 //!  └───────────────────────────────┘ └─────────────────────────────┘ └─────────────────────────────┘
+//!                gate     who gets in
 //!                limits   how many connections, how much memory
 //!                transport   TCP · noise · yamux, corked      wan: QUIC, DNS, WebSocket
 //!                privacy     the keys of a private swarm, below and inside of noise
@@ -38,6 +39,8 @@
 //!     high_mark: 96,
 //!     refused_subscriptions: Default::default(),
 //!     privacy: None,
+//!     doorkeeper: None,
+//!     credential: None,
 //! };
 //! let mine = Mine { multinodes: Behaviour::new(&config)?, other: ping::Behaviour::default() };
 //! let peer_id = config.keypair.public().to_peer_id();
@@ -59,7 +62,7 @@
 //! 4. [`gossip`] and [`sync`]: how that reaches the others. [`message`]: what users publish, signed as well.
 //! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
 //! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
-//! 7. [`privacy`]: how a private swarm keeps to itself.
+//! 7. [`privacy`]: how a private swarm keeps to itself. [`gate`]: who gets in.
 //!
 //! Whatever a peer sends is parsed within a limit and without a panic; a limit is a constant beside its reason.
 
@@ -68,6 +71,8 @@
 mod behaviour;
 pub mod codec;
 pub mod corked;
+pub mod credential;
+pub mod gate;
 pub mod gossip;
 pub mod identity;
 pub mod kademlia;
@@ -94,6 +99,8 @@ use std::{
 use libp2p::{Swarm, identity::Keypair, swarm};
 
 pub use behaviour::{Behaviour, BehaviourEvent};
+pub use credential::{Credential, Grant};
+pub use gate::{Admission, Doorkeeper};
 pub use message::SignedMessage;
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use privacy::Privacy;
@@ -118,13 +125,18 @@ pub struct Config {
     pub refused_subscriptions: Arc<AtomicU64>,
     /// The keys of a private swarm; `None` for one that is open to everybody.
     pub privacy: Option<Privacy>,
+    /// Decides who gets in; `None` lets everybody in.
+    pub doorkeeper: Option<Arc<dyn Doorkeeper>>,
+    /// What identify shows for doorkeepers of others to look at: at most [`identity::MAX_CREDENTIAL`] bytes of printable
+    /// ASCII without blanks.
+    pub credential: Option<String>,
 }
 
 /// Builds a libp2p swarm that speaks all protocols of a node. Call it within a tokio runtime: connections are its tasks.
 ///
 /// # Errors
 ///
-/// The key cannot be used for encryption.
+/// The key cannot be used for encryption, or the credential cannot be shown.
 pub fn build(config: &Config) -> Result<Swarm<Behaviour>, BuildError> {
     build_with_executor(config, tokio_executor)
 }
@@ -170,4 +182,7 @@ pub enum BuildError {
     /// There is no gossip.
     #[error(transparent)]
     Gossip(#[from] gossip::GossipError),
+    /// The credential cannot be shown.
+    #[error(transparent)]
+    Credential(#[from] identity::CredentialError),
 }

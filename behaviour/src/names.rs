@@ -42,6 +42,12 @@ impl SwarmName {
         format!("/multinodes/{self}/gossip")
     }
 
+    /// What all protocols of the swarm begin with, and no other protocol does.
+    #[must_use]
+    pub fn protocol_prefix(&self) -> String {
+        format!("/multinodes/{self}/")
+    }
+
     /// What identify names as its `protocol_version`: who shows another one is a stranger.
     #[must_use]
     pub fn identify_version(&self) -> String {

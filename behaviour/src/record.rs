@@ -233,7 +233,7 @@ pub(crate) fn length(what: &'static str, size: usize, limit: usize) -> Result<()
     if size > limit { Err(RecordError::TooLarge { what, size, limit }) } else { Ok(()) }
 }
 
-fn count(what: &'static str, count: usize, limit: usize) -> Result<(), RecordError> {
+pub(crate) fn count(what: &'static str, count: usize, limit: usize) -> Result<(), RecordError> {
     if count > limit { Err(RecordError::TooMany { what, count, limit }) } else { Ok(()) }
 }
 

@@ -9,7 +9,7 @@ from worker import Failure, Worker
 worker = Worker(description={"language": "python"}, version="1.0.0")
 
 
-@worker.action
+@worker.idempotent_action
 def factor(request, number):
     if not isinstance(number, int) or number < 1:
         raise Failure("not_positive", f"{number} is not a whole number above 0")

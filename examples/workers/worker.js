@@ -25,6 +25,7 @@ class Worker {
   #description;
   #version;
   #actions = new Map();
+  #idempotent = [];
   #onTell;
   #running = new Map();
   #waiting = new Map();
@@ -42,6 +43,12 @@ class Worker {
     return this;
   }
 
+  /** As `actions`, and may run twice without harm: if this host is lost meanwhile, another one does it. */
+  idempotentActions(handlers) {
+    this.#idempotent.push(...Object.keys(handlers));
+    return this.actions(handlers);
+  }
+
   /** Takes messages that nobody waits for: `(request, message) => {}`. */
   onTell(handler) {
     this.#onTell = handler;
@@ -53,7 +60,8 @@ class Worker {
     // Stdout is ours alone: what is logged goes to the node's log.
     console.log = console.info = console.debug = console.error;
     const actions = [...this.#actions.keys()].sort();
-    this.describe({ description: this.#description, version: this.#version, actions });
+    const idempotent = this.#idempotent.sort();
+    this.describe({ description: this.#description, version: this.#version, actions, idempotent });
     process.stdin.on("data", (chunk) => this.#onData(chunk));
     process.stdin.on("end", () => process.exit(0));
   }
@@ -68,9 +76,9 @@ class Worker {
     return this.ask("tell", { app, message }, options);
   }
 
-  /** Changes what the swarm knows of this application: `description`, `version`, `actions`. */
-  describe({ description, version, actions }) {
-    this.send({ describe: { description, version, actions } });
+  /** Changes what the swarm knows of this application: `description`, `version`, `actions`, `idempotent`. */
+  describe({ description, version, actions, idempotent }) {
+    this.send({ describe: { description, version, actions, idempotent } });
   }
 
   /** Sends one line. */
@@ -195,14 +203,16 @@ class Request {
 const worker = new Worker({ description: { language: "javascript" }, version: "1.0.0" });
 const told = [];
 
-worker.actions({
+worker.idempotentActions({
   add: (request, a, b) => a + b,
 
   divide: (request, a, b) => {
     if (b === 0) throw new Failure("division_by_zero", `${a} cannot be divided by ${b}`, { dividend: a });
     return a / b;
   },
+});
 
+worker.actions({
   // Says how far it is, and stops when nobody waits any more.
   count: async (request, to, seconds = 0) => {
     for (let number = 1; number <= to && !request.signal.aborted; number++) {

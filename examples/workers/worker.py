@@ -38,7 +38,7 @@ class Worker:
 
     def __init__(self, description=None, version=None):
         self._description, self._version = description, version
-        self._actions, self._on_tell = {}, None
+        self._actions, self._idempotent, self._on_tell = {}, [], None
         self._buffer, self._asked = bytearray(), 0
         self._pending, self._cancelled = collections.deque(), set()
         self._in = self._out = None
@@ -47,6 +47,11 @@ class Worker:
         """Decorates a handler `def name(request, ...)`: its name is the action, what it returns the result."""
         self._actions[handler.__name__] = handler
         return handler
+
+    def idempotent_action(self, handler):
+        """As `action`, and may run twice without harm: if this host is lost meanwhile, another one does it."""
+        self._idempotent.append(handler.__name__)
+        return self.action(handler)
 
     def on_tell(self, handler):
         """Decorates the handler `def name(request, message)` of messages that nobody waits for."""
@@ -59,7 +64,12 @@ class Worker:
         self._in, self._out = os.dup(0), os.dup(1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
-        self.describe(description=self._description, version=self._version, actions=sorted(self._actions))
+        self.describe(
+            description=self._description,
+            version=self._version,
+            actions=sorted(self._actions),
+            idempotent=sorted(self._idempotent),
+        )
         while True:
             message = self._receive()
             if "cancel" in message:
@@ -77,7 +87,7 @@ class Worker:
         self._ask("tell", {"app": app, "message": message}, node, timeout)
 
     def describe(self, **what):
-        """Changes what the swarm knows of this application: `description`, `version`, `actions`."""
+        """Changes what the swarm knows of this application: `description`, `version`, `actions`, `idempotent`."""
         self._send({"describe": {key: value for key, value in what.items() if value is not None}})
 
     def _answer(self, request, message):
@@ -227,12 +237,12 @@ def check_arguments(handler, request, args):
 worker = Worker(description={"language": "python"}, version="1.0.0")
 
 
-@worker.action
+@worker.idempotent_action
 def add(request, a, b):
     return a + b
 
 
-@worker.action
+@worker.idempotent_action
 def divide(request, a, b):
     if b == 0:
         raise Failure("division_by_zero", f"{a} cannot be divided by {b}", {"dividend": a})

@@ -50,13 +50,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         Strategy::LeastLoaded,
         Strategy::Nearest,
         Strategy::sticky("a customer"),
-        Strategy::custom(|candidates| candidates.iter().position(|candidate| !candidate.is_full)),
     ];
-    for strategy in strategies {
+    let named = strategies.map(|strategy| (format!("{strategy:?}"), strategy));
+    let first_free = Strategy::custom(|candidates| candidates.iter().find(|candidate| !candidate.is_full()));
+    // What is the user's own in it: to look at each host.
+    let most_memory = Strategy::custom(|candidates| {
+        candidates.iter().max_by_key(|candidate| candidate.host.description["gpu"].as_u64())
+    });
+    let own = [("Custom, the first that is free", first_free), ("Custom, looks at all", most_memory)];
+    for (name, strategy) in named.into_iter().chain(own.map(|(name, strategy)| (name.to_owned(), strategy))) {
         for hosts in [1, 100, 1000] {
             let picks = Picks::new(hosts)?.by(strategy.clone());
             let pick = nanoseconds(1, || black_box(picks.pick()));
-            println!("{:<32} {hosts:>6} {pick:>12.0}", format!("{strategy:?}"));
+            println!("{name:<32} {hosts:>6} {pick:>12.0}");
         }
     }
     let text = "description.gpu >= 1 && node.labels.region == 'eu'";

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     application::{AppError, Application, Context, Profile},
     payload::Payload,
+    permissions::{Guard, Part, Rule},
 };
 
 type Outcome<T> = BoxFuture<'static, Result<T, AppError>>;
@@ -35,13 +36,23 @@ pub struct Actions {
     concurrency: Option<usize>,
     actions: BTreeMap<String, Handler<Payload>>,
     on_tell: Option<Handler<()>>,
+    guard: Guard,
+    /// What was added last.
+    last: Part,
 }
 
 impl Actions {
     /// An application without any action.
     pub fn new() -> Self {
         let profile = Profile { takes_tells: false, ..Profile::default() };
-        Self { profile, concurrency: None, actions: BTreeMap::new(), on_tell: None }
+        Self {
+            profile,
+            concurrency: None,
+            actions: BTreeMap::new(),
+            on_tell: None,
+            guard: Guard::new(),
+            last: Part::Application,
+        }
     }
 
     /// What others should know of it: anything that JSON can say.
@@ -142,7 +153,8 @@ impl Actions {
     }
 
     /// Declares that an action may run twice without harm, and tells others so: whoever calls it, a call that was lost
-    /// with its connection is repeated on another host, within its time.
+    /// with its connection is repeated on another host, within its time, and one under which the application broke on one
+    /// other host. See [`AppRef::idempotent`](crate::AppRef::idempotent).
     pub fn idempotent(mut self, action: impl Into<String>) -> Self {
         let action = action.into();
         if let Err(place) = self.profile.idempotent.binary_search(&action) {
@@ -169,6 +181,7 @@ impl Actions {
         Fut: Future<Output = ()> + Send + 'static,
     {
         self.profile.takes_tells = true;
+        self.last = Part::Tells;
         self.on_tell = Some(Arc::new(move |context, message| {
             let running = message.decode().map(|message| process(context, message));
             async move {
@@ -180,12 +193,36 @@ impl Actions {
         self
     }
 
+    /// Says who may use what was added just before, an action or the tells; before the first of them, who may use
+    /// everything that has no rules of its own. Repeatable: whom one of several rules takes may. Others get
+    /// [`CallError::Forbidden`](crate::CallError::Forbidden), and nothing more. Without a rule everybody may; the node
+    /// itself always may.
+    ///
+    /// ```
+    /// use multinodes::{Actions, Rule};
+    ///
+    /// # #[cfg(feature = "cel")] {
+    /// let store = Actions::new()
+    ///     .allow(Rule::new("peer.labels.role in ['reader', 'admin']")?)
+    ///     .action("size", |()| async { 7 })
+    ///     .action("clear", |()| async {})
+    ///     .allow(Rule::new("peer.labels.role == 'admin'")?);
+    /// # }
+    /// # Ok::<(), multinodes::RuleError>(())
+    /// ```
+    pub fn allow(mut self, rule: impl Into<Rule>) -> Self {
+        self.guard = self.guard.with(self.last.clone(), rule.into());
+        self
+    }
+
     fn add(
         mut self,
         name: impl Into<String>,
         handler: impl Fn(Context, Payload) -> Outcome<Payload> + Send + Sync + 'static,
     ) -> Self {
-        self.actions.insert(name.into(), Arc::new(handler));
+        let name = name.into();
+        self.last = Part::Action(name.clone());
+        self.actions.insert(name, Arc::new(handler));
         self
     }
 }
@@ -199,6 +236,10 @@ impl Application for Actions {
         let slots = self.profile.slots.and_then(|slots| usize::try_from(slots).ok());
         let concurrency = self.concurrency.or(slots).unwrap_or(self.profile.concurrency);
         Profile { actions: self.actions.keys().cloned().collect(), concurrency, ..self.profile.clone() }
+    }
+
+    fn guard(&self) -> Guard {
+        self.guard.clone()
     }
 
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {

@@ -10,6 +10,7 @@ pub struct Announcement {
     pub(crate) description: Option<Value>,
     pub(crate) version: Option<String>,
     pub(crate) actions: Option<Vec<String>>,
+    pub(crate) idempotent: Option<Vec<String>>,
     pub(crate) trouble: Option<Option<String>>,
 }
 
@@ -34,6 +35,13 @@ impl Announcement {
     /// Other actions that can be called; at most 1024 with names of at most 256 bytes.
     pub fn actions(mut self, actions: impl IntoIterator<Item = String>) -> Self {
         self.actions = Some(actions.into_iter().collect());
+        self
+    }
+
+    /// Other actions that may run twice without harm, see [`Actions::idempotent`](crate::Actions::idempotent); at most 1024
+    /// with names of at most 256 bytes.
+    pub fn idempotent(mut self, actions: impl IntoIterator<Item = String>) -> Self {
+        self.idempotent = Some(actions.into_iter().collect());
         self
     }
 

@@ -1,6 +1,6 @@
 //! What a node hosts: the `Application` trait, the context of a message, and the application's own errors.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Instant};
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
@@ -11,7 +11,7 @@ use multinodes_behaviour::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{node::Node, payload::Payload};
+use crate::{node::Node, payload::Payload, permissions::Guard};
 
 /// Calls an application works on at once unless it says otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 1024;
@@ -31,6 +31,11 @@ pub trait Application: Send + Sync + 'static {
     /// What others may know of it, and its limits. Asked once, when it is registered.
     fn profile(&self) -> Profile {
         Profile::default()
+    }
+
+    /// Who may call it. Asked once, when it is registered; everybody unless it says otherwise.
+    fn guard(&self) -> Guard {
+        Guard::new()
     }
 
     /// Runs an action and gives its result.
@@ -158,6 +163,13 @@ impl Context {
     #[must_use]
     pub fn caller(&self) -> PeerId {
         self.caller
+    }
+
+    /// The labels that the caller has proven: signed into its ticket by somebody whom this node trusts. Empty if it has
+    /// none, or is not connected any more.
+    #[must_use]
+    pub fn caller_labels(&self) -> Arc<BTreeMap<String, String>> {
+        self.node.core().permissions.proofs.labels(&self.caller)
     }
 
     /// Whether the message was sent from this very node.

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{Multiaddr, identity::Keypair, multiaddr::Protocol};
-use multinodes_behaviour::{NameError, Privacy, SwarmName, record};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
+use multinodes_behaviour::{Grant, NameError, Privacy, RecordError, SwarmName, record};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     factories::{Factories, Factory, FactoryError},
     identity::{Identity, IdentityError},
     node::{Guard, Node},
+    permissions::{self, Rule, RuleError, TargetError, Wishes},
     random_name::random_name,
     rendezvous,
     secret::Secret,
@@ -74,6 +75,8 @@ pub struct Builder {
     max_message: usize,
     drain_timeout: Duration,
     factories: Vec<Factory>,
+    wishes: Wishes,
+    grant: Option<Grant>,
 }
 
 impl Default for Builder {
@@ -97,6 +100,8 @@ impl Default for Builder {
             max_message: DEFAULT_MAX_MESSAGE,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             factories: Vec::new(),
+            wishes: Wishes::default(),
+            grant: None,
         }
     }
 }
@@ -131,7 +136,10 @@ impl Builder {
     }
 
     /// Joins with a ticket: sets the swarm's name and secret, and adds the ticket's addresses to those to join through.
+    /// If labels are signed into it, the node proves them to its peers, and trusts who has signed them.
     pub fn ticket(mut self, ticket: Ticket) -> Self {
+        self.grant = ticket.grant().cloned();
+        self.wishes.trusted.extend(ticket.issuer());
         self.secret = ticket.secret().cloned();
         self.join.extend(ticket.addresses().iter().map(ToString::to_string));
         self.swarm(ticket.swarm())
@@ -205,6 +213,42 @@ impl Builder {
         self
     }
 
+    /// Lets those peers connect whom one of these rules takes, and nobody else. Repeatable. Without it everybody may who
+    /// is not [denied](Self::deny_peer). One that looks at labels is asked when the peer has shown its credential, before
+    /// anything of the swarm is told to it.
+    pub fn allow_peer(mut self, rule: impl Into<Rule>) -> Self {
+        self.wishes.allow.push(rule.into());
+        self
+    }
+
+    /// Does not let those peers connect whom one of these rules takes, allowed or not. Repeatable.
+    pub fn deny_peer(mut self, rule: impl Into<Rule>) -> Self {
+        self.wishes.deny.push(rule.into());
+        self
+    }
+
+    /// Lets those peers use a hosted application whom one of its rules takes, and nobody else: `target` is its name, or
+    /// `NAME/ACTION` for an action (after the last `/`), or `NAME/tell()` for what is told to it. The more specific rules
+    /// decide. The application's own rules, see [`Actions::allow`](crate::Actions::allow), have to be met as well.
+    /// Repeatable. Works for the application `node` that every node has, too.
+    ///
+    /// # Errors
+    ///
+    /// `target` names nothing.
+    pub fn allow(mut self, target: &str, rule: impl Into<Rule>) -> Result<Self, TargetError> {
+        let (application, part) = permissions::target(target)?;
+        let guard = self.wishes.calls.remove(&application).unwrap_or_default();
+        self.wishes.calls.insert(application, guard.with(part, rule.into()));
+        Ok(self)
+    }
+
+    /// Trusts the labels that this peer has signed into tickets. Repeatable. A node always trusts itself, and the issuer
+    /// of the ticket with which it has joined.
+    pub fn trust(mut self, issuer: PeerId) -> Self {
+        self.wishes.trusted.push(issuer);
+        self
+    }
+
     /// The largest message that is sent or taken, in bytes; 16 MiB by default.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -258,9 +302,10 @@ impl Builder {
     /// See [`StartError`]. That multicast or another way of finding others does not work is no error: it is told by
     /// [`Event::Degraded`](crate::Event::Degraded).
     pub async fn start(self) -> Result<Node, StartError> {
+        let wishes = self.wishes.clone();
         let (settings, identity, factories) = self.resolve()?;
         let passive = settings.passive;
-        let (core, commands) = Core::new(settings, identity.keypair.clone());
+        let (core, commands) = Core::new(settings, identity.keypair.clone(), wishes);
         if !passive {
             // Only a name that is too long or taken is refused, and a record without anything else is small.
             let registered = core.registry.register(built_in::NAME, built_in::node(factories), None, |_| Ok(()));
@@ -280,6 +325,9 @@ impl Builder {
             return Err(StartError::Name { name: name.chars().take(80).collect() });
         }
         check_labels(&self.labels)?;
+        if let Some(rule) = self.wishes.allow.iter().chain(&self.wishes.deny).find(|rule| rule.is_about_requests()) {
+            return Err(StartError::Rule(RuleError::Request { rule: format!("{rule:?}") }));
+        }
         let swarm: SwarmName = self.swarm.parse()?;
         let listen = match (&self.listen[..], self.passive) {
             ([], true) => Vec::new(),
@@ -309,6 +357,8 @@ impl Builder {
             (Some(path), None) => Identity::from_file(&path)?,
             (None, None) => Identity::ephemeral(),
         };
+        let peer_id = identity.keypair.public().to_peer_id();
+        let credential = self.grant.as_ref().map(|grant| grant.claim(&swarm, &peer_id));
         // Who listens only within the process is found by nobody else.
         let within = !listen.is_empty() && listen.iter().all(is_memory);
         let mark = privacy.as_ref().map_or(swarm.as_str(), Privacy::mark);
@@ -333,6 +383,8 @@ impl Builder {
             high_mark,
             max_message: self.max_message,
             drain_timeout: self.drain_timeout,
+            grant: self.grant,
+            credential: credential.transpose().map_err(StartError::Credential)?,
         };
         Ok((settings, identity, factories))
     }
@@ -420,6 +472,12 @@ pub enum StartError {
         /// The address to listen on or to join through.
         address: Multiaddr,
     },
+    /// The labels of the ticket cannot be shown to peers.
+    #[error("the labels of the ticket cannot be shown to peers: {0}")]
+    Credential(RecordError),
+    /// A rule for connections is none.
+    #[error(transparent)]
+    Rule(RuleError),
     /// An address to join through is malformed.
     #[error(transparent)]
     Join(JoinError),

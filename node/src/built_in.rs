@@ -13,7 +13,8 @@ use crate::{
 /// Its name.
 pub(crate) const NAME: &str = "node";
 
-/// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows. `installable`
+/// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows, `counters` what it
+/// has dropped or refused. `installable`
 /// lists the factories that are offered there, `install` and `uninstall` use them.
 pub(crate) fn node(factories: Factories) -> Actions {
     let names: Arc<[String]> = factories.names().map(str::to_owned).collect();
@@ -25,6 +26,7 @@ pub(crate) fn node(factories: Factories) -> Actions {
         .action("ping", |()| async { milliseconds_since_1970() })
         .action("echo", |value: Value| async move { value })
         .action_with("description", |context: Context, ()| async move { context.node().description() })
+        .action_with("counters", |context: Context, ()| async move { context.node().counters() })
         .action("installable", move |()| {
             let names = names.clone();
             async move { names }

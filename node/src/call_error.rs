@@ -261,7 +261,7 @@ impl CallError {
 
     /// Whether another host may be tried at once: nothing was delivered, and the reason lies with this host.
     pub(crate) fn concerns_host_only(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Forbidden)
             || matches!(self, Self::NoSuchApplication { node: Some(_), .. })
     }
 

@@ -1,7 +1,7 @@
 //! The command line: what can be asked, and which exit code answers.
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our
-//! own, 124 out of time.
+//! own, 124 out of time. Only `doctor` has a 3: what it has found is a failure.
 
 mod apps;
 mod bar;
@@ -13,6 +13,7 @@ mod compile_code;
 mod completion;
 mod config;
 mod demo;
+mod doctor;
 mod entry;
 mod events;
 mod everyone;
@@ -26,6 +27,7 @@ mod map;
 mod nodes;
 mod options;
 mod output;
+mod permissions;
 mod ping;
 mod publish;
 mod secret;
@@ -74,7 +76,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Verb::CompileCode(verb) = cli.verb {
         return Ok(verb.run());
     }
-    let settings = cli.options.settle()?;
+    let json = cli.options.json();
+    let settings = match (cli.options.settle(), &cli.verb) {
+        // What is wrong with the settings is a finding, too.
+        (Err(failure), Verb::Doctor(_)) => return doctor::Doctor::on_bad_settings(&failure, Output::new(json)),
+        (settings, _) => settings?,
+    };
     style::choose(settings.color);
     log::start(settings.verbose);
     runtime(&cli.verb)?.block_on(cli.verb.run(settings))
@@ -109,6 +116,7 @@ enum Verb {
     Nodes(nodes::Nodes),
     Apps(apps::Apps),
     Explain(explain::Explain),
+    Doctor(doctor::Doctor),
     Info(info::Info),
     Call(call::Call),
     Tell(tell::Tell),
@@ -134,6 +142,7 @@ impl Verb {
             Self::Nodes(verb) => verb.run(settings, output).await,
             Self::Apps(verb) => verb.run(settings, output).await,
             Self::Explain(verb) => verb.run(settings, output).await,
+            Self::Doctor(verb) => verb.run(settings, output).await,
             Self::Info(verb) => verb.run(settings, output).await,
             Self::Call(verb) => verb.run(settings, output).await,
             Self::Tell(verb) => verb.run(settings, output).await,
@@ -156,6 +165,7 @@ Examples:
   multinodes demo                                 a whole swarm on this machine, in a few seconds
   multinodes start --name alpha                   a node; it finds the others by itself
   multinodes nodes                                who is there
+  multinodes doctor                               what does not work here, and what to do about it
   multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
   seq 1000 | multinodes map node echo             an action for each line, spread over all hosts
 

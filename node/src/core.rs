@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use multinodes_behaviour::{
-    Privacy, RecordError, SignedRecord, SwarmName,
+    Grant, Privacy, RecordError, SignedRecord, SwarmName,
     lanes::LaneStream,
     record::MAX_ADDRESSES,
     wire::{ApplicationRecord, Record},
@@ -26,6 +26,7 @@ use crate::{
     events::Teller,
     links::Links,
     payload::Payload,
+    permissions::{Permissions, Wishes},
     registry::{Hosted, Registry},
     secret::Secret,
     selection::Selection,
@@ -63,6 +64,11 @@ pub(crate) struct Settings {
     pub(crate) high_mark: usize,
     pub(crate) max_message: usize,
     pub(crate) drain_timeout: Duration,
+    /// Labels that were signed into the ticket with which the node joins.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "a diagnosis shows it for keys of its own"))]
+    pub(crate) grant: Option<Grant>,
+    /// What proves the labels that were signed into the ticket with which the node joins.
+    pub(crate) credential: Option<String>,
 }
 
 impl Settings {
@@ -79,6 +85,7 @@ pub(crate) struct Core {
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
     pub(crate) registry: Registry,
+    pub(crate) permissions: Arc<Permissions>,
     pub(crate) crew: Crew,
     pub(crate) links: Links,
     pub(crate) selection: Selection,
@@ -95,12 +102,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(settings: Settings, keypair: Keypair) -> (Arc<Self>, mpsc::Receiver<Command>) {
+    pub(crate) fn new(settings: Settings, keypair: Keypair, wishes: Wishes) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let core = Arc::new_cyclic(|me: &Weak<Self>| Self {
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),
             registry: Registry::new(me.clone()),
+            permissions: Arc::new(Permissions::new(keypair.public().to_peer_id(), wishes)),
             crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),
             selection: Selection::default(),
@@ -126,6 +134,7 @@ impl Core {
     /// The last connection to a peer is gone.
     pub(crate) fn disconnected(&self, peer_id: &PeerId) {
         self.links.forget(peer_id);
+        self.permissions.proofs.forget(peer_id);
         self.selection.round_trips.forget(peer_id);
     }
 
@@ -217,8 +226,10 @@ pub(crate) struct Counters {
     /// Connections of programs that do not belong to this swarm.
     pub(crate) strangers: AtomicU64,
     /// Incoming connections that ended before it was known whose they are.
-    pub(crate) failed_handshakes: AtomicU64,
-    /// Records for which the directory had no room.
+    pub(crate) failed_handshakes: watch::Sender<u64>,
+    /// Incoming connections beyond the limits.
+    pub(crate) refused_connections: AtomicU64,
+    /// Records for which the directory had no room, and gossip and records beyond what a neighbour may send.
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
     pub(crate) refused_requests: AtomicU64,
@@ -230,11 +241,19 @@ pub(crate) struct Counters {
     pub(crate) refused_messages: AtomicU64,
     /// Subscriptions of peers to what is no topic of the swarm.
     pub(crate) refused_subscriptions: Arc<AtomicU64>,
+    /// Calls and messages that their senders were not allowed to send.
+    pub(crate) forbidden_messages: AtomicU64,
+    /// Connections with peers that are not allowed to connect, ended or refused.
+    pub(crate) forbidden_connections: watch::Sender<u64>,
 }
 
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Relaxed);
+        Self::add_many(counter, 1);
+    }
+
+    pub(crate) fn add_many(counter: &AtomicU64, count: usize) {
+        counter.fetch_add(count as u64, Relaxed);
     }
 }
 

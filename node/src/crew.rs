@@ -3,10 +3,11 @@
 //! A task for each call would cost more than most calls do: memory, two entries in the runtime's lists, a wake-up. So a
 //! few long-lived tasks take calls from a queue and poll each once. Most are done then; one that has to wait for
 //! something goes on in a task of its own. A call that blocks does not hold up the others for long: whoever queues the
-//! next one wakes another of the crew, and so does the lane's sweep if nobody comes.
+//! next one wakes another of the crew, and so does the lane's sweep if nobody comes. The peers whose calls wait take turns.
+
+mod turns;
 
 use std::{
-    collections::VecDeque,
     num::NonZero,
     panic::AssertUnwindSafe,
     sync::{
@@ -24,6 +25,7 @@ use tokio::{
     task::{JoinSet, yield_now},
 };
 
+use self::turns::Turns;
 use crate::{
     application::Origin,
     core::Core,
@@ -79,7 +81,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    jobs: Turns<Job>,
     /// Members that will look into the queue again by themselves.
     awake: usize,
 }
@@ -100,7 +102,7 @@ impl Crew {
     pub(crate) fn run(&self, job: Job) {
         let now = job.received;
         let mut queue = self.shared.queue();
-        queue.jobs.push_back(job);
+        queue.jobs.push(job.origin.caller, job);
         self.wake_if_needed(queue, now);
     }
 
@@ -161,7 +163,7 @@ impl Shared {
 
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue();
-        let job = queue.jobs.pop_front();
+        let job = queue.jobs.pop();
         if job.is_none() {
             queue.awake -= 1;
             // Nothing is known of those who are still awake until they begin a turn: they may be blocked.

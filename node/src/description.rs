@@ -89,6 +89,9 @@ pub struct Host {
     pub version: Option<String>,
     /// The actions that can be called.
     pub actions: Vec<String>,
+    /// Those of them that may run twice without harm, by the word of the application.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub idempotent: Vec<String>,
     /// How many calls it works on at once, if it says so.
     pub slots: Option<u32>,
     /// What is wrong with the application on this node just now; absent while it is well.
@@ -110,6 +113,7 @@ impl Host {
             description: application.description.clone(),
             version: application.version.clone(),
             actions: application.actions.clone(),
+            idempotent: application.idempotent.clone(),
             slots: application.slots,
             trouble: application.trouble.clone(),
             load: info.load,

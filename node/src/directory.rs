@@ -16,6 +16,7 @@ use multinodes_behaviour::{
     SignedBeat, SignedRecord,
     wire::{ApplicationRecord, Version},
 };
+use serde_json::Value;
 
 use crate::{
     addresses,
@@ -27,6 +28,16 @@ mod tests;
 
 /// More live nodes than that are not held: state and sync grow with their number.
 pub(crate) const MAX_NODES: usize = 10_000;
+
+/// What all records together may weigh, about in bytes: 13 KiB for each of so many nodes, and no more for a few that
+/// anybody can make up with the largest records.
+const MAX_WEIGHT: usize = 128 * 1024 * 1024;
+
+/// Others are let go for a record that weighs no more: those that are connected could make up large ones as well.
+const MODEST: usize = 64 * 1024;
+
+/// About what one value in a record takes in memory, as a text or a list of its own.
+const VALUE: usize = 64;
 
 /// Nodes that are gone are remembered, so that late gossip cannot bring them back, but not more than these.
 pub(crate) const MAX_GONE: usize = 2_000;
@@ -60,12 +71,15 @@ pub(crate) struct Directory {
     /// The live holders of each name.
     names: HashMap<String, BTreeSet<PeerId>>,
     live: usize,
+    /// Of all entries together.
+    weight: usize,
     events: Vec<Event>,
     change: Change,
 }
 
 struct Entry {
     signed: SignedRecord,
+    weight: usize,
     state: State,
     /// The last sign of life; of a node that is gone, when it went.
     heard: Instant,
@@ -133,6 +147,7 @@ impl Directory {
             connected: HashSet::new(),
             names: HashMap::new(),
             live: 0,
+            weight: 0,
             events: Vec::new(),
             change: Change::None,
         }
@@ -162,7 +177,8 @@ impl Directory {
             return Merged::Overtaken(signed.version());
         }
         let was_live = held.is_some_and(|(_, state)| state == State::Live);
-        if !was_live && !signed.record.left && self.live >= MAX_NODES {
+        let grows = !was_live && !signed.record.left;
+        if !self.has_room(&peer_id, grows, weight(&signed)) && !self.make_room(&signed, grows, now) {
             return Merged::Refused;
         }
         if signed.record.left {
@@ -239,6 +255,12 @@ impl Directory {
         let memory = LEAST_MEMORY.max(spacing(self.live) * MEMORY_BEATS);
         self.entries
             .retain(|_, entry| entry.state == State::Live || now.saturating_duration_since(entry.heard) <= memory);
+        self.weight = self.entries.values().map(|entry| entry.weight).sum();
+    }
+
+    /// Whether there is anything for [`take_changes`](Self::take_changes) to take.
+    pub(crate) fn is_changed(&self, slight_too: bool) -> bool {
+        self.change == Change::Full || (slight_too && self.change == Change::Slight) || !self.events.is_empty()
     }
 
     /// Takes away what has changed. A change of nothing but a load waits until `slight_too` is asked for.
@@ -345,7 +367,7 @@ impl Directory {
 
     fn insert(&mut self, signed: SignedRecord, info: NodeInfo, now: Instant) {
         let (peer_id, name) = (signed.peer_id, info.name.clone());
-        let before = self.entries.remove(&peer_id);
+        let before = self.remove(&peer_id);
         let beat = match &before {
             Some(before) if before.signed.record.incarnation == signed.record.incarnation => before.beat,
             _ => 0,
@@ -357,7 +379,7 @@ impl Directory {
             }
         }
         self.live += 1;
-        self.entries.insert(peer_id, Entry { signed, state: State::Live, heard: now, beat, info: Arc::new(info) });
+        self.put(signed, State::Live, now, beat, Arc::new(info));
         self.names.entry(name.clone()).or_default().insert(peer_id);
         self.mark_conflict(&name);
         self.change = Change::Full;
@@ -371,7 +393,7 @@ impl Directory {
         };
         self.depart(&peer_id, LeftReason::Stopped, now);
         self.make_room_for_gone();
-        self.entries.insert(peer_id, Entry { signed, state: State::Stopped, heard: now, beat: 0, info });
+        self.put(signed, State::Stopped, now, 0, info);
     }
 
     fn lose(&mut self, peer_id: &PeerId, now: Instant) {
@@ -418,8 +440,51 @@ impl Directory {
             return;
         }
         if let Some(oldest) = gone().min_by_key(|(_, entry)| entry.heard).map(|(peer_id, _)| *peer_id) {
-            self.entries.remove(&oldest);
+            self.remove(&oldest);
         }
+    }
+
+    fn put(&mut self, signed: SignedRecord, state: State, heard: Instant, beat: u64, info: Arc<NodeInfo>) {
+        let peer_id = signed.peer_id;
+        self.remove(&peer_id);
+        let weight = weight(&signed);
+        self.weight += weight;
+        self.entries.insert(peer_id, Entry { signed, weight, state, heard, beat, info });
+    }
+
+    fn remove(&mut self, peer_id: &PeerId) -> Option<Entry> {
+        let entry = self.entries.remove(peer_id)?;
+        self.weight -= entry.weight;
+        Some(entry)
+    }
+
+    fn has_room(&self, peer_id: &PeerId, grows: bool, weight: usize) -> bool {
+        let before = self.entries.get(peer_id).map_or(0, |entry| entry.weight);
+        (!grows || self.live < MAX_NODES) && self.weight - before + weight <= MAX_WEIGHT
+    }
+
+    /// Makes room for a node that is connected, at the cost of those that are only said to be there: anybody can make up
+    /// such nodes without end, but only so many can be connected.
+    fn make_room(&mut self, signed: &SignedRecord, grows: bool, now: Instant) -> bool {
+        let (peer_id, weight) = (signed.peer_id, weight(signed));
+        if weight > MODEST || !self.connected.contains(&peer_id) {
+            return false;
+        }
+        let mut others: Vec<(Instant, PeerId)> = self
+            .entries
+            .keys()
+            .filter(|other| **other != self.own && **other != peer_id && !self.connected.contains(*other))
+            .map(|other| (self.entries[other].heard, *other))
+            .collect();
+        others.sort_unstable();
+        for (_, other) in others {
+            if self.has_room(&peer_id, grows, weight) {
+                break;
+            }
+            self.depart(&other, LeftReason::Lost, now);
+            self.remove(&other);
+        }
+        self.has_room(&peer_id, grows, weight)
     }
 
     fn release_name(&mut self, name: &str, peer_id: &PeerId) {
@@ -459,6 +524,26 @@ impl Directory {
             Arc::make_mut(&mut entry.info).load = load;
             self.change = self.change.max(Change::Slight);
         }
+    }
+}
+
+/// About what a record takes in memory beside its fixed part, which [`MAX_NODES`] limits: the bytes, which are held, and
+/// every value in it, which may be a single byte on the wire.
+fn weight(signed: &SignedRecord) -> usize {
+    let record = &signed.record;
+    let applications = record.applications.iter().map(|application| {
+        1 + application.actions.len() + application.idempotent.len() + values(&application.description)
+    });
+    let values = applications.sum::<usize>() + record.labels.len() + record.addresses.len();
+    signed.envelope().len() + values * VALUE
+}
+
+/// How many values there are in one, itself included.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Array(inner) => 1 + inner.iter().map(values).sum::<usize>(),
+        Value::Object(inner) => 1 + inner.values().map(|inner| 1 + values(inner)).sum::<usize>(),
+        _ => 1,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Only [`Driver::run`] and [`Driver::step`] wait. Every `on_*` is a plain function, so that nothing can stall the loop.
 //! Calls and messages do not pass here: a lane's stream is handed over once and is then the lane's own.
 
+mod admitting;
 mod book;
 mod connections;
 mod doubts;
@@ -54,7 +55,7 @@ use self::{
 };
 use crate::{
     addresses,
-    core::{Command, Core, Counters, OpenFailure},
+    core::{Command, Core, OpenFailure},
     description::Event,
     directory::Directory,
     rendezvous::Note,
@@ -62,6 +63,10 @@ use crate::{
 
 /// Housekeeping that nothing else wakes the driver for.
 const TICK: Duration = Duration::from_secs(1);
+
+/// To show the readers a change costs more the more nodes there are. Of its time the driver spends one part in so many on
+/// it, however fast the changes come: they wait and are shown together.
+const SNAPSHOT_SHARE: u32 = 8;
 
 /// Starts the driver of a node: when it returns, the node listens wherever it was told to, and is looking for others.
 ///
@@ -103,8 +108,12 @@ struct Driver {
     exchanges: HashMap<OutboundRequestId, Exchange>,
     started: Instant,
     ticked: Instant,
+    /// Before this the readers are shown nothing new.
+    next_snapshot: Instant,
     stopping: Option<Vec<oneshot::Sender<()>>>,
     ended: bool,
+    /// A task is reading the files with rules.
+    reading_rules: bool,
 }
 
 /// What a task beside the loop has brought.
@@ -113,6 +122,10 @@ enum Done {
     Notes(io::Result<Vec<Note>>),
     /// The addresses of a name to join through.
     Resolved { join: usize, result: io::Result<Vec<Multiaddr>> },
+    /// The files with rules were looked at.
+    Rules { changed: bool },
+    /// A peer has refused a lane, perhaps only for now.
+    NotServed { peer_id: PeerId, respond_to: lanes::RespondTo },
     /// A lane was opened or not; whoever asked knows.
     Lane,
 }
@@ -151,8 +164,10 @@ impl Driver {
             exchanges: HashMap::new(),
             started: now,
             ticked: now,
+            next_snapshot: now,
             stopping: None,
             ended: false,
+            reading_rules: false,
             core,
             swarm,
             panics,
@@ -180,7 +195,10 @@ impl Driver {
     }
 
     async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Option<Ended> {
-        let due = self.timers.next();
+        let mut due = self.timers.next();
+        if self.directory.is_changed(false) {
+            due = due.min(self.next_snapshot);
+        }
         tokio::select! {
             event = self.swarm.select_next_some() => self.on_swarm_event(event),
             Some(command) = commands.recv() => self.on_command(command),
@@ -207,8 +225,10 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
-                if matches!(error, ListenError::Transport(_)) {
-                    Counters::add(&self.core.counters.failed_handshakes);
+                match error {
+                    ListenError::Transport(_) => self.core.counters.failed_handshakes.send_modify(|count| *count += 1),
+                    ListenError::Denied { cause } => self.on_refused(&cause, true),
+                    _ => {}
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_new_address(listener_id, address),
@@ -230,7 +250,9 @@ impl Driver {
             BehaviourEvent::Sync(event) => self.on_sync(event),
             BehaviourEvent::Local(event) => self.on_local(event),
             BehaviourEvent::Lanes(event) => self.on_lane(event),
-            BehaviourEvent::Limits(never) | BehaviourEvent::MemoryLimits(never) => match never {},
+            BehaviourEvent::Limits(never) | BehaviourEvent::MemoryLimits(never) | BehaviourEvent::Gate(never) => {
+                match never {}
+            }
         }
     }
 
@@ -250,6 +272,8 @@ impl Driver {
         match done {
             Some(Done::Notes(notes)) => self.on_notes(notes),
             Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
+            Some(Done::Rules { changed }) => self.on_rules(changed),
+            Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
             Some(Done::Lane) | None => {}
         }
     }
@@ -295,11 +319,24 @@ impl Driver {
         self.publish_changes(true);
         self.forget_doubts();
         self.on_topics_tick(now);
+        self.on_permissions_tick();
         self.ticked = now;
     }
 
     /// Shows the readers what has changed since the last turn.
     fn publish_changes(&mut self, slight_too: bool) {
+        if !self.directory.is_changed(slight_too) {
+            return;
+        }
+        let begun = Instant::now();
+        if begun < self.next_snapshot {
+            return;
+        }
+        self.show_changes(slight_too);
+        self.next_snapshot = begun + begun.elapsed() * SNAPSHOT_SHARE;
+    }
+
+    fn show_changes(&mut self, slight_too: bool) {
         let Some(changes) = self.directory.take_changes(slight_too) else { return };
         if let Some(snapshot) = changes.snapshot {
             self.core.snapshot.store(Arc::new(snapshot));
@@ -383,7 +420,7 @@ impl DriverError {
 }
 
 /// What is behind an error: the transports wrap one of the system several times, and hide its kind and text by that.
-fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+pub(crate) fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut cause = error;
     loop {
         // An `io::Error` names as its source what is behind that which it wraps.

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
+use libp2p::PeerId;
 use serde::Serialize;
 
 use crate::{
     app_ref::AppRef,
     description::Host,
-    selection::{self, Look, Target},
+    selection::{Failure, Look, Target},
+    strategy::{Candidate, Strategy},
 };
 
 /// A host of an application, and what would become of it if a message was sent now. See [`AppRef::explain`].
@@ -32,6 +34,21 @@ pub struct Considered {
     pub verdict: Verdict,
     /// Why, for people.
     pub reason: String,
+    /// What came of the last message of this node to it that failed because of the host, unless it has answered since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// Why a host has given no answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LastError {
+    /// The error, for people.
+    pub error: String,
+    /// How long it has been so, in seconds: since the first failure in a row.
+    pub since: f64,
+    /// For how many seconds more it is set aside; 0 if it is not.
+    pub aside: f64,
 }
 
 /// Whether a host would be taken.
@@ -43,8 +60,10 @@ pub enum Verdict {
     Taken,
     /// It fits, but another one would get the message.
     Possible,
-    /// It fits, but has just failed or was busy: it is taken only if there is nobody else.
+    /// It fits, but has just failed, was busy or too slow: it is taken only if there is nobody else.
     Aside,
+    /// It fits, but has lately refused this node for want of permission, or the rules of this node do not let it connect.
+    Forbidden,
     /// It is not what is wanted.
     PassedOver,
     /// It hosted the application, and is not in the swarm any more.
@@ -57,94 +76,144 @@ impl AppRef {
     /// those that fit is taken may be a matter of chance.
     #[must_use]
     pub fn explain(&self) -> Vec<Considered> {
-        let (core, route) = (self.node().core(), self.route());
+        let core = self.node().core();
         let aside = core.selection.asides.look();
-        let taken = route.pick(core, &[]).ok().map(|target: Target| target.peer_id(core));
-        let strategy =
-            core.selection.with(self.application(), route.wanted.chooser, |chooser| format!("{:?}", chooser.strategy));
+        let taken = self.route().pick(core, &[]).ok().map(|target: Target| target.peer_id(core));
         let hosts = self.node().hosts(self.application());
-        let mut all: Vec<_> = hosts
-            .iter()
-            .map(|host| {
-                let (verdict, reason) = if taken == Some(host.peer_id) {
-                    (Verdict::Taken, if host.local { "it is here".to_owned() } else { format!("by `{strategy}`") })
-                } else {
-                    self.passed_over(host, aside.as_ref())
-                };
-                let candidate = selection::candidate(core, host);
-                Considered {
-                    node: host.node.clone(),
-                    peer_id: host.peer_id.to_base58(),
-                    version: host.version.clone(),
-                    load: host.load,
-                    slots: host.slots,
-                    in_flight: candidate.in_flight,
-                    round_trip: candidate.round_trip.map(|time| time.as_secs_f64() * 1000.0),
-                    verdict,
-                    reason: if verdict == Verdict::Possible && candidate.is_full {
-                        "its slots are full".to_owned()
-                    } else {
-                        reason
-                    },
-                }
-            })
-            .collect();
+        let mut all: Vec<_> = hosts.iter().map(|host| self.consider(host, taken, aside.as_ref())).collect();
         all.extend(aside.as_ref().map(|aside| self.gone(aside, &hosts)).into_iter().flatten());
         all
     }
 
-    fn passed_over(&self, host: &Host, aside: Option<&Look>) -> (Verdict, String) {
-        let route = self.route();
-        let wanted = route.wanted;
-        let not_wanted = if route.on.is_some_and(|on| host.node != on && host.peer_id.to_base58() != on) {
-            Some("another node is asked for".to_owned())
-        } else if wanted.remote && host.local {
-            Some("only other nodes are asked for".to_owned())
-        } else if wanted.versions.is_some_and(|versions| !versions.takes(host)) {
-            let version = host.version.as_deref();
-            let why = |version| format!("version `{version}` does not match");
-            Some(version.map_or_else(|| "it has no version".to_owned(), why))
-        } else if wanted.matching.is_some_and(|matching| !matching.takes(host)) {
-            Some("the predicate is false".to_owned())
-        } else if wanted.filter.is_some_and(|filter| !filter(host)) {
-            Some("the filter is false".to_owned())
-        } else {
-            None
-        };
-        if let Some(reason) = not_wanted {
+    fn consider(&self, host: &Arc<Host>, taken: Option<PeerId>, aside: Option<&Look>) -> Considered {
+        let candidate = Candidate::alone(self.node().core(), host);
+        let last_error = aside.and_then(|aside| {
+            let failure = aside.failure(&host.peer_id, self.application())?;
+            Some((LastError::of(failure, aside.now()), failure.is_refusal()))
+        });
+        let (last_error, is_refused) = last_error.map_or((None, false), |(last, refused)| (Some(last), refused));
+        let (verdict, reason) = self.judge(&candidate, taken, last_error.as_ref(), is_refused);
+        Considered {
+            node: host.node.clone(),
+            peer_id: host.peer_id.to_base58(),
+            version: host.version.clone(),
+            load: host.load,
+            slots: host.slots,
+            in_flight: candidate.in_flight(),
+            round_trip: candidate.round_trip().map(|time| time.as_secs_f64() * 1000.0),
+            verdict,
+            reason,
+            last_error,
+        }
+    }
+
+    fn judge(
+        &self,
+        candidate: &Candidate<'_>,
+        taken: Option<PeerId>,
+        last_error: Option<&LastError>,
+        is_refused: bool,
+    ) -> (Verdict, String) {
+        let host = candidate.host;
+        if taken == Some(host.peer_id) {
+            return (Verdict::Taken, with_error(self.why_taken(host), last_error));
+        }
+        if let Some(reason) = self.not_wanted(host) {
             return (Verdict::PassedOver, reason);
         }
-        let failure = aside.and_then(|aside| {
-            let failure = aside.failure(&host.peer_id, self.application())?;
-            (aside.now() < failure.until).then(|| {
-                let left = failure.until.saturating_duration_since(aside.now()).as_millis();
-                format!("set aside for {left} ms more: {}", failure.error)
-            })
-        });
-        match failure {
-            Some(reason) => (Verdict::Aside, reason),
-            None => (Verdict::Possible, "another one is taken".to_owned()),
+        if !host.local && self.node().core().permissions.shuns(&host.peer_id) {
+            return (Verdict::Forbidden, "the rules of this node do not let it connect".to_owned());
         }
+        if let Some(LastError { since, .. }) = last_error.filter(|_| is_refused) {
+            return (Verdict::Forbidden, format!("it said `forbidden`, first {since:.0} s ago"));
+        }
+        if let Some(last) = last_error
+            && last.aside > 0.0
+        {
+            let LastError { error, since, aside } = last;
+            let since = if *since < 1.0 { String::new() } else { format!(", failing for {since:.0} s") };
+            return (Verdict::Aside, format!("set aside for {:.0} ms more{since}: {error}", aside * 1000.0));
+        }
+        let reason = match (taken, self.route().on) {
+            (None, Some(on)) => format!("`{on}` is the name of several nodes"),
+            (None, None) => "the strategy takes nobody".to_owned(),
+            (Some(_), _) if candidate.is_full() => "its slots are full".to_owned(),
+            (Some(_), _) => "another one is taken".to_owned(),
+        };
+        let reason = host.trouble.iter().fold(reason, |reason, trouble| format!("{reason}; in trouble: {trouble}"));
+        (Verdict::Possible, with_error(reason, last_error))
+    }
+
+    fn why_taken(&self, host: &Host) -> String {
+        let (core, route) = (self.node().core(), self.route());
+        if route.on.is_some() {
+            return "it is asked for".to_owned();
+        }
+        core.selection.with(self.application(), route.wanted.chooser, |chooser| match &chooser.strategy {
+            Strategy::Custom(_) => "by the user's own strategy".to_owned(),
+            _ if host.local && chooser.prefers_here() => "it is here".to_owned(),
+            strategy => format!("by `{strategy:?}`"),
+        })
+    }
+
+    /// Why a host is out, whatever else there is.
+    fn not_wanted(&self, host: &Host) -> Option<String> {
+        let route = self.route();
+        let wanted = route.wanted;
+        if route.on.is_some_and(|on| host.node != on && host.peer_id.to_base58() != on) {
+            return Some("another node is asked for".to_owned());
+        }
+        if wanted.remote && host.local {
+            return Some("only other nodes are asked for".to_owned());
+        }
+        if let Some(versions) = wanted.versions.filter(|versions| !versions.takes(host)) {
+            let wanted = versions.wanted();
+            return Some(match &host.version {
+                Some(version) => format!("version `{version}` does not match `{wanted}`"),
+                None => format!("it has no version, `{wanted}` is wanted"),
+            });
+        }
+        if let Some(predicate) = wanted.matching.and_then(|matching| matching.first_false(host)) {
+            return Some(format!("the predicate is false: `{predicate}`"));
+        }
+        wanted.filter.is_some_and(|filter| !filter(host)).then(|| "the filter is false".to_owned())
     }
 
     fn gone(&self, aside: &Look, hosts: &[Arc<Host>]) -> Vec<Considered> {
         let lost = aside.unreachable(self.application());
         let lost = lost.filter(|(peer_id, _)| !hosts.iter().any(|host| host.peer_id == **peer_id));
-        lost.map(|(peer_id, failure)| Considered {
-            node: failure.node.clone(),
-            peer_id: peer_id.to_base58(),
-            version: None,
-            load: 0,
-            slots: None,
-            in_flight: 0,
-            round_trip: None,
-            verdict: Verdict::Gone,
-            reason: format!("lost {} s ago: {}", seconds_since(failure.since), failure.error),
+        lost.map(|(peer_id, failure)| {
+            let last_error = LastError::of(failure, aside.now());
+            Considered {
+                node: failure.node.clone(),
+                peer_id: peer_id.to_base58(),
+                version: None,
+                load: 0,
+                slots: None,
+                in_flight: 0,
+                round_trip: None,
+                verdict: Verdict::Gone,
+                reason: format!("lost {:.0} s ago: {}", last_error.since, last_error.error),
+                last_error: Some(last_error),
+            }
         })
         .collect()
     }
 }
 
-fn seconds_since(then: Instant) -> u64 {
-    then.elapsed().as_secs()
+impl LastError {
+    fn of(failure: &Failure, now: Instant) -> Self {
+        Self {
+            error: failure.error.clone(),
+            since: now.saturating_duration_since(failure.since).as_secs_f64(),
+            aside: failure.until.saturating_duration_since(now).as_secs_f64(),
+        }
+    }
+}
+
+fn with_error(reason: String, last_error: Option<&LastError>) -> String {
+    match last_error {
+        Some(LastError { error, since, .. }) => format!("{reason}; no answer since {since:.0} s ago: {error}"),
+        None => reason,
+    }
 }

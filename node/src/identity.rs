@@ -7,6 +7,7 @@ use std::{
 };
 
 use libp2p::identity::Keypair;
+use zeroize::Zeroizing;
 
 use crate::private_file::is_exposed;
 
@@ -87,15 +88,43 @@ impl Identity {
         if is_exposed(&file).map_err(failed)? {
             return Err(IdentityError::Exposed { path: path.to_owned() });
         }
-        let foreign = || IdentityError::Foreign { path: path.to_owned() };
-        if size > MAX_FILE {
-            return Err(foreign());
-        }
-        let mut bytes = Vec::new();
-        (&mut file).take(MAX_FILE).read_to_end(&mut bytes).map_err(failed)?;
-        let keypair = Keypair::from_protobuf_encoding(&bytes).map_err(|_| foreign())?;
+        let keypair = read_key(&mut file, path)?;
         Ok(Self { keypair, _file: Some(file) })
     }
+}
+
+/// Reads the key of an identity file, which a node may be using: to sign tickets with it.
+///
+/// # Errors
+///
+/// The file is not there, cannot be read, may be read by others than its owner, or holds something else.
+pub fn read_identity(path: impl AsRef<Path>) -> Result<Keypair, IdentityError> {
+    let path = path.as_ref();
+    let failed = |source| IdentityError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    if is_exposed(&file).map_err(failed)? {
+        return Err(IdentityError::Exposed { path: path.to_owned() });
+    }
+    read_key(&mut file, path)
+}
+
+fn read_key(file: &mut File, path: &Path) -> Result<Keypair, IdentityError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| IdentityError::Io { path: path.to_owned(), source })?;
+    let foreign = || IdentityError::Foreign { path: path.to_owned() };
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(foreign());
+    }
+    Keypair::from_protobuf_encoding(&bytes).map_err(|_| foreign())
+}
+
+/// Whose key is in a file, whether it is locked or not.
+#[cfg(feature = "cli")]
+pub(crate) fn peek(path: &Path) -> Option<libp2p::PeerId> {
+    let keypair = read_key(&mut File::open(path).ok()?, path).ok()?;
+    Some(keypair.public().to_peer_id())
 }
 
 #[cfg(test)]

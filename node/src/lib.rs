@@ -52,12 +52,14 @@
 //! |---|---|---|
 //! | [`call`](Node::call) | the application ran the action and this is its answer | an error that says whether it [may have run](CallError::may_have_run) |
 //! | [`tell`](Node::tell) | the remote node has the message in the application's queue | not accepted, or unknown |
-//! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there |
+//! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there; what is lost with its connection is not |
 //!
 //! At most once, unless the caller or the [application](Actions::idempotent) declares it
-//! [`idempotent`](AppRef::idempotent): then what was lost with its host is repeated on another one. What surely was not
-//! delivered is always tried on another host. One deadline covers the whole call and travels with it; dropping the future cancels the work on the
-//! other side. Messages of one task to one application on one node arrive in order.
+//! [`idempotent`](AppRef::idempotent): then what was lost with its host is repeated on another one, and a call that broke its
+//! application on one other. What surely was not delivered is always tried on another host, unless one node
+//! [is named](AppRef::on). One deadline covers the whole call and travels with it: when it is over nothing is repeated.
+//! Dropping the future cancels the work on the other side. Messages of one task to one application on one node arrive in
+//! order; only one of more than 256 KiB may overtake casts before it.
 //!
 //! Work is spread by [`AppRef::map`] (many items, one action, exactly one outcome for each, a journal if it is to survive
 //! its own process) and by [`topology`] (flows through stages, at least once).
@@ -101,6 +103,9 @@ pub mod code;
 mod core;
 mod crew;
 mod description;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod diagnosis;
 mod directory;
 mod driver;
 mod events;
@@ -116,6 +121,7 @@ pub mod measure;
 mod node;
 mod one_to_many;
 mod payload;
+mod permissions;
 #[cfg(feature = "cel")]
 mod predicate;
 #[cfg(not(feature = "cel"))]
@@ -148,9 +154,9 @@ pub use code::{Cid, CidError, Code, CodeError, CodeRef, GuestError, Limits as Gu
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
-pub use explain::{Considered, Verdict};
+pub use explain::{Considered, LastError, Verdict};
 pub use factories::FactoryError;
-pub use identity::IdentityError;
+pub use identity::{IdentityError, read_identity};
 pub use installation::{Everywhere, Installation, Installed};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 #[cfg(feature = "journal")]
@@ -158,8 +164,9 @@ pub use map::JournalError;
 pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::{Counters, Node, WaitError};
-pub use one_to_many::{All, HOSTS_AT_ONCE, HostOutcome, Outcomes, Quorum, QuorumError};
+pub use one_to_many::{All, HOSTS_AT_ONCE, HostAnswer, HostOutcome, Outcomes, Quorum, QuorumError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
+pub use permissions::{Caller, Guard, MAX_RULE_FILE, Rule, RuleError, RuleFileError, TargetError};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use private_file::PrivateFileError;
@@ -167,7 +174,7 @@ pub use registry::RegisterError;
 pub use secret::{Secret, SecretError};
 pub use semver::VersionReq;
 pub use serde_json::json;
-pub use strategy::{Candidate, Strategy, VersionError};
+pub use strategy::{Candidate, Candidates, Strategy, VersionError};
 pub use ticket::{Ticket, TicketError};
 pub use topics::{
     Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,

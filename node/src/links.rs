@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
-    lane::{Delivery, Exchange, Incoming, Io, Limits, Opener, Refusal, Responder, Service},
+    lane::{Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service},
     quick_hash::QuickHash,
     wire::{ErrorCode, Options},
 };
@@ -18,10 +18,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     application::{Origin, Watcher},
-    core::{Command, Core},
+    core::{Command, Core, Counters},
     crew::Job,
     payload::Payload,
-    registry::{Told, draining, unknown},
+    registry::{Hosted, Told, draining, forbidden, unknown},
 };
 
 /// The exchanges with all peers that are connected or being talked to.
@@ -30,8 +30,16 @@ pub(crate) struct Links {
     limits: Limits,
     /// Read on every call, without a lock; replaced as a whole by whoever holds `changing`.
     exchanges: ArcSwap<Exchanges>,
-    /// Whether the node has stopped.
-    changing: Mutex<bool>,
+    changing: Mutex<Changing>,
+}
+
+/// What is only looked at when a peer comes or goes.
+#[derive(Default)]
+struct Changing {
+    /// The node has stopped.
+    stopped: bool,
+    /// Of peers that are gone: who comes anew each time is counted all the same.
+    past: Oddities,
 }
 
 type Exchanges = HashMap<PeerId, Arc<Exchange>, QuickHash>;
@@ -47,8 +55,8 @@ impl Links {
         if let Some(exchange) = self.exchanges.load().get(&peer_id) {
             return Some(exchange.clone());
         }
-        let stopped = self.changing();
-        if *stopped {
+        let changing = self.changing();
+        if changing.stopped {
             return None;
         }
         let mut exchanges = self.copy();
@@ -71,11 +79,12 @@ impl Links {
 
     /// The last connection to a peer is gone: whoever waits for it is told, and nothing of it is kept.
     pub(crate) fn forget(&self, peer_id: &PeerId) {
-        let _changing = self.changing();
+        let mut changing = self.changing();
         let mut exchanges = self.copy();
         if let Some(exchange) = exchanges.remove(peer_id) {
             self.exchanges.store(Arc::new(exchanges));
             exchange.close();
+            changing.past += exchange.oddities();
         }
     }
 
@@ -108,11 +117,14 @@ impl Links {
 
     /// Closes everything, and gives what ends when all that was queued is written.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
-        *self.changing() = true;
+        let mut changing = self.changing();
+        changing.stopped = true;
         let exchanges = self.exchanges.swap(Arc::default());
         for exchange in exchanges.values() {
             exchange.close();
+            changing.past += exchange.oddities();
         }
+        drop(changing);
         async move {
             for exchange in exchanges.values() {
                 exchange.ended().await;
@@ -120,20 +132,21 @@ impl Links {
         }
     }
 
-    /// Answers that nobody had asked for, and frames that could not be read, of the peers that are connected.
-    pub(crate) fn oddities(&self) -> (u64, u64) {
-        self.exchanges
-            .load()
-            .values()
-            .map(|exchange| exchange.oddities())
-            .fold((0, 0), |(unasked, malformed), (one, other)| (unasked + one, malformed + other))
+    /// What all peers have done on their lanes that they should not have.
+    pub(crate) fn oddities(&self) -> Oddities {
+        let changing = self.changing();
+        let mut sum = changing.past;
+        for exchange in self.exchanges.load().values() {
+            sum += exchange.oddities();
+        }
+        sum
     }
 
     fn copy(&self) -> Exchanges {
         Exchanges::clone(&self.exchanges.load())
     }
 
-    fn changing(&self) -> MutexGuard<'_, bool> {
+    fn changing(&self) -> MutexGuard<'_, Changing> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,6 +163,15 @@ impl Peer {
     fn origin(&self, deadline: Instant, trace: Option<&str>) -> Origin {
         Origin { caller: self.peer_id, deadline, trace: trace.map(Arc::from), watcher: Watcher::Nobody }
     }
+
+    fn may(&self, hosted: &Hosted, action: Option<&str>) -> bool {
+        let may = self.core.permissions.permits(&hosted.guards, &hosted.name, action, &self.peer_id);
+        if !may {
+            Counters::add(&self.core.counters.forbidden_messages);
+            tracing::debug!(peer_id = %self.peer_id, application = %hosted.name, action, "forbidden");
+        }
+        may
+    }
 }
 
 impl Service for Peer {
@@ -164,6 +186,13 @@ impl Service for Peer {
         let Some(hosted) = core.registry.find(call.application) else {
             return responder.refuse(unknown(call.application));
         };
+        if !self.may(&hosted, Some(call.action)) {
+            return responder.refuse(forbidden());
+        }
+        if hosted.is_crowded_for(responder.serving()) {
+            let text = format!("`{}` has all the calls it takes from one peer", call.application);
+            return responder.refuse(Refusal::new(ErrorCode::Busy, text));
+        }
         let admission = match hosted.admit() {
             Ok(admission) => admission,
             Err(refusal) => return responder.refuse(refusal),
@@ -192,6 +221,9 @@ impl Service for Peer {
         let Some(hosted) = core.registry.find(tell.application) else {
             return Delivery::Refused(unknown(tell.application));
         };
+        if !self.may(&hosted, None) {
+            return Delivery::Refused(forbidden());
+        }
         let origin = self.origin(tell.deadline, tell.trace);
         let is_cast = tell.options.contains(Options::CAST);
         hosted.tell(Told { origin, message: Payload::from_bytes(tell.payload), charge: tell.charge }, is_cast)

@@ -1,6 +1,6 @@
 //! What benchmarks need to see of the inside. No part of what is promised.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use serde_json::json;
@@ -9,6 +9,7 @@ use crate::{
     builder::{Builder, StartError},
     core::Core,
     description::{ApplicationInfo, NodeInfo, Snapshot},
+    permissions::Wishes,
     predicate::{Predicate, PredicateError, matching::Matching},
     selection::{self, Chooser, Wanted},
     strategy::Strategy,
@@ -26,7 +27,7 @@ pub struct Picks {
 }
 
 impl Picks {
-    /// So many hosts. Their descriptions are `{"gpu": 0}` to `{"gpu": 7}`, the same number of each, and their labels
+    /// So many hosts, all of them connected, at distances of 1 ms and more. Their descriptions are `{"gpu": 0}` to `{"gpu": 7}`, the same number of each, and their labels
     /// `region=eu` or `region=us`.
     ///
     /// # Errors
@@ -34,8 +35,12 @@ impl Picks {
     /// The settings of the node are wrong: they are not.
     pub fn new(hosts: usize) -> Result<Self, StartError> {
         let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve()?;
-        let (core, _) = Core::new(settings, identity.keypair.clone());
-        let picks = Self { core, matching: None, chooser: None, nodes: (0..hosts).map(host).collect() };
+        let (core, _) = Core::new(settings, identity.keypair.clone(), Wishes::default());
+        let nodes: Vec<_> = (0..hosts).map(host).collect();
+        for (node, millis) in nodes.iter().zip(1..) {
+            core.selection.round_trips.measured(node.peer_id, Duration::from_millis(millis));
+        }
+        let picks = Self { core, matching: None, chooser: None, nodes };
         picks.change();
         Ok(picks)
     }

@@ -15,6 +15,10 @@ pub(crate) mod matching {
             match *self {}
         }
 
+        pub(crate) fn first_false(&self, _: &Host) -> Option<String> {
+            match *self {}
+        }
+
         pub(crate) fn select(&self, _: &Hosts) -> Option<Hosts> {
             match *self {}
         }

@@ -37,6 +37,20 @@ pub struct HostOutcome<R> {
     pub duration: Duration,
 }
 
+/// The answer of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostAnswer<R> {
+    /// The host's name.
+    pub node: String,
+    /// The host's peer id.
+    pub peer_id: PeerId,
+    /// What it has answered.
+    pub answer: R,
+    /// How long it took, from when this host was asked.
+    pub duration: Duration,
+}
+
 /// All hosts of an application, see [`AppRef::all`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until it is called or told"]
@@ -221,8 +235,8 @@ impl<R> fmt::Debug for Outcomes<R> {
 }
 
 impl Quorum {
-    /// Calls every host, and gives the first answers, as many as are wanted, in the order in which they came. The calls
-    /// of the others are cancelled then; their actions may have run.
+    /// Calls every host, and gives the first answers, as many as are wanted, with whose they are, in the order in which
+    /// they came. The calls of the others are cancelled then; their actions may have run.
     ///
     /// # Errors
     ///
@@ -232,7 +246,7 @@ impl Quorum {
         &self,
         action: &str,
         arguments: impl Serialize + Send,
-    ) -> Result<Vec<R>, QuorumError> {
+    ) -> Result<Vec<HostAnswer<R>>, QuorumError> {
         let mut outcomes = self.app.all().call(action, arguments).await?;
         let (wanted, hosts) = (self.wanted, outcomes.left());
         let mut answers = Vec::with_capacity(wanted.min(hosts));
@@ -243,7 +257,7 @@ impl Quorum {
                 return Err(QuorumError::Missed { wanted, hosts, succeeded: answers.len(), failures });
             };
             match result {
-                Ok(answer) => answers.push(answer),
+                Ok(answer) => answers.push(HostAnswer { node, peer_id, answer, duration }),
                 Err(error) => failures.push(HostOutcome { node, peer_id, result: Err(error), duration }),
             }
         }
@@ -275,4 +289,64 @@ pub enum QuorumError {
 fn listed(failures: &[HostOutcome<()>]) -> String {
     let failed = failures.iter().filter_map(|failure| failure.result.as_ref().err());
     failed.map(|error| format!("; {error}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::Value;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        builder::Builder,
+        core::{Command, Core, OpenFailure},
+        description::{Snapshot, tests::node},
+        node::Node,
+    };
+
+    /// A node that knows so many hosts of `test`, and what it would have its driver do.
+    fn knows(hosts: usize) -> (Node, mpsc::Receiver<Command>) {
+        let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve().unwrap();
+        let (core, commands) = Core::new(settings, identity.keypair.clone(), crate::permissions::Wishes::default());
+        let nodes = (0..hosts).map(|number| node(&format!("n{number}"), Value::Null)).collect();
+        core.snapshot.store(Arc::new(Snapshot::new(nodes)));
+        core.status.send_modify(|status| (status.settled, status.synced) = (true, true));
+        (Node::inner(core), commands)
+    }
+
+    #[tokio::test]
+    async fn only_so_many_hosts_are_asked_at_once_and_all_of_them_in_the_end() {
+        const HOSTS: usize = HOSTS_AT_ONCE + 20;
+        let (node, mut commands) = knows(HOSTS);
+        let outcomes = node.app("test").all().call::<()>("run", ()).await.unwrap();
+        let outcomes = tokio::spawn(outcomes.collect::<Vec<_>>());
+        let mut open = Vec::new();
+        let mut next = async || match tokio::time::timeout(Duration::from_secs(10), commands.recv()).await {
+            Ok(Some(Command::OpenLane { peer_id, respond_to })) => (peer_id, respond_to),
+            _ => panic!("no lane is opened"),
+        };
+        for _ in 0..HOSTS_AT_ONCE {
+            open.push(next().await);
+        }
+        let mut asked: HashSet<PeerId> = open.iter().map(|(peer_id, _)| *peer_id).collect();
+        // Whatever could go on has done so when this task has had so many turns.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let early = futures::FutureExt::now_or_never(next());
+        assert!(early.is_none(), "one more was asked");
+        while asked.len() < HOSTS {
+            let (_, respond_to) = open.remove(0);
+            assert!(respond_to.send(Err(OpenFailure::Unknown)).is_ok());
+            let (peer_id, respond_to) = next().await;
+            asked.insert(peer_id);
+            open.push((peer_id, respond_to));
+        }
+        drop(open);
+        let outcomes = outcomes.await.unwrap();
+        assert_eq!(outcomes.len(), HOSTS);
+        assert!(outcomes.iter().all(|outcome| matches!(outcome.result, Err(CallError::Unreachable { .. }))));
+    }
 }

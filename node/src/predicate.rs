@@ -24,9 +24,12 @@ use cel::{Context, Value, common::types::CelBool};
 pub use self::error::{PredicateError, PredicateFault};
 use self::{
     compile::{Compiled, Scope},
-    values::Subject,
+    values::{Boxed, Subject, Variables},
 };
-use crate::description::{ApplicationInfo, NodeInfo};
+use crate::{
+    description::{ApplicationInfo, NodeInfo},
+    permissions::Caller,
+};
 
 /// The longest predicate, in bytes.
 pub const MAX_PREDICATE: usize = 2048;
@@ -108,25 +111,49 @@ impl Predicate {
         self.compiled.looks_at_load
     }
 
+    /// A condition on a peer that wants something: see [`Rule`](crate::Rule).
+    pub(crate) fn of_peer(text: &str) -> Result<Self, PredicateError> {
+        Self::compile(text, Scope::Peer)
+    }
+
+    /// Whether it is true of who asks for what.
+    pub(crate) fn permits(&self, caller: &Caller<'_>) -> bool {
+        self.is_true(&|used| caller.values(used))
+    }
+
+    /// Whether it looks at what a peer has to prove.
+    pub(crate) fn looks_at_labels(&self) -> bool {
+        self.compiled.looks_at_labels
+    }
+
+    /// Whether it looks at what is asked for.
+    pub(crate) fn looks_at_request(&self) -> bool {
+        self.compiled.variables.request
+    }
+
     fn compile(text: &str, scope: Scope) -> Result<Self, PredicateError> {
         let compiled = compile::compile(text, scope)?;
         Ok(Self { text: text.into(), compiled: Arc::new(compiled) })
     }
 
     fn is_true_of(&self, subject: &Subject<'_>) -> bool {
+        self.is_true(&|used| subject.values(used))
+    }
+
+    fn is_true<'a>(&self, values: &(impl Fn(&Variables) -> Vec<(&'static str, Boxed<'a>)> + Sync)) -> bool {
         if self.compiled.depth <= MAX_DEPTH_HERE {
             // No panic of the interpreter is known; if there is one it is not our caller's.
-            return panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(subject))).unwrap_or(false);
+            return panic::catch_unwind(AssertUnwindSafe(|| self.evaluate(values))).unwrap_or(false);
         }
         thread::scope(|threads| {
             let evaluation = thread::Builder::new().name("predicate".to_owned()).stack_size(DEEP_STACK);
-            let evaluation = evaluation.spawn_scoped(threads, || self.evaluate(subject));
+            let evaluation = evaluation.spawn_scoped(threads, || self.evaluate(values));
             evaluation.is_ok_and(|evaluation| evaluation.join().unwrap_or(false))
         })
     }
 
-    fn evaluate(&self, subject: &Subject<'_>) -> bool {
-        let values = subject.values(&self.compiled.variables);
+    fn evaluate<'a>(&self, values: &impl Fn(&Variables) -> Vec<(&'static str, Boxed<'a>)>) -> bool {
+        let values = values(&self.compiled.variables);
         let mut context = Context::with_env(compile::environment().clone());
         for (name, value) in values {
             context.add_variable_as_val(name, value);

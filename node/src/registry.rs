@@ -32,10 +32,18 @@ use crate::{
     factories::Recipe,
     node::Node,
     payload::Payload,
+    permissions::Guards,
 };
 
 /// A cast to a full queue holds up its lane for so long at the most; then it is dropped and counted.
 const CAST_PATIENCE: Duration = Duration::from_millis(100);
+
+/// One part in so many of the queue for calls is kept for peers with few calls here, so that one that calls without end
+/// keeps nobody else out.
+const KEPT: usize = 8;
+
+/// A peer may take one part in so many of what is kept: as a rule, 128 calls.
+const SHARES: usize = 4;
 
 /// Tells that are taken from a queue at once.
 const BATCH: usize = 64;
@@ -59,6 +67,7 @@ pub(crate) struct Hosted {
     pub(crate) profile: Profile,
     /// What it was installed by; `None` if the node's own program has registered it.
     pub(crate) recipe: Option<Recipe>,
+    pub(crate) guards: Guards,
     shown: ArcSwap<Shown>,
     application: Arc<dyn Hostable>,
     slots: Arc<Semaphore>,
@@ -76,15 +85,17 @@ struct Shown {
     description: Value,
     version: Option<String>,
     actions: Vec<String>,
+    idempotent: Vec<String>,
     trouble: Option<String>,
 }
 
 impl Shown {
     fn apply(&mut self, announcement: Announcement) {
-        let Announcement { description, version, actions, trouble } = announcement;
+        let Announcement { description, version, actions, idempotent, trouble } = announcement;
         self.description = description.unwrap_or_else(|| std::mem::take(&mut self.description));
         self.version = version.or_else(|| self.version.take());
         self.actions = actions.unwrap_or_else(|| std::mem::take(&mut self.actions));
+        self.idempotent = idempotent.unwrap_or_else(|| std::mem::take(&mut self.idempotent));
         self.trouble = trouble.unwrap_or_else(|| self.trouble.take());
     }
 }
@@ -251,7 +262,8 @@ impl Registry {
     }
 
     fn host(&self, name: Arc<str>, application: impl Application, recipe: Option<Recipe>) -> Hosted {
-        let profile = application.profile();
+        let (profile, guard) = (application.profile(), application.guard());
+        let guards = self.core.upgrade().map(|core| core.permissions.guards(&name, guard)).unwrap_or_default();
         let application: Arc<dyn Hostable> = Arc::new(application);
         let (tells, queue) = mpsc::channel(profile.queue.max(1));
         let clogged = Arc::new(AtomicBool::new(false));
@@ -272,11 +284,13 @@ impl Registry {
                 description: profile.description.clone(),
                 version: profile.version.clone(),
                 actions: profile.actions.clone(),
+                idempotent: profile.idempotent.clone(),
                 trouble: None,
             }),
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             profile,
             recipe,
+            guards,
             application,
             admitted: AtomicUsize::new(0),
             running: self.running.clone(),
@@ -296,16 +310,21 @@ fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>, QuickHash>) -> Vec<Applicatio
 impl Hosted {
     /// What others are told of it.
     pub(crate) fn record(&self) -> ApplicationRecord {
-        let Shown { description, version, actions, trouble } = Shown::clone(&self.shown.load());
+        let Shown { description, version, actions, idempotent, trouble } = Shown::clone(&self.shown.load());
         ApplicationRecord {
             name: self.name.to_string(),
             version,
             description,
             actions,
             slots: self.profile.slots,
-            idempotent: self.profile.idempotent.clone(),
+            idempotent,
             trouble,
         }
+    }
+
+    /// Whether an action may run twice without harm.
+    pub(crate) fn is_idempotent(&self, action: &str) -> bool {
+        self.shown.load().idempotent.iter().any(|name| name == action)
     }
 
     /// Takes a call in, or says that there is too much to do.
@@ -318,6 +337,13 @@ impl Hosted {
             return Err(Refusal::new(ErrorCode::Busy, text));
         }
         Ok(admission)
+    }
+
+    /// Whether the room that is left is kept for peers with fewer calls here than one that has so many.
+    pub(crate) fn is_crowded_for(&self, serving: usize) -> bool {
+        let kept = self.profile.queue / KEPT;
+        let all = self.profile.concurrency.saturating_add(self.profile.queue);
+        serving > kept / SHARES && self.admitted.load(SeqCst) >= all - kept
     }
 
     /// A place among the calls that run at once, if one is free.
@@ -433,6 +459,11 @@ fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
 /// The node takes nothing new.
 pub(crate) fn draining() -> Refusal {
     Refusal::new(ErrorCode::Draining, "the node is stopping")
+}
+
+/// The caller may not do that, and is told nothing more.
+pub(crate) fn forbidden() -> Refusal {
+    Refusal::new(ErrorCode::Forbidden, "")
 }
 
 /// Nothing of that name is hosted here.

@@ -3,6 +3,9 @@
 //!
 //! A note is a claim like any other address: who answers there proves its peer id, or is not taken for it.
 
+#[cfg(feature = "cli")]
+pub(crate) mod inspection;
+
 use std::{
     ffi::OsStr,
     fs::{self, File},

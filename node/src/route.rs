@@ -67,6 +67,25 @@ pub(crate) struct Time {
     after: Duration,
 }
 
+/// What has come of the attempts of one message, as far as it decides about another one.
+#[derive(Default)]
+struct Repeats {
+    /// An application has broken under it.
+    broken: bool,
+}
+
+impl Repeats {
+    /// Whether another host may be tried. Always, if nothing was delivered; if it may run twice, also when it was lost with
+    /// the connection, and once when the application broke: a message that breaks it everywhere must not break them all.
+    fn allow(&mut self, error: &CallError, may_run_twice: bool) -> bool {
+        match error {
+            CallError::ConnectionLost { .. } => may_run_twice,
+            CallError::Panicked { .. } => may_run_twice && !std::mem::replace(&mut self.broken, true),
+            error => error.concerns_host_only(),
+        }
+    }
+}
+
 impl<'a> Route<'a> {
     /// To an application wherever it is, with the usual time.
     pub(crate) fn new(node: &'a Node, application: &'a str) -> Self {
@@ -101,6 +120,7 @@ impl<'a> Route<'a> {
         let time = self.time()?;
         let mut tried = Vec::new();
         let mut failure = None;
+        let mut repeats = Repeats::default();
         loop {
             if core.registry.is_draining() {
                 return Err(CallError::Stopped);
@@ -120,12 +140,10 @@ impl<'a> Route<'a> {
                 return Box::pin(self.hedged(core, target, kind, &payload, time, after)).await;
             }
             let peer_id = target.peer_id(core);
-            let outcome = self.at(core, &target, kind, &payload, time).await;
-            core.selection.asides.heard(peer_id, self.application, &outcome);
-            match outcome {
+            match self.at(core, &target, kind, &payload, time).await {
                 Err(error)
                     if self.on.is_none()
-                        && self.may_repeat(&error, &target, kind)
+                        && repeats.allow(&error, self.may_run_twice(&target, kind))
                         && Instant::now() < time.deadline =>
                 {
                     tracing::debug!(%peer_id, %error, "trying another host");
@@ -164,10 +182,12 @@ impl<'a> Route<'a> {
 
     /// What such an answer comes to.
     pub(crate) fn answered(&self, info: &NodeInfo, action: &str, reply: Reply) -> Result<Payload, CallError> {
-        reply.map(Payload::from_bytes).map_err(|error| {
+        let outcome = reply.map(Payload::from_bytes).map_err(|error| {
             let (application, node) = (self.application, &info.name);
             CallError::of_lane(error, &Attempt { application, action, node, after: self.timeout })
-        })
+        });
+        self.node.core().selection.asides.heard(info.peer_id, self.application, &outcome);
+        outcome
     }
 
     /// Sends to this node and no other one.
@@ -208,7 +228,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    pub(crate) async fn at(
+    /// One attempt. What comes of it counts for whoever chooses among hosts.
+    async fn at(
         &self,
         core: &Arc<Core>,
         target: &Target,
@@ -216,10 +237,12 @@ impl<'a> Route<'a> {
         payload: &Payload,
         time: Time,
     ) -> Result<Payload, CallError> {
-        match target {
+        let outcome = match target {
             Target::Here(hosted) => Box::pin(self.here(core, hosted, kind, payload.clone(), time)).await,
             Target::There(info) => self.there(core, info, kind, payload, time).await,
-        }
+        };
+        core.selection.asides.heard(target.peer_id(core), self.application, &outcome);
+        outcome
     }
 
     /// The time that a message has from now on: as long as was said, but not longer than the call within which it is
@@ -243,24 +266,17 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether another host may be tried: nothing was delivered, or it may run twice and was lost with the connection.
-    pub(crate) fn may_repeat(&self, error: &CallError, target: &Target, kind: Kind<'_>) -> bool {
-        let lost = matches!(error, CallError::ConnectionLost { .. });
-        error.concerns_host_only() || (lost && self.may_run_twice(target, kind))
-    }
-
     /// Whether running it twice does no harm: the caller says so, or the application that got it.
     fn may_run_twice(&self, target: &Target, kind: Kind<'_>) -> bool {
         if self.options.contains(Options::IDEMPOTENT) {
             return true;
         }
         let Kind::Call(action) = kind else { return false };
-        let says_so = |idempotent: &[String]| idempotent.iter().any(|name| name == action);
         match target {
-            Target::Here(hosted) => says_so(&hosted.profile.idempotent),
+            Target::Here(hosted) => hosted.is_idempotent(action),
             Target::There(info) => {
                 let hosted = info.applications.iter().find(|hosted| hosted.name == self.application);
-                hosted.is_some_and(|hosted| says_so(&hosted.idempotent))
+                hosted.is_some_and(|hosted| hosted.idempotent.iter().any(|name| name == action))
             }
         }
     }

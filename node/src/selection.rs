@@ -16,8 +16,11 @@ use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
 use self::{aside::Asides, round_trips::RoundTrips};
-pub(crate) use self::{aside::Look, chooser::Chooser};
-pub(crate) use self::{chooser::candidate, versions::Versions};
+pub(crate) use self::{
+    aside::{Failure, Look},
+    chooser::{Chooser, round_trip, work},
+    versions::Versions,
+};
 use crate::{
     call_error::CallError,
     core::Core,

@@ -6,21 +6,23 @@ use semver::VersionReq;
 
 use crate::{
     app_ref::AppRef,
+    core::Core,
     description::Host,
     node::Node,
     predicate::matching::Matching,
-    selection::{Chooser, Filter, Versions, Wanted},
+    selection::{self, Chooser, Filter, Versions, Wanted},
     topology::owner,
 };
 
-/// Chooses among hosts: the index of the one that is taken.
-pub(crate) type Choose = Arc<dyn Fn(&[Candidate<'_>]) -> Option<usize> + Send + Sync>;
+/// Chooses among hosts.
+pub(crate) type Choose = Arc<dyn for<'a> Fn(Candidates<'a>) -> Option<Candidate<'a>> + Send + Sync>;
 
 /// Which one of several hosts gets a message. See [`AppRef::strategy`] and [`Node::prefer`].
 ///
 /// The application on the caller's own node is preferred, unless [`AppRef::remote`] is said; with a sticky key, or the
-/// user's own function, it is a host like all others. A host that has just failed, or was busy, is set aside for a moment
-/// (200 ms, twice as long each time it fails again, at most 2 s for busy ones and 30 s for others), unless all are.
+/// user's own function, it is a host like all others. A host that has just failed, was busy, or let two messages in a row
+/// time out, is set aside for a moment (200 ms, twice as long each time it fails again, at most 2 s for busy ones and 30 s
+/// for others), unless all are.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Strategy {
@@ -50,10 +52,25 @@ impl Strategy {
         Self::Sticky(owner::hash(key.as_ref()))
     }
 
-    /// The user's own choice: gets all hosts that may be taken, at least one, and gives the index of the one that is.
-    /// With `None` nobody is.
+    /// The user's own choice: gets the hosts that may be taken, at least one, and gives the one that is. With `None` it
+    /// is asked again with those that are set aside, if there are any; else nobody is taken.
+    ///
+    /// It runs on every message, and nothing is prepared for it: it costs as much as it looks at.
+    ///
+    /// ```no_run
+    /// use multinodes::Strategy;
+    /// # async fn draw(node: multinodes::Node) -> Result<(), multinodes::CallError> {
+    /// // The one with the most memory of those that have a slot free.
+    /// let roomy = Strategy::custom(|candidates| {
+    ///     let free = candidates.iter().filter(|candidate| !candidate.is_full());
+    ///     free.max_by_key(|candidate| candidate.host.description["memory"].as_u64())
+    /// });
+    /// let picture: Vec<u8> = node.app("render").strategy(roomy).call("draw", "a scene").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn custom(choose: impl Fn(&[Candidate<'_>]) -> Option<usize> + Send + Sync + 'static) -> Self {
+    pub fn custom(choose: impl for<'a> Fn(Candidates<'a>) -> Option<Candidate<'a>> + Send + Sync + 'static) -> Self {
         Self::Custom(Arc::new(choose))
     }
 }
@@ -71,18 +88,90 @@ impl fmt::Debug for Strategy {
     }
 }
 
-/// A host that may be taken, and what this node knows about the way to it.
-#[derive(Debug, Clone, Copy)]
+/// The hosts of an application, of which one is chosen: the directory's own list, of which nothing is copied.
+#[derive(Clone, Copy)]
+pub struct Candidates<'a> {
+    core: &'a Core,
+    hosts: &'a [Arc<Host>],
+    fits: &'a dyn Fn(&Host) -> bool,
+}
+
+impl<'a> Candidates<'a> {
+    pub(crate) fn new(core: &'a Core, hosts: &'a [Arc<Host>], fits: &'a dyn Fn(&Host) -> bool) -> Self {
+        Self { core, hosts, fits }
+    }
+
+    /// All known hosts that match the target's predicates and versions, those that may not be taken just now among them.
+    #[must_use]
+    pub fn hosts(&self) -> &'a [Arc<Host>] {
+        self.hosts
+    }
+
+    /// The host at this place of [`hosts`](Self::hosts), if it may be taken: it is not set aside, was not tried for this
+    /// message already, and the target's filter takes it.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Candidate<'a>> {
+        let host = self.hosts.get(index).filter(|host| (self.fits)(host))?;
+        Some(Candidate { host, index, core: self.core })
+    }
+
+    /// All that may be taken, in the order of [`hosts`](Self::hosts).
+    pub fn iter(self) -> impl Iterator<Item = Candidate<'a>> {
+        (0..self.hosts.len()).filter_map(move |index| self.get(index))
+    }
+}
+
+impl fmt::Debug for Candidates<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// A host that may be taken, and what this node knows about the way to it: looked up when it is asked for.
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Candidate<'a> {
     /// The host.
     pub host: &'a Host,
+    pub(crate) index: usize,
+    core: &'a Core,
+}
+
+impl<'a> Candidate<'a> {
+    /// One that is not out of a list.
+    pub(crate) fn alone(core: &'a Core, host: &'a Host) -> Self {
+        Self { host, index: 0, core }
+    }
+
     /// What this node has sent to it and what is not answered yet.
-    pub in_flight: usize,
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        selection::work(self.core, self.host).in_flight
+    }
+
     /// The smoothed time of a round trip, if it is connected.
-    pub round_trip: Option<Duration>,
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        selection::round_trip(self.core, self.host)
+    }
+
     /// Whether its slots are known to be full.
-    pub is_full: bool,
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        selection::work(self.core, self.host).is_full()
+    }
+}
+
+impl fmt::Debug for Candidate<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Candidate")
+            .field("host", self.host)
+            .field("in_flight", &self.in_flight())
+            .field("round_trip", &self.round_trip())
+            .field("is_full", &self.is_full())
+            .finish()
+    }
 }
 
 /// A text is no condition on versions.

@@ -1,14 +1,15 @@
 //! A ticket: everything that it takes to join a swarm, as one string.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use data_encoding::{BASE64URL_NOPAD, DecodeKind};
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use multinodes_behaviour::{SwarmName, codec};
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
+use multinodes_behaviour::{Grant, RecordError, SwarmName, codec};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
@@ -74,6 +75,7 @@ pub struct Ticket {
     addresses: Vec<Multiaddr>,
     /// In seconds since 1970.
     expires: Option<u64>,
+    grant: Option<Grant>,
 }
 
 /// What is inside: see PROTOCOL.md.
@@ -85,11 +87,16 @@ struct Content {
     addresses: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<u64>,
+    /// Labels that its issuer has signed, and the key that goes with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant: Option<ByteBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<ByteBuf>,
 }
 
 impl Drop for Content {
     fn drop(&mut self) {
-        if let Some(secret) = &mut self.secret {
+        for secret in [&mut self.secret, &mut self.key].into_iter().flatten() {
             secret.zeroize();
         }
     }
@@ -138,9 +145,18 @@ impl Ticket {
     fn from_content(bytes: &[u8]) -> Result<Self, TicketError> {
         let content: Content = codec::decode(bytes, MAX_TEXT).map_err(|_| TicketError::Altered)?;
         let secret = content.secret.as_ref().map(|bytes| Secret::from_bytes(bytes).ok_or(TicketError::Altered));
+        let swarm: SwarmName = content.swarm.parse().map_err(|_| TicketError::Altered)?;
+        let grant = match (&content.grant, &content.key) {
+            (Some(envelope), Some(key)) => {
+                let key = key.as_slice().try_into().map_err(|_| TicketError::Altered)?;
+                Some(Grant::open(&swarm, envelope, key).map_err(|_| TicketError::Altered)?)
+            }
+            _ => None,
+        };
         Ok(Self {
-            swarm: content.swarm.parse().map_err(|_| TicketError::Altered)?,
+            swarm,
             secret: secret.transpose()?,
+            grant,
             // Those of a later version that are not understood here are left out.
             addresses: content.addresses.iter().take(MAX_ADDRESSES).filter_map(|text| text.parse().ok()).collect(),
             expires: content.expires,
@@ -155,6 +171,8 @@ impl Ticket {
             secret: self.secret.as_ref().map(|secret| ByteBuf::from(secret.bytes())),
             addresses: self.addresses.iter().map(ToString::to_string).collect(),
             expires: self.expires,
+            grant: self.grant.as_ref().map(|grant| ByteBuf::from(grant.envelope())),
+            key: self.grant.as_ref().map(|grant| ByteBuf::from(&grant.key()[..])),
         };
         let content = Zeroizing::new(codec::encode(&content).expect("texts, bytes and numbers can be encoded"));
         let length = u16::try_from(content.len()).expect("the most addresses of the longest kind have 32 KiB");
@@ -170,6 +188,31 @@ impl Ticket {
     /// The file is there already, or cannot be written.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<(), TicketError> {
         Ok(private_file::create(path.as_ref(), &self.reveal())?)
+    }
+
+    /// Signs labels into it, instead of those it may have: whoever joins with it proves them to all who trust the
+    /// issuer, as long as the ticket is good. A node trusts itself, the issuer of the ticket with which it has joined,
+    /// and those of [`Builder::trust`](crate::Builder::trust); what the labels permit is said by [`Rule`](crate::Rule)s.
+    ///
+    /// # Errors
+    ///
+    /// [`TicketError::Labels`]: there are more than 64 labels, one has a key or a value over 256 bytes, or all together
+    /// have more than 1 KiB.
+    pub fn labelled(self, issuer: &Keypair, labels: BTreeMap<String, String>) -> Result<Self, TicketError> {
+        let grant = Grant::issue(issuer, &self.swarm, labels, self.expires)?;
+        Ok(Self { grant: Some(grant), ..self })
+    }
+
+    /// The labels that are signed into it.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.grant.as_ref().map(|grant| grant.labels().clone()).unwrap_or_default()
+    }
+
+    /// Who has signed its labels, if it has any.
+    #[must_use]
+    pub fn issuer(&self) -> Option<PeerId> {
+        self.grant.as_ref().map(Grant::issuer)
     }
 
     /// The name of the swarm.
@@ -199,6 +242,10 @@ impl Ticket {
     pub(crate) fn secret(&self) -> Option<&Secret> {
         self.secret.as_ref()
     }
+
+    pub(crate) fn grant(&self) -> Option<&Grant> {
+        self.grant.as_ref()
+    }
 }
 
 impl fmt::Debug for Ticket {
@@ -221,7 +268,20 @@ impl Node {
             return Err(TicketError::Nobody);
         }
         let expires = lifetime.map(|lifetime| seconds(SystemTime::now()).saturating_add(lifetime.as_secs().max(1)));
-        Ok(Ticket { swarm: settings.swarm.clone(), secret: settings.secret.clone(), addresses, expires })
+        Ok(Ticket { swarm: settings.swarm.clone(), secret: settings.secret.clone(), addresses, expires, grant: None })
+    }
+
+    /// The same with labels that this node's key signs into it, see [`Ticket::labelled`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ticket`](Self::ticket), and [`TicketError::Labels`].
+    pub fn ticket_with_labels(
+        &self,
+        lifetime: Option<Duration>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Ticket, TicketError> {
+        self.ticket(lifetime)?.labelled(&self.core().keypair, labels)
     }
 
     fn ticket_addresses(&self) -> Vec<Multiaddr> {
@@ -310,6 +370,9 @@ pub enum TicketError {
         /// For how long, in seconds.
         ago: u64,
     },
+    /// The labels cannot be signed into it.
+    #[error("the labels cannot be signed into a ticket: {0}")]
+    Labels(#[from] RecordError),
     /// A new ticket would lead nowhere.
     #[error("no node of the swarm is known that could be joined, so a ticket would lead nowhere")]
     Nobody,

@@ -20,11 +20,14 @@ fn each_host_has_its_reason() {
     let answer = swarm.until(&["explain", "worker", "--where", "node.labels.region == 'us'"], both);
     assert_eq!(of(&answer, "us")["verdict"], "taken", "{answer}");
     let eu = of(&answer, "eu");
-    assert_eq!((&eu["verdict"], &eu["reason"]), (&"passed_over".into(), &"the predicate is false".into()));
+    assert_eq!(
+        (&eu["verdict"], &eu["reason"]),
+        (&"passed_over".into(), &"the predicate is false: `node.labels.region == 'us'`".into())
+    );
     let answer = swarm.run(&["explain", "worker", "--node", "eu", "--json"]).expect(0).json();
     assert_eq!(of(&answer, "us")["reason"], "another node is asked for");
     let outcome = swarm.run(&["explain", "worker", "--version-req", "^9"]).expect(1);
-    assert!(outcome.stdout.contains("version `1.0.0` does not match"), "{outcome:?}");
+    assert!(outcome.stdout.contains("version `1.0.0` does not match `^9`"), "{outcome:?}");
     assert_eq!(swarm.run(&["call", "worker", "square", "4", "--version-req", "^1.0", "--idempotent"]).stdout, "16\n");
     swarm.run(&["call", "worker", "square", "4", "--version-req", "^9"]).expect(1);
     swarm.run(&["explain", "worker", "--version-req", "newest"]).expect(2);

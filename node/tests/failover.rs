@@ -26,7 +26,8 @@ use tokio::sync::{Semaphore, watch};
 /// Always the host of that name, while it may be taken.
 fn first(name: &'static str) -> Strategy {
     Strategy::custom(move |candidates| {
-        Some(candidates.iter().position(|candidate| candidate.host.node == name).unwrap_or_default())
+        let named = candidates.iter().find(|candidate| candidate.host.node == name);
+        named.or_else(|| candidates.iter().next())
     })
 }
 
@@ -114,6 +115,81 @@ fn what_the_application_calls_idempotent_is_repeated_when_its_host_is_lost() {
     });
 }
 
+/// An application that breaks, on the hosts that are named, and counts how often it was begun.
+fn breaking(breaks: bool, begun: &Arc<AtomicUsize>) -> Actions {
+    let action = || {
+        let begun = begun.clone();
+        move |()| {
+            begun.fetch_add(1, SeqCst);
+            async move {
+                assert!(!breaks, "it breaks");
+                true
+            }
+        }
+    };
+    Actions::new().action("once", action()).idempotent_action("often", action())
+}
+
+#[tokio::test]
+async fn a_call_that_breaks_its_host_is_given_to_one_other_host_if_it_may_run_twice() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut nodes = Vec::new();
+    for name in ["one", "two", "three", "well"] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        node.register("poisoned", breaking(true, &begun)).unwrap();
+        node.register("broken", breaking(name == "one", &begun)).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "poisoned", 4).await;
+    hosts(&caller, "broken", 4).await;
+    let attempts = async |target: AppRef, action: &str| {
+        begun.store(0, SeqCst);
+        let outcome = within(target.call::<bool>(action, ())).await;
+        (outcome, begun.load(SeqCst))
+    };
+    let target = |application: &str| caller.app(application).strategy(first("one"));
+    let later = Duration::from_secs(10);
+    for (target, action) in [
+        (target("poisoned"), "often"),
+        (target("poisoned").idempotent(), "once"),
+        (target("poisoned").hedge(later), "often"),
+    ] {
+        let (outcome, attempts) = attempts(target, action).await;
+        assert!(matches!(outcome, Err(CallError::Panicked { .. })) && attempts == 2, "{outcome:?} after {attempts}");
+    }
+    for target in [target("broken"), target("broken").hedge(later)] {
+        let (outcome, attempts) = attempts(target, "often").await;
+        assert!(outcome.unwrap() && attempts == 2, "{attempts}");
+    }
+    for target in [target("broken"), target("broken").on("one").idempotent()] {
+        let (outcome, attempts) = attempts(target, "once").await;
+        assert!(matches!(outcome, Err(CallError::Panicked { .. })) && attempts == 1, "{outcome:?} after {attempts}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_lets_calls_time_out_is_set_aside_after_the_second_one() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let mut nodes = Vec::new();
+    for name in ["slow", "quick"] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        node.register("test", application(name == "slow", &begun, &ended)).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "test", 2).await;
+    let target = caller.app("test").strategy(first("slow")).timeout(Duration::from_millis(100));
+    for _ in 0..2 {
+        let error = within(target.call::<bool>("often", ())).await.unwrap_err();
+        assert!(matches!(&error, CallError::TimedOut { node, .. } if node == "slow"), "{error:?}");
+    }
+    // On a busy machine the moment may be over before the next call: then it is longer after that one.
+    within(async { while target.call::<bool>("often", ()).await.is_err() {} }).await;
+}
+
 const TIME: Duration = Duration::from_secs(10);
 
 /// What has come of many calls.
@@ -181,4 +257,19 @@ async fn with_200_calls_in_flight_hosts_are_killed_until_one_is_left() {
     eprintln!("{answered} answered, {lost} of those that may run only once were lost");
     assert!(lost > 0, "hosts were killed while they worked");
     within(caller.stop()).await;
+}
+
+#[test]
+fn the_command_hedges_what_the_application_or_the_user_allows_to_run_twice() {
+    let swarm = Swarm::new();
+    let plain = "[applications.plain]\nexec = 'cat'\nactions = ['often', 'once']\nidempotent = ['often']\n";
+    std::fs::write(swarm.path("multinodes.toml"), plain).unwrap();
+    let _host = swarm.start("host", &[]);
+    let hedged = |action: &'static str| vec!["call", "plain", action, "1", "--hedge", "1s"];
+    assert_eq!(swarm.until_code(0, &hedged("often")).stdout, "[1]\n");
+    let refused = swarm.run(&hedged("once")).expect(2);
+    assert!(refused.stderr.contains("no host of `plain` declares that `once` may run twice"), "{refused:?}");
+    assert_eq!(swarm.run(&[hedged("once"), vec!["--idempotent"]].concat()).stdout, "[1]\n");
+    swarm.run(&[hedged("often"), vec!["--all"]].concat()).expect(2);
+    assert_eq!(swarm.run(&["call", "nobody", "often", "--hedge", "1s"]).expect(1).stdout, "");
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use multinodes::{Actions, AppError, CallError, Context, ItemErrorKind, Map, MapError, Node, Outcome};
+use multinodes::{Actions, AppError, CallError, Context, ItemErrorKind, Map, MapError, Node, Outcome, Verdict};
 use tokio::sync::{Semaphore, mpsc};
 
 use in_process::{hosts, in_process, within};
@@ -129,6 +129,34 @@ async fn a_worker_that_is_lost_has_its_items_run_by_others_and_newcomers_get_wor
     let status = status.borrow();
     assert_eq!((status.taken, status.done, status.failed, status.running), (40, 40, 0, 0));
     assert!(status.input_ended && status.workers.len() == 2, "{status:?}");
+    // Whoever chooses a host for a call knows of it, too.
+    hosts(&node, "work", 1).await;
+    let considered = node.app("work").explain();
+    let lost = considered.iter().find(|host| host.node == lost_name).unwrap();
+    assert_eq!(lost.verdict, Verdict::Gone, "{lost:?}");
+    assert!(lost.reason.contains("the connection") || lost.reason.contains("cannot be reached"), "{lost:?}");
+}
+
+#[tokio::test]
+async fn only_hosts_that_are_wanted_get_items() {
+    let versions = ["1.2.0", "1.9.9", "2.0.0"];
+    let (node, workers) = swarm(3, |number| squares().version(versions[number])).await;
+    node.register("work", squares().version("1.5.0")).unwrap();
+    let who = async |target: multinodes::AppRef| {
+        let outcomes = all(target.map_iter::<u64>("square", 0..600_u64)).await;
+        assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+        outcomes.into_iter().filter_map(|outcome| outcome.node).collect::<BTreeSet<_>>()
+    };
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let app = node.app("work");
+    assert_eq!(who(app.clone().remote()).await, named(&["worker-0", "worker-1", "worker-2"]));
+    assert_eq!(who(app.clone().version("^1.2").unwrap()).await, named(&["submitter", "worker-0", "worker-1"]));
+    assert_eq!(who(app.clone().version("^1.2").unwrap().remote()).await, named(&["worker-0", "worker-1"]));
+    assert_eq!(who(app.clone().on(workers[2].peer_id().to_base58())).await, named(&["worker-2"]));
+    assert_eq!(who(app.clone().filter(|host| host.node == "worker-1")).await, named(&["worker-1"]));
+    let nobody = app.version("^3").unwrap().map_iter::<u64>("square", 0..6_u64).patience(Duration::from_millis(200));
+    let error = within(nobody.try_collect::<Vec<_>>()).await.unwrap_err();
+    assert!(matches!(&error, MapError::NoWorker(CallError::NoMatch { hosts: 4, .. })), "{error:?}");
 }
 
 #[tokio::test]

@@ -125,9 +125,10 @@ async fn one_deadline_is_for_all_hosts_together() {
 
 #[tokio::test]
 async fn a_quorum_is_the_first_answers_and_cancels_the_rest() {
-    let (hub, _nodes, mut seen) = three().await;
-    let answers: Vec<String> = within(hub.app("named").quorum(1).call("first", "gamma")).await.unwrap();
-    assert_eq!(answers, ["gamma"]);
+    let (hub, nodes, mut seen) = three().await;
+    let answers = within(hub.app("named").quorum(1).call::<String>("first", "gamma")).await.unwrap();
+    let [answer] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((&*answer.answer, &*answer.node, answer.peer_id), ("gamma", "gamma", nodes[2].peer_id()));
     for receiver in &mut seen {
         assert_eq!(within(receiver.recv()).await, Some("begun"));
         assert_eq!(within(receiver.recv()).await, Some("stopped"));
@@ -146,6 +147,28 @@ async fn a_quorum_that_cannot_be_reached_says_why_at_once() {
     assert_eq!(error.to_string(), "0 of 3 hosts have answered, 4 were wanted");
     let error = within(hub.app("unknown").quorum(1).call::<String>("name", ())).await.unwrap_err();
     assert!(matches!(error, QuorumError::Call(CallError::NoSuchApplication { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_quorum_that_is_not_there_in_time_says_who_has_not_answered() {
+    let (hub, _nodes, _seen) = three().await;
+    let app = hub.app("named").timeout(Duration::from_millis(500));
+    let error = within(app.quorum(2).call::<String>("first", "gamma")).await.unwrap_err();
+    let QuorumError::Missed { wanted: 2, hosts: 3, succeeded: 1, failures } = error else { panic!("{error:?}") };
+    let mut silent: Vec<_> = failures.iter().map(|failure| &*failure.node).collect();
+    silent.sort_unstable();
+    assert_eq!(silent, ["alpha", "beta"]);
+    assert!(failures.iter().all(|failure| matches!(failure.result, Err(CallError::TimedOut { .. }))), "{failures:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_more_hosts_than_there_are_is_told_how_many_there_were() {
+    let (hub, _nodes, _seen) = three().await;
+    let (some, nobody) = within(async { tokio::join!(hub.wait_for_hosts("named", 4), hub.wait_for("unknown")) }).await;
+    let (some, nobody) = (some.unwrap_err(), nobody.unwrap_err());
+    assert_eq!(some.to_string(), "`named` was not found on 4 nodes, but on 3, within 10s");
+    assert_eq!(nobody.to_string(), "`unknown` was not found within 10s");
+    assert_eq!((some.hosts(), nobody.hosts()), (Some(3), None));
 }
 
 #[tokio::test]

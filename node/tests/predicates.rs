@@ -124,7 +124,7 @@ async fn nodes_are_chosen_by_their_labels() {
     let error = caller.nodes_matching("description.gpu > 1").unwrap_err();
     assert!(matches!(error.fault(), PredicateFault::NoApplication { name } if name == "description"), "{error}");
     let error = caller.app("place").matching("nod.name == 'a'").unwrap_err();
-    assert!(matches!(error.fault(), PredicateFault::UnknownVariable { name } if name == "nod"), "{error}");
+    assert!(matches!(error.fault(), PredicateFault::UnknownVariable { name, .. } if name == "nod"), "{error}");
 }
 
 #[tokio::test]

@@ -23,13 +23,8 @@ fn meeting(name: &str, folder: &Path) -> Builder {
 
 /// Waits until `node` has turned somebody away.
 async fn turned_away(node: &Node, before: u64) {
-    // There is no event for it: a stranger is none of anybody's business.
-    within(async {
-        while node.counters().failed_handshakes == before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    within(node.failed_handshakes().wait_for(|count| *count > before)).await.unwrap();
+    assert!(node.counters().failed_handshakes > before);
 }
 
 #[tokio::test]

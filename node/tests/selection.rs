@@ -11,7 +11,7 @@ use std::{
 };
 
 use in_process::{hosts, in_process, within};
-use multinodes::{Actions, AppRef, CallError, Node, Strategy};
+use multinodes::{Actions, AppRef, CallError, Considered, Node, Strategy, Verdict};
 use tokio::sync::Semaphore;
 
 /// An application that says where it is.
@@ -129,7 +129,7 @@ async fn versions_live_side_by_side_on_several_nodes() {
 async fn a_users_own_choice_is_kept() {
     let (caller, _nodes) = caller_and_hosts(3).await;
     let last = Strategy::custom(|candidates| {
-        candidates.iter().enumerate().max_by_key(|(_, candidate)| &candidate.host.node).map(|(index, _)| index)
+        candidates.iter().filter(|candidate| !candidate.is_full()).max_by_key(|candidate| &candidate.host.node)
     });
     assert_eq!(places(&caller.app("test").strategy(last), 4).await.into_keys().collect::<Vec<_>>(), ["host2"]);
     let nobody = caller.app("test").strategy(Strategy::custom(|_| None));
@@ -159,7 +159,58 @@ async fn a_busy_host_is_set_aside_for_a_moment_and_comes_back_by_itself() {
     let turns = caller.app("test").strategy(Strategy::RoundRobin);
     // Whoever meets it first is sent on to the other host, and nobody else is sent there for now.
     assert_eq!(places(&turns, 6).await.into_keys().collect::<Vec<_>>(), ["host1"]);
+    let (verdict, reason) = explained(&turns, "host0");
+    let busy = "`test` on node `host0` is busy: `test` has all the calls it takes";
+    // On a slow machine the moment is over.
+    let aside = verdict == Verdict::Aside && reason.starts_with("set aside for ");
+    assert!((aside || verdict == Verdict::Possible) && reason.ends_with(busy), "{verdict:?}: {reason}");
     gate.add_permits(1);
     assert!(within(long).await.unwrap().unwrap());
     within(async { while places(&turns, 2).await.len() < 2 {} }).await;
+    let last_error = |host: &Considered| host.last_error.clone();
+    assert!(turns.explain().iter().all(|host| last_error(host).is_none()), "it has answered: {:?}", turns.explain());
+}
+
+fn explained(target: &AppRef, node: &str) -> (Verdict, String) {
+    let considered = target.explain().into_iter().find(|host| host.node == node).unwrap();
+    (considered.verdict, considered.reason)
+}
+
+#[tokio::test]
+async fn all_that_speaks_for_or_against_a_host_is_said() {
+    let (caller, nodes) = caller_and_hosts(2).await;
+    hosts(&nodes[0], "test", 2).await;
+    nodes[0].unregister("test").unwrap();
+    nodes[0].register("test", here("host0").version("1.0.0")).unwrap();
+    let mut changes = caller.events();
+    within(async {
+        while caller.hosts("test").iter().filter(|host| host.version.is_some()).count() != 1 {
+            changes.next().await.unwrap();
+        }
+    })
+    .await;
+    let app = || caller.app("test");
+    let says = |target: AppRef, node: &str, verdict: Verdict, reason: &str| {
+        assert_eq!(explained(&target, node), (verdict, reason.to_owned()));
+    };
+    let (taken, possible, passed_over) = (Verdict::Taken, Verdict::Possible, Verdict::PassedOver);
+    let first = Strategy::custom(|candidates| candidates.iter().min_by_key(|candidate| &candidate.host.node));
+    says(app().strategy(first.clone()), "host0", taken, "by the user's own strategy");
+    says(app().strategy(first), "host1", possible, "another one is taken");
+    says(app().strategy(Strategy::custom(|_| None)), "host0", possible, "the strategy takes nobody");
+    says(app().on("host1"), "host1", taken, "it is asked for");
+    says(app().on("host1"), "host0", passed_over, "another node is asked for");
+    says(app().version("^1").unwrap(), "host0", taken, "by `LeastLoaded`");
+    says(app().version("^1").unwrap(), "host1", passed_over, "it has no version, `^1` is wanted");
+    says(app().version("^2").unwrap(), "host0", passed_over, "version `1.0.0` does not match `^2`");
+    #[cfg(feature = "cel")]
+    {
+        let labelled = app().matching("true").unwrap().matching("'x' in node.labels").unwrap();
+        says(labelled, "host1", passed_over, "the predicate is false: `'x' in node.labels`");
+    }
+    says(app().filter(|host| host.node == "host1"), "host0", passed_over, "the filter is false");
+    let here = || nodes[0].app("test");
+    says(here(), "host0", taken, "it is here");
+    says(here(), "host1", possible, "another one is taken");
+    says(here().remote(), "host0", passed_over, "only other nodes are asked for");
 }

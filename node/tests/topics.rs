@@ -140,6 +140,8 @@ impl Attacker {
             kademlia: false,
             high_mark: 96,
             privacy: None,
+            doorkeeper: None,
+            credential: None,
             refused_subscriptions: Default::default(),
         };
         let mut swarm = multinodes_behaviour::build(&config).unwrap();
@@ -325,7 +327,7 @@ impl Anything {
         Self {
             gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, config).unwrap(),
             sync: multinodes_behaviour::sync::new(&name()),
-            identify: multinodes_behaviour::identity::identify(keypair.public(), &name()),
+            identify: multinodes_behaviour::identity::identify(keypair.public(), &name(), None).unwrap(),
         }
     }
 }

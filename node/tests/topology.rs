@@ -264,6 +264,10 @@ async fn what_a_lost_host_had_is_replayed_and_every_word_is_counted() {
     let counters = within(run.finish()).await;
     assert_eq!((counters.acked, counters.failed, counters.pending), (200, 0, 0));
     assert!(counters.replayed > 0);
+    // Whoever chooses a host for a call knows of it, too.
+    hosts(&source, "split", 2).await;
+    let considered = workers[0].app("count").explain().into_iter().chain(source.app("split").explain());
+    assert!(considered.into_iter().any(|host| host.verdict == multinodes::Verdict::Gone), "somebody has lost it");
     let (counts, plain) = (counts.lock().unwrap(), plain_count(&lines));
     assert_eq!(counts.keys().collect::<Vec<_>>(), plain.keys().collect::<Vec<_>>());
     assert!(plain.iter().all(|(word, count)| counts[word] >= *count), "{counts:?}");

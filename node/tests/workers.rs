@@ -41,6 +41,7 @@ conformance! {
     a_cancelled_request_frees_its_worker,
     a_worker_that_does_not_hear_a_cancel_is_replaced,
     a_worker_that_ends_in_the_middle_fails_that_call_only,
+    what_may_run_twice_is_done_elsewhere_when_its_worker_ends,
     garbage_is_logged_and_the_request_goes_on,
     a_line_without_end_fails_that_call_only,
     slots_are_processes_that_work_at_once,
@@ -116,6 +117,7 @@ async fn a_worker_describes_itself(worker: String) {
     let host = test.described(|host| host.version.is_some()).await;
     assert_eq!(host.version.as_deref(), Some("1.0.0"));
     assert!(host.actions.iter().any(|action| action == "add") && host.description["language"].is_string(), "{host:?}");
+    assert_eq!(host.idempotent, ["add", "divide", "frail"], "those that may run twice");
     test.call("describe", (json!({"temperature": 21}),)).await.unwrap();
     test.described(|host| host.description == json!({"temperature": 21})).await;
     let error = test.call("describe", ("x".repeat(100_000),)).await;
@@ -156,6 +158,25 @@ async fn a_worker_that_ends_in_the_middle_fails_that_call_only(worker: String) {
     assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
     assert!(text.contains("exit status: 3") && text.contains("leaving now"), "{text}");
     assert_ne!(test.call("process", ()).await.unwrap(), process);
+}
+
+async fn what_may_run_twice_is_done_elsewhere_when_its_worker_ends(worker: String) {
+    let test = Test::serve(&worker, &[]).await;
+    let serve = format!("demo={worker}");
+    let start = ["start", "--json", "--until-stdin-closes", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let mut command = test.swarm.command(&[&start[..], &["--name", "second", "--serve", &serve]].concat());
+    command.env("MULTINODES_SKELETONS", skeletons());
+    let mut second = Process::spawn("second", command);
+    second.started();
+    let mut events = test.asker.events();
+    let declared = |host: &Arc<multinodes::Host>| host.idempotent.iter().any(|action| action == "frail");
+    while test.application.hosts().iter().filter(|host| declared(host)).count() < 2 {
+        events.next().await.unwrap();
+    }
+    let file = test.swarm.path("first");
+    let process = test.call("frail", (&file,)).await.unwrap();
+    let first: u64 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    assert_ne!(process.as_u64().unwrap(), first);
 }
 
 async fn garbage_is_logged_and_the_request_goes_on(worker: String) {

@@ -22,6 +22,7 @@ use super::{
     called::millis,
     incoming::{Service, reply_frame},
     interest::{Interest, State},
+    oddities::{Oddities, Tally},
     outbox::Rejected,
     reader::PERMIT,
     requests::{Asked, Served},
@@ -106,8 +107,7 @@ pub struct Exchange {
     /// The other side has said goodbye: nothing is asked of it any more.
     leaving: AtomicBool,
     next_lane: AtomicU64,
-    unasked: AtomicU64,
-    malformed: AtomicU64,
+    tally: Tally,
 }
 
 impl Exchange {
@@ -128,8 +128,7 @@ impl Exchange {
             opening: tokio::sync::Mutex::default(),
             leaving: AtomicBool::new(false),
             next_lane: AtomicU64::new(0),
-            unasked: AtomicU64::new(0),
-            malformed: AtomicU64::new(0),
+            tally: Tally::default(),
         })
     }
 
@@ -206,7 +205,11 @@ impl Exchange {
     pub fn accept(self: &Arc<Self>, io: Box<dyn Io>) -> bool {
         let mut lanes = self.lanes();
         lanes.inbound.retain(|lane| !lane.is_closed());
-        if lanes.closed || lanes.inbound.len() >= MAX_INBOUND_LANES {
+        if lanes.closed {
+            return false;
+        }
+        if lanes.inbound.len() >= MAX_INBOUND_LANES {
+            Tally::add(&self.tally.refused_lanes);
             return false;
         }
         let lane = Lane::spawn(self, io, self.next_lane(), false);
@@ -263,10 +266,10 @@ impl Exchange {
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
-    /// Answers to requests that nobody had made, and frames that could not be read.
+    /// What the other side has done so far that it should not have.
     #[must_use]
-    pub fn oddities(&self) -> (u64, u64) {
-        (self.unasked.load(Relaxed), self.malformed.load(Relaxed))
+    pub fn oddities(&self) -> Oddities {
+        self.tally.read()
     }
 
     pub(super) fn asked(&self) -> &Asked {
@@ -310,12 +313,8 @@ impl Exchange {
         self.leaving.store(true, SeqCst);
     }
 
-    pub(super) fn on_unasked(&self) {
-        self.unasked.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn on_malformed(&self) {
-        self.malformed.fetch_add(1, Relaxed);
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Sends a result back, a large one on a lane of its own.

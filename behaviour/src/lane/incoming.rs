@@ -10,6 +10,7 @@ use super::{
     LARGE_FROM,
     exchange::{Exchange, FEW},
     interest::Replying,
+    oddities::Tally,
     reader::Charge,
     run::Lane,
 };
@@ -117,6 +118,12 @@ impl Responder {
         Reporter { exchange: self.exchange.clone(), lane: self.lane.clone(), id: self.id, token: self.token }
     }
 
+    /// How many calls of the same peer run here, this one included.
+    #[must_use]
+    pub fn serving(&self) -> usize {
+        self.exchange.served().len()
+    }
+
     /// Whether the caller still waits: not after a cancel, the deadline, or the end of the lane.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
@@ -187,6 +194,9 @@ impl Responder {
     fn send_refusal(&self, mut refusal: Refusal) {
         if !self.exchange.served().end(self.id, self.token) {
             return;
+        }
+        if refusal.code == ErrorCode::Busy {
+            Tally::add(&self.exchange.tally().refused_calls);
         }
         refusal.shorten();
         // A lane that is gone has no caller any more.

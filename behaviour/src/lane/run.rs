@@ -26,6 +26,7 @@ use super::{
     IDLE, LaneEnd, LaneError, SWEEP, WRITE_STALL, duplicate_id,
     exchange::{Exchange, Io},
     incoming::{Delivery, Incoming, Refusal, Responder},
+    oddities::Tally,
     outbox::{Outbox, Rejected},
     reader::{FrameReader, RawFrame},
     requests::NotBegun,
@@ -35,6 +36,10 @@ use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 
 /// With more than so many requests open, the writer lets other tasks queue theirs before it flushes.
 const GATHER_FROM: usize = 100;
+
+/// After so many frames in a row the others on the thread get their turn: a peer that sends without end always has
+/// another one ready, and what it has woken would wait behind it.
+const TURN: usize = 64;
 
 /// The longest deadline that is taken from a peer: later than any sensible call.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -165,8 +170,12 @@ impl Run {
         };
         match &end {
             Err(LaneEnd::Malformed(_) | LaneEnd::FrameTooLong { .. } | LaneEnd::Misplaced) => {
-                self.exchange.on_malformed();
+                Tally::add(&self.exchange.tally().malformed);
                 tracing::warn!(reason = %EndText(&end), "lane closed");
+            }
+            Err(LaneEnd::Stalled) => {
+                Tally::add(&self.exchange.tally().stalled);
+                tracing::debug!(reason = %EndText(&end), "lane closed");
             }
             _ => tracing::debug!(reason = %EndText(&end), "lane closed"),
         }
@@ -175,7 +184,12 @@ impl Run {
     async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
         let budget = self.exchange.limits().budget.clone();
         let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
+        let mut turn = 0;
         while let Some(frame) = frames.next(&mut io).await? {
+            turn += 1;
+            if turn % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
             // Answers that nobody reads are not piled up: no more work is taken until there is room for them. A lane of
             // ours carries answers only, and they are always read: else both sides could wait for each other.
             if !self.ours && self.lane.shared.outbox.is_full() {
@@ -292,11 +306,14 @@ impl Run {
     fn on_answer(&self, id: u64, answer: Result<Bytes, LaneError>) {
         if !self.exchange.asked().answer(id, answer) {
             // Usually the caller has just given up.
-            self.exchange.on_unasked();
+            Tally::add(&self.exchange.tally().unasked);
         }
     }
 
     fn refuse(&self, id: u64, refusal: &Refusal) {
+        if refusal.code == ErrorCode::Busy {
+            Tally::add(&self.exchange.tally().refused_calls);
+        }
         // A lane that is gone has nobody who waits.
         let _ = self.lane.push(&Frame::Error(refusal.frame(id)));
     }

@@ -26,6 +26,8 @@ pub(crate) fn config(swarm: &str) -> Config {
         high_mark: 96,
         refused_subscriptions: Default::default(),
         privacy: None,
+        doorkeeper: None,
+        credential: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::Payload;
+use multinodes::{AppRef, Payload};
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -28,18 +28,20 @@ pub(crate) struct Call {
     /// Call every host, and print a line of JSON for each as it answers: {"node","peer_id","ms","result" or "error"}
     #[arg(long)]
     all: bool,
+
     /// Running it twice does no harm: if its host is lost, call another one
     #[arg(long)]
     idempotent: bool,
 
-    /// Call another host as well if there is no answer after TIME, and take the first answer; with --idempotent
-    #[arg(long, value_name = "TIME", requires = "idempotent", value_parser = humantime::parse_duration)]
+    /// Call another host as well if there is no answer after TIME, and take the first answer; with --idempotent, unless
+    /// the application declares the action idempotent
+    #[arg(long, value_name = "TIME", conflicts_with = "all", value_parser = humantime::parse_duration)]
     hedge: Option<std::time::Duration>,
 }
 
 impl Call {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
-        let chosen = self.choice.settle()?;
+        let chosen = self.choice.clone().settle()?;
         let arguments = json::read(&self.arguments)?;
         let payload = Payload::encode(&arguments).map_err(Failure::own)?;
         if self.all {
@@ -60,6 +62,7 @@ impl Call {
                     target = target.idempotent();
                 }
                 if let Some(after) = self.hedge {
+                    self.check_hedge(&target, session).await?;
                     target = target.hedge(after);
                 }
                 let answer = target.call_raw(&self.action, payload).await;
@@ -69,5 +72,22 @@ impl Call {
             })
             .await?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Fails if no host allows a second attempt: it would never be made.
+    async fn check_hedge(&self, target: &AppRef, session: &Session) -> Result<(), Failure> {
+        if self.idempotent {
+            return Ok(());
+        }
+        session.settle().await;
+        let hosts = target.hosts();
+        if hosts.is_empty() || hosts.iter().any(|host| host.idempotent.contains(&self.action)) {
+            // Who hosts nothing of it is told so by the call itself.
+            return Ok(());
+        }
+        let Self { application, action, .. } = self;
+        Err(Failure::own(format_args!(
+            "--hedge: no host of `{application}` declares that `{action}` may run twice without harm; --idempotent does"
+        )))
     }
 }

@@ -86,6 +86,7 @@ impl Children {
         profile.description = spec.description.clone();
         profile.version = spec.version.clone();
         profile.actions = spec.actions.clone();
+        profile.idempotent = spec.idempotent.clone();
         profile.slots = Some(spec.slots);
         profile.concurrency = spec.slots as usize;
         match spec.kind {

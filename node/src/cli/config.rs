@@ -43,6 +43,11 @@ pub(crate) struct Start {
     pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain: Option<Duration>,
+    pub(crate) allow_peer: Option<Vec<String>>,
+    pub(crate) deny_peer: Option<Vec<String>>,
+    /// By application or `application/action`.
+    pub(crate) allow: Option<BTreeMap<String, Vec<String>>>,
+    pub(crate) trust: Option<Vec<String>>,
 }
 
 /// The applications that are commands, for `multinodes start`.
@@ -63,6 +68,7 @@ pub(crate) struct Application {
     pub(crate) slots: Option<u32>,
     pub(crate) description: Option<Value>,
     pub(crate) actions: Option<Vec<String>>,
+    pub(crate) idempotent: Option<Vec<String>>,
     pub(crate) version: Option<String>,
 }
 
@@ -84,6 +90,7 @@ struct ApplicationKeys {
     slots: Option<u32>,
     description: Option<Value>,
     actions: Option<Vec<String>>,
+    idempotent: Option<Vec<String>>,
     version: Option<String>,
 }
 
@@ -91,14 +98,14 @@ impl TryFrom<ApplicationKeys> for Application {
     type Error = String;
 
     fn try_from(keys: ApplicationKeys) -> Result<Self, String> {
-        let ApplicationKeys { serve, exec, slots, description, actions, version } = keys;
+        let ApplicationKeys { serve, exec, slots, description, actions, idempotent, version } = keys;
         let run = match (serve, exec) {
             (Some(command), None) => Run::Serve(command),
             (None, Some(command)) => Run::Exec(command),
             (None, None) => return Err("an application needs `serve` or `exec`".to_owned()),
             (Some(_), Some(_)) => return Err("an application has `serve` or `exec`, not both".to_owned()),
         };
-        Ok(Self { run, slots: slots.map(child::slots).transpose()?, description, actions, version })
+        Ok(Self { run, slots: slots.map(child::slots).transpose()?, description, actions, idempotent, version })
     }
 }
 
@@ -136,6 +143,14 @@ impl Config {
         let paths = [&mut self.runtime_dir, &mut self.start.identity, &mut self.secret];
         for path in paths.into_iter().flatten().chain(ticket) {
             *path = folder.join(&path);
+        }
+        let Start { allow_peer, deny_peer, allow, .. } = &mut self.start;
+        let rules =
+            [allow_peer, deny_peer].into_iter().flatten().chain(allow.iter_mut().flat_map(BTreeMap::values_mut));
+        for rule in rules.flatten() {
+            if let Some(path) = rule.strip_prefix('@') {
+                *rule = format!("@{}", folder.join(path).display());
+            }
         }
         self.applications.folder = folder.to_owned();
         self

@@ -28,7 +28,7 @@ pub(crate) struct Given {
 #[derive(Debug, Clone)]
 pub(crate) enum Entry {
     Name { swarm: String, secret: Option<Secret> },
-    Ticket(Ticket),
+    Ticket(Box<Ticket>),
 }
 
 impl Entry {
@@ -52,7 +52,7 @@ impl Entry {
             (None, None) => None,
         };
         if let Some(path) = ticket {
-            return Ok(Self::Ticket(read_ticket(path)?));
+            return Ok(Self::Ticket(Box::new(read_ticket(path)?)));
         }
         // An empty path on the command line takes the file's secret back.
         let secret = flags.secret.or(file.secret).filter(|path| !path.as_os_str().is_empty());
@@ -86,7 +86,7 @@ impl Entry {
         match self {
             Self::Name { swarm, secret: None } => builder.swarm(swarm.as_str()),
             Self::Name { swarm, secret: Some(secret) } => builder.swarm(swarm.as_str()).secret(secret.clone()),
-            Self::Ticket(ticket) => builder.ticket(ticket.clone()),
+            Self::Ticket(ticket) => builder.ticket(Ticket::clone(ticket)),
         }
     }
 }

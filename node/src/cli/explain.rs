@@ -64,6 +64,7 @@ fn table(considered: &[Considered]) -> Table {
             Verdict::Taken => "taken",
             Verdict::Possible => "possible",
             Verdict::Aside => "set aside",
+            Verdict::Forbidden => "forbidden",
             Verdict::Gone => "gone",
             _ => "passed over",
         };

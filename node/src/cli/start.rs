@@ -15,6 +15,7 @@ use super::{
     feed::Feed,
     options::{Settings, given},
     output::Output,
+    permissions,
     shapes::{Line, dialable},
     signals::Signals,
     style::{self, paint, printable},
@@ -45,6 +46,9 @@ pub(crate) struct Start {
     /// How long calls may run on when the node is asked to stop [default: 10s]
     #[arg(long, value_name = "TIME", env = "MULTINODES_DRAIN", hide_env = true, value_parser = humantime::parse_duration)]
     drain: Option<Duration>,
+
+    #[command(flatten)]
+    permissions: permissions::Permissions,
 
     #[command(flatten)]
     commands: child::Options,
@@ -104,22 +108,16 @@ impl Start {
         if let Some(timeout) = self.drain.or(file.drain) {
             builder = builder.drain_timeout(timeout);
         }
+        builder = self.permissions.apply(builder, file)?;
         builder.start().await.map_err(Failure::own)
     }
 
     /// The labels of the flags, or else those of the file.
     fn labels(&self, file: &config::Start) -> Result<BTreeMap<String, String>, Failure> {
-        let Some(labels) = given(self.label.clone()) else { return Ok(file.labels.clone().unwrap_or_default()) };
-        let mut pairs = BTreeMap::new();
-        for label in labels {
-            let Some((key, value)) = label.split_once('=') else {
-                return Err(Failure::own(format_args!("`{label}` is no label: KEY=VALUE is, such as region=eu")));
-            };
-            if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
-                return Err(Failure::own(format_args!("the label `{key}` is given twice")));
-            }
+        match given(self.label.clone()) {
+            Some(labels) => permissions::labels(&labels),
+            None => Ok(file.labels.clone().unwrap_or_default()),
         }
-        Ok(pairs)
     }
 }
 

@@ -1,11 +1,12 @@
 //! `multinodes ticket`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use multinodes::read_identity;
 use serde::Serialize;
 
-use super::{failure::Failure, options::Settings, output::Output, session::Session, style};
+use super::{failure::Failure, options::Settings, output::Output, permissions, session::Session, style};
 
 /// Make a ticket, with which others join the swarm
 #[derive(Debug, Args)]
@@ -20,6 +21,14 @@ pub(crate) struct Ticket {
     /// A file to be made, which only its owner may read [default: print it]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+
+    /// A label that whoever joins with it has proven; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', requires = "signed_by")]
+    label: Vec<String>,
+
+    /// The identity file whose key signs the labels, such as that of a node; nodes that `--trust` its peer id believe them
+    #[arg(long, value_name = "FILE", requires = "label")]
+    signed_by: Option<PathBuf>,
 }
 
 /// None if it never ends.
@@ -33,6 +42,10 @@ struct Row<'a> {
     private: bool,
     addresses: Vec<String>,
     expires: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     file: String,
 }
 
@@ -42,12 +55,18 @@ impl Ticket {
             return Err(Failure::own(NO_JSON));
         }
         let Lifetime(lifetime) = self.expires;
+        let labels = permissions::labels(&self.label)?;
+        let issuer = self.signed_by.as_ref().map(read_identity).transpose().map_err(Failure::own)?;
         let make = async |session: &Session| {
             session.settle().await;
             if session.others() == 0 {
                 return Err(Failure::negative(session.nobody()));
             }
-            session.node.ticket(lifetime).map_err(Failure::negative)
+            let ticket = session.node.ticket(lifetime).map_err(Failure::negative)?;
+            match issuer {
+                Some(issuer) => ticket.labelled(&issuer, labels).map_err(Failure::own),
+                None => Ok(ticket),
+            }
         };
         let ticket = Session::open(settings).await?.with(make).await?;
         let expires = ticket.expires().map(|time| humantime::format_rfc3339_seconds(time).to_string());
@@ -61,12 +80,26 @@ impl Ticket {
         ticket.create(file).map_err(Failure::own)?;
         if output.json {
             let addresses = ticket.addresses().iter().map(ToString::to_string).collect();
-            let file = file.display().to_string();
-            output.value(&Row { swarm: ticket.swarm(), private: ticket.is_private(), addresses, expires, file })?;
+            output.value(&Row {
+                swarm: ticket.swarm(),
+                private: ticket.is_private(),
+                addresses,
+                expires,
+                labels: ticket.labels(),
+                issuer: ticket.issuer().map(|issuer| issuer.to_string()),
+                file: file.display().to_string(),
+            })?;
         } else {
             let count = ticket.addresses().len();
             let until = expires.map_or_else(|| "for ever".to_owned(), |time| format!("until {time}"));
             style::note(style::DIM, "written:", &format!("good {until}, with {count} addresses"));
+            if let Some(issuer) = ticket.issuer() {
+                style::note(
+                    style::DIM,
+                    "believed by:",
+                    &format!("nodes that are started with it, or with --trust {issuer}"),
+                );
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

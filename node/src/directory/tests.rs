@@ -301,6 +301,43 @@ fn all_beats_together_stay_under_twenty_a_second() {
     }
 }
 
+/// A record that is small on the wire and large in memory, of a node with a key of its own.
+fn heavy(values: usize) -> SignedRecord {
+    let heavy = ApplicationRecord {
+        name: "heavy".to_owned(),
+        version: None,
+        description: Value::Array(vec![Value::Null; values]),
+        actions: Vec::new(),
+        slots: None,
+        idempotent: Vec::new(),
+        trouble: None,
+    };
+    let record = Record { applications: vec![heavy], ..record(1, 1, "heavy") };
+    SignedRecord::sign(&Keypair::generate_ed25519(), &SwarmName::default(), record).unwrap()
+}
+
+#[test]
+fn made_up_records_fill_the_directory_to_a_limit_and_who_is_connected_gets_in_all_the_same() {
+    let now = Instant::now();
+    let mut directory = directory(now);
+    directory.on_connected(peer(1), now);
+    assert_eq!(directory.on_record(signed(1, 1, 1), now), Merged::News);
+    let taken = (0..100).filter(|_| directory.on_record(heavy(40_000), now) == Merged::News).count();
+    assert!((40..60).contains(&taken), "{taken}");
+    while directory.on_record(heavy(900), now) == Merged::News {}
+    let newcomer = heavy(900);
+    assert_eq!(directory.on_record(newcomer.clone(), now), Merged::Refused);
+    directory.on_connected(newcomer.peer_id, now);
+    assert_eq!(directory.on_record(newcomer.clone(), now), Merged::News);
+    assert!([newcomer.peer_id, peer(1), peer(0)].iter().all(|peer_id| directory.is_live(peer_id)));
+    // For a large one nobody is let go, connected or not.
+    while directory.on_record(heavy(900), now) == Merged::News {}
+    let (large, live) = (heavy(40_000), directory.live);
+    directory.on_connected(large.peer_id, now);
+    assert_eq!((directory.on_record(large, now), directory.live), (Merged::Refused, live));
+    assert!(directory.weight <= MAX_WEIGHT);
+}
+
 /// Records of three writers, none of whom signs two different records of one version.
 fn any_record() -> impl Strategy<Value = SignedRecord> {
     (1..4_usize, 1..3_u64, 1..5_u64).prop_map(|(key, incarnation, revision)| {
@@ -372,6 +409,7 @@ proptest! {
             let live: HashSet<PeerId> = directory.live().copied().filter(|peer_id| *peer_id != peer(0)).collect();
             prop_assert_eq!(&live, &present);
             prop_assert_eq!(directory.len(), live.len() + 1);
+            prop_assert_eq!(directory.weight, directory.entries.values().map(|entry| weight(&entry.signed)).sum::<usize>());
             prop_assert_eq!(directory.names.values().map(BTreeSet::len).sum::<usize>(), directory.len());
         }
     }

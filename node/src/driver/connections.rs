@@ -51,6 +51,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 const OPENED_AT_ONCE: usize = 2;
 const CLOSED_AT_ONCE: usize = 4;
 
+/// Whoever closes a connection in this time, before anything was levelled, has turned us away.
+const TURNED_AWAY: Duration = Duration::from_secs(1);
+
 /// Lost nodes that are looked for; the others come back by gossip, or by themselves.
 const MAX_LOST: usize = 64;
 
@@ -63,6 +66,10 @@ const FEW: usize = 4;
 pub(super) struct Peer {
     connections: Vec<Connection>,
     pub(super) standing: Standing,
+    /// No rule stands in the way.
+    pub(super) admitted: bool,
+    /// It has shown that it serves us; else it may still be waiting for what we show.
+    pub(super) serves: bool,
     /// One side has said that it closes the connection only to save one.
     pub(super) released: bool,
     releasing: bool,
@@ -102,6 +109,8 @@ impl Peer {
         Self {
             connections: Vec::new(),
             standing: Standing::Unknown,
+            admitted: false,
+            serves: false,
             released: false,
             releasing: false,
             synced: false,
@@ -110,6 +119,11 @@ impl Peer {
             asked: None,
             bucket: Bucket::new(now),
         }
+    }
+
+    /// Whether this node has dialled one of its connections.
+    pub(super) fn has_dialled(&self) -> bool {
+        self.connections.iter().any(|connection| connection.outbound)
     }
 
     /// A first exchange with it is to be expected, or under way.
@@ -140,9 +154,10 @@ impl Driver {
         self.dials.remove(&peer_id);
         self.redials.remove(&peer_id);
         self.doubts.remove(&peer_id);
-        self.lost.remove(&peer_id);
         self.on_join_connected(connection, peer_id);
+        let welcome = self.is_welcome(&peer_id);
         let peer = self.peers.entry(peer_id).or_insert_with(|| Peer::new(now));
+        peer.admitted |= welcome;
         let first = peer.connections.is_empty();
         peer.connections.push(Connection { id: connection, outbound, heard: now });
         peer.released = false;
@@ -157,12 +172,9 @@ impl Driver {
         if first {
             self.directory.on_connected(peer_id, now);
         }
-        // Whoever dials begins; two that dial each other at once need no second exchange.
-        if outbound {
-            self.offer_again(peer_id);
+        if self.is_admitted(&peer_id) {
+            self.on_admitted(peer_id);
         }
-        self.open_waiting_lanes(peer_id);
-        self.pump();
     }
 
     pub(super) fn on_closed(
@@ -190,7 +202,10 @@ impl Driver {
         }
         self.rejoin(&peer_id, peer.released || peer.standing == Standing::Stranger);
         let expected = peer.released || peer.standing == Standing::Stranger;
-        if !expected && self.directory.is_live(&peer_id) {
+        if !expected && !peer.synced && now.saturating_duration_since(peer.since) < TURNED_AWAY {
+            // It does not want us, or has no room: another dial at once would come to the same.
+            self.on_lost(peer_id, now);
+        } else if !expected && self.directory.is_live(&peer_id) {
             let silent = cause.is_none();
             self.begin_redial(peer_id, if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT }, now);
         }
@@ -229,22 +244,25 @@ impl Driver {
         self.redials.remove(&peer_id);
         self.directory.on_unreachable(&peer_id, now);
         if self.lost.len() < MAX_LOST {
-            self.lost.insert(peer_id, 0);
-            self.timers.at(now + TICK, Due::Revisit(peer_id));
+            let times = *self.lost.entry(peer_id).or_insert(0);
+            self.timers.at(now + revisit_pause(times), Due::Revisit(peer_id));
         }
     }
 
     /// Dials a lost node again, until it is back or forgotten.
     pub(super) fn revisit(&mut self, peer_id: PeerId) {
         let forgotten = self.directory.record(&peer_id).is_none() || self.directory.has_stopped(&peer_id);
-        if forgotten || self.peers.contains_key(&peer_id) || self.stopping.is_some() {
+        if forgotten || self.stopping.is_some() || self.peers.get(&peer_id).is_some_and(|peer| peer.synced) {
             self.lost.remove(&peer_id);
             return;
         }
         let Some(times) = self.lost.get_mut(&peer_id) else { return };
-        *times += 1;
-        let pause = TICK * 2_u32.saturating_pow(*times);
-        self.timers.after(jittered(pause.min(LONGEST_REVISIT)), Due::Revisit(peer_id));
+        *times = times.saturating_add(1);
+        let pause = revisit_pause(*times);
+        self.timers.after(jittered(pause), Due::Revisit(peer_id));
+        if self.peers.contains_key(&peer_id) {
+            return;
+        }
         if !self.dials.contains_key(&peer_id) && self.has_address(&peer_id) {
             self.dial(peer_id);
         }
@@ -263,6 +281,9 @@ impl Driver {
     /// Draws the conclusions, and begins no other dial of a discovered peer: that may fail at once, too.
     pub(super) fn on_dial_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
         tracing::debug!(?peer_id, %error, "a dial has failed");
+        if let DialError::Denied { cause } = error {
+            self.on_refused(cause, false);
+        }
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.on_join_to_self(connection);
         }
@@ -308,7 +329,13 @@ impl Driver {
             return;
         }
         self.welcome(peer_id);
-        self.feed_kademlia(peer_id, &info.listen_addrs);
+        self.on_shown(peer_id, &info.agent_version);
+        if info.protocols.contains(&self.core.settings.swarm.lane_protocol()) {
+            self.on_served(peer_id);
+        }
+        if self.is_admitted(&peer_id) {
+            self.feed_kademlia(peer_id, &info.listen_addrs);
+        }
     }
 
     /// A peer has shown that it belongs to this swarm.
@@ -431,6 +458,8 @@ impl Driver {
                 && (few || own < **peer_id)
                 && !self.peers.contains_key(*peer_id)
                 && !self.dials.contains_key(*peer_id)
+                && !self.lost.contains_key(*peer_id)
+                && !self.core.permissions.shuns(peer_id)
         });
         let chosen: Vec<PeerId> = candidates.copied().choose_multiple(&mut rand::rng(), missing.min(OPENED_AT_ONCE));
         for peer_id in chosen {
@@ -477,6 +506,11 @@ impl Driver {
             let _ = self.swarm.disconnect_peer_id(peer_id);
         }
     }
+}
+
+/// How long a node is left alone that was looked for so often already.
+fn revisit_pause(times: u32) -> Duration {
+    (TICK * 2_u32.saturating_pow(times.min(16))).min(LONGEST_REVISIT)
 }
 
 /// Whether a failed dial shows that the peer is not where it was said to be.

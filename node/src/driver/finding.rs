@@ -256,6 +256,7 @@ impl Driver {
             && !self.peers.contains_key(peer_id)
             && !self.dials.contains_key(peer_id)
             && !self.book.is_stranger(peer_id, Instant::now())
+            && !self.core.permissions.shuns(peer_id)
     }
 
     /// Tells Kademlia where a node of this swarm listens.

@@ -12,7 +12,7 @@ use multinodes_behaviour::{
 };
 use serde_bytes::ByteBuf;
 
-use super::{Driver, Due, timers::jittered};
+use super::{Driver, Due, syncing::Level, timers::jittered};
 use crate::{
     addresses,
     core::Counters,
@@ -41,6 +41,8 @@ pub(super) struct Own {
     announced: Option<Instant>,
     announcement_due: bool,
     too_large: bool,
+    /// What may be passed on of others.
+    relayed: Level,
 }
 
 impl Own {
@@ -55,6 +57,7 @@ impl Own {
             announced: None,
             announcement_due: false,
             too_large: false,
+            relayed: Level::relayed(Instant::now()),
         }
     }
 
@@ -157,7 +160,9 @@ impl Driver {
 
     /// Passes a record on that was learnt by an exchange, and that other neighbours may not have.
     pub(super) fn pass_on(&mut self, envelope: &[u8]) {
-        self.publish(&Gossip::Record(ByteBuf::from(envelope.to_vec())));
+        if self.own.relayed.take(1, Instant::now()) == 1 {
+            self.publish(&Gossip::Record(ByteBuf::from(envelope.to_vec())));
+        }
     }
 
     /// True if the message is on its way, or was already.
@@ -217,14 +222,27 @@ impl Driver {
     }
 
     fn on_message(&mut self, source: PeerId, id: &MessageId, bytes: &[u8]) {
+        let now = Instant::now();
+        if !self.admits_gossip(source, now) {
+            tracing::debug!(%source, "gossip beyond what a neighbour may pass on");
+            self.on_bad_message(source, now);
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            gossip.report_message_validation_result(id, &source, MessageAcceptance::Ignore);
+            return;
+        }
         let acceptance = match gossip::decode(bytes) {
             Ok(Gossip::Record(envelope)) => self.on_record(&envelope),
             Ok(Gossip::Beat(envelope)) => self.on_beat(source, &envelope),
             Err(error) => Err(error.to_string()),
         };
+        let acceptance = match acceptance {
+            Ok(MessageAcceptance::Accept) if self.own.relayed.take(1, now) == 0 => Ok(MessageAcceptance::Ignore),
+            acceptance => acceptance,
+        };
         let acceptance = acceptance.unwrap_or_else(|error| {
             tracing::debug!(%source, %error, "bad gossip");
             Counters::add(&self.core.counters.bad_records);
+            self.on_bad_message(source, now);
             MessageAcceptance::Reject
         });
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);

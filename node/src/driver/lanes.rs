@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use multinodes_behaviour::lanes::{self, LaneStream};
+use multinodes_behaviour::lanes::{self, LaneStream, OpenError};
 use tokio::sync::oneshot;
 
-use super::{Done, Driver, Due};
+use super::{Done, Driver, Due, connections::Standing};
 use crate::core::{OPEN_LIMIT, OpenFailure};
 
 /// Requests for lanes that wait for a dial, over all peers.
@@ -15,9 +15,9 @@ const MAX_WAITING: usize = 1_024;
 /// Streams being negotiated at once.
 const MAX_OPENING: usize = 4_096;
 
-type RespondTo = oneshot::Sender<Result<LaneStream, OpenFailure>>;
+pub(super) type RespondTo = oneshot::Sender<Result<LaneStream, OpenFailure>>;
 
-/// Requests for lanes to one peer that is not connected yet.
+/// Requests for lanes to one peer that is not connected yet, or does not serve us yet.
 pub(super) struct Waiting {
     requests: Vec<(Instant, RespondTo)>,
     looked_up: bool,
@@ -30,7 +30,9 @@ impl Driver {
         } else if self.is_stranger(&peer_id) {
             let reason = "it does not belong to this swarm".to_owned();
             let _ = respond_to.send(Err(OpenFailure::Unreachable(reason)));
-        } else if self.peers.contains_key(&peer_id) {
+        } else if let Some(failure) = self.shunned(&peer_id) {
+            let _ = respond_to.send(Err(failure));
+        } else if self.is_admitted(&peer_id) {
             self.open_stream(peer_id, respond_to);
         } else if self.waiting.values().map(|waiting| waiting.requests.len()).sum::<usize>() >= MAX_WAITING {
             let reason = "too many lanes are being opened".to_owned();
@@ -45,7 +47,9 @@ impl Driver {
         let waiting = self.waiting.entry(peer_id).or_insert_with(|| Waiting { requests: Vec::new(), looked_up: false });
         waiting.requests.push((deadline, respond_to));
         self.timers.at(deadline, Due::LaneLimit(peer_id));
-        if self.has_address(&peer_id) {
+        if self.peers.contains_key(&peer_id) {
+            // It is connected, and opened as soon as the peer is admitted.
+        } else if self.has_address(&peer_id) {
             self.dial(peer_id);
         } else if !self.look_up_once(peer_id) {
             self.fail_waiting(&peer_id, &OpenFailure::Unknown);
@@ -63,8 +67,11 @@ impl Driver {
         }
         let (opened, stream) = oneshot::channel();
         self.swarm.behaviour_mut().lanes.open(peer_id, opened);
+        let serves = self.peers.get(&peer_id).is_some_and(|peer| peer.serves);
         self.tasks.spawn(async move {
             let result = match tokio::time::timeout(OPEN_LIMIT, stream).await {
+                // It may be waiting for what we show.
+                Ok(Ok(Err(OpenError::Unsupported))) if !serves => return Done::NotServed { peer_id, respond_to },
                 Ok(Ok(result)) => result.map_err(|error| OpenFailure::Unreachable(error.to_string())),
                 Ok(Err(_)) => Err(OpenFailure::Unreachable("the connection was closed".to_owned())),
                 Err(_) => Err(OpenFailure::Unreachable(format!("no answer within {OPEN_LIMIT:?}"))),
@@ -73,6 +80,15 @@ impl Driver {
             let _ = respond_to.send(result);
             Done::Lane
         });
+    }
+
+    /// A peer has refused a lane: once it serves us it is asked again.
+    pub(super) fn on_not_served(&mut self, peer_id: PeerId, respond_to: RespondTo) {
+        match self.peers.get(&peer_id) {
+            Some(peer) if peer.serves && peer.admitted => self.open_stream(peer_id, respond_to),
+            Some(peer) if peer.standing != Standing::Stranger => self.wait_for_dial(peer_id, respond_to),
+            _ => drop(respond_to.send(Err(OpenFailure::Unreachable(OpenError::Unsupported.to_string())))),
+        }
     }
 
     pub(super) fn open_waiting_lanes(&mut self, peer_id: PeerId) {

@@ -104,6 +104,8 @@ pub(super) fn build(core: &Core) -> Result<(Swarm<Behaviour>, mpsc::Receiver<Str
         high_mark: settings.high_mark,
         refused_subscriptions: core.counters.refused_subscriptions.clone(),
         privacy: settings.privacy.clone(),
+        doorkeeper: Some(core.permissions.clone()),
+        credential: settings.credential.clone(),
     };
     let (report, panics) = mpsc::channel(1);
     let swarm = multinodes_behaviour::build_with_executor(&config, Reporting { report })?;

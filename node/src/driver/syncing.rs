@@ -36,6 +36,21 @@ const ASK_PAUSE: Duration = Duration::from_secs(1);
 const BURST: f64 = 40.0;
 const PER_SECOND: f64 = 4.0;
 
+/// So many records of a neighbour's exchanges are looked at at once: a whole directory, with some to spare. Each costs the
+/// driver a signature to verify.
+const RECORDS: Rate = Rate { burst: 16_384.0, per_second: 512.0 };
+
+/// So many records and beats of its gossip: what there is to tell when a swarm of thousands starts at once, and in the long
+/// run ten times all beats together.
+const GOSSIP: Rate = Rate { burst: 4_096.0, per_second: 256.0 };
+
+/// So much of what others say is passed on: half of what neighbours take, so that a flood ends one step from where it
+/// began, and nobody is taken for its source who only passes it on. Exchanges bring the rest.
+const RELAYED: Rate = Rate { burst: 2_048.0, per_second: 128.0 };
+
+/// What a neighbour may ask.
+const REQUESTS: Rate = Rate { burst: BURST, per_second: PER_SECOND };
+
 /// One exchange that this node has begun.
 pub(super) struct Exchange {
     peer_id: PeerId,
@@ -50,26 +65,53 @@ enum Kind {
     Goodbye,
 }
 
-/// Limits how often a neighbour may ask.
+/// How much at once, and how much a second in the long run.
+#[derive(Clone, Copy)]
+struct Rate {
+    burst: f64,
+    per_second: f64,
+}
+
+/// Limits how often a neighbour may ask, and how much it may tell.
 pub(super) struct Bucket {
-    tokens: f64,
+    requests: Level,
+    records: Level,
+    gossip: Level,
+}
+
+/// What is left of a rate.
+pub(super) struct Level {
+    rate: Rate,
+    left: f64,
     filled: Instant,
 }
 
 impl Bucket {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tokens: BURST, filled: now }
+        let full = |rate: Rate| Level { rate, left: rate.burst, filled: now };
+        Self { requests: full(REQUESTS), records: full(RECORDS), gossip: full(GOSSIP) }
     }
 
     pub(super) fn take(&mut self, now: Instant) -> bool {
-        let grown = now.saturating_duration_since(self.filled).as_secs_f64() * PER_SECOND;
-        self.tokens = (self.tokens + grown).min(BURST);
-        self.filled = now;
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
+        self.requests.take(1, now) == 1
+    }
+}
+
+impl Level {
+    /// How much may be passed on.
+    pub(super) fn relayed(now: Instant) -> Self {
+        Self { rate: RELAYED, left: RELAYED.burst, filled: now }
+    }
+
+    /// Takes as much of `count` as there is.
+    pub(super) fn take(&mut self, count: usize, now: Instant) -> usize {
+        let grown = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate.per_second;
+        self.left = (self.left + grown).min(self.rate.burst);
+        self.filled = self.filled.max(now);
+        // Truncated on purpose: a part of a record is none.
+        let taken = count.min(self.left as usize);
+        self.left -= taken as f64;
+        taken
     }
 }
 
@@ -106,7 +148,7 @@ impl Driver {
 
     fn request(&mut self, peer_id: PeerId, request: SyncRequest, kind: Kind) {
         // The behaviour would dial a peer that is not connected, on its own terms.
-        if self.swarm.is_connected(&peer_id) {
+        if self.swarm.is_connected(&peer_id) && self.is_admitted(&peer_id) {
             let id = self.swarm.behaviour_mut().sync.send_request(&peer_id, request);
             self.exchanges.insert(id, Exchange { peer_id, kind });
         }
@@ -244,9 +286,9 @@ impl Driver {
         let Some(Exchange { peer_id, kind }) = self.exchanges.remove(&request_id) else { return };
         tracing::debug!(%peer_id, %error, "an exchange with a neighbour has failed");
         match kind {
-            _ if matches!(error, OutboundFailure::UnsupportedProtocols) => {
-                self.expel(peer_id, "it does not speak this swarm's protocols");
-            }
+            // It may be waiting for what we show, and will say so; strangers are told by what identify says.
+            _ if matches!(error, OutboundFailure::UnsupportedProtocols)
+                && self.peers.get(&peer_id).is_some_and(|peer| !peer.serves) => {}
             Kind::Release => self.let_go(peer_id),
             Kind::Offer { .. } if self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) => {
                 self.timers.after(RETRY, Due::Offer(peer_id));
@@ -274,10 +316,28 @@ impl Driver {
         }
     }
 
+    /// Whether gossip of a neighbour is looked at; it is counted if not.
+    pub(super) fn admits_gossip(&mut self, peer_id: PeerId, now: Instant) -> bool {
+        // Who is not connected any more has no more to come.
+        let admitted = self.peers.get_mut(&peer_id).is_none_or(|peer| peer.bucket.gossip.take(1, now) == 1);
+        if !admitted {
+            Counters::add(&self.core.counters.refused_records);
+        }
+        admitted
+    }
+
+    /// How many of `count` records of a neighbour are looked at; the others are counted.
+    fn admit_records(&mut self, peer_id: PeerId, count: usize, now: Instant) -> usize {
+        let admitted = self.peers.get_mut(&peer_id).map_or(count, |peer| peer.bucket.records.take(count, now));
+        Counters::add_many(&self.core.counters.refused_records, count - admitted);
+        admitted
+    }
+
     /// Takes records from a neighbour. What is news here is told to the others, if they may not have it.
     fn merge(&mut self, peer_id: PeerId, records: &[ByteBuf], tell_others: bool) {
         let now = Instant::now();
-        for bytes in records {
+        let admitted = self.admit_records(peer_id, records.len(), now);
+        for bytes in &records[..admitted] {
             match SignedRecord::open(&self.core.settings.swarm, bytes) {
                 Ok(signed) => match self.directory.on_record(signed, now) {
                     Merged::News if tell_others => self.pass_on(bytes),
@@ -309,5 +369,27 @@ mod tests {
         assert_eq!((0..100).filter(|_| bucket.take(start)).count(), 40);
         assert!(bucket.take(start + Duration::from_secs(1)));
         assert_eq!((0..100).filter(|_| bucket.take(start + Duration::from_secs(60))).count(), 40);
+    }
+
+    #[test]
+    fn a_neighbour_that_tells_too_much_is_heard_in_part() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start);
+        assert_eq!(bucket.records.take(10_000, start), 10_000);
+        assert_eq!(bucket.records.take(10_000, start), 6_384);
+        assert_eq!(bucket.records.take(10_000, start), 0);
+        assert_eq!(bucket.records.take(10_000, start + Duration::from_secs(2)), 1_024);
+        assert_eq!(bucket.records.take(20_000, start + Duration::from_secs(600)), 16_384);
+    }
+
+    #[test]
+    fn who_only_passes_on_never_sends_more_than_is_taken_of_it() {
+        let start = Instant::now();
+        let (mut relayed, mut bucket) = (Level::relayed(start), Bucket::new(start));
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            let passed_on = relayed.take(10_000, now);
+            assert_eq!(bucket.gossip.take(passed_on, now), passed_on);
+        }
     }
 }

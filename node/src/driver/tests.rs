@@ -8,6 +8,7 @@ use crate::{
     core::Settings,
     description::{LeftReason, Snapshot, Status},
     events::Events,
+    permissions::Wishes,
 };
 
 /// Far more than anything here takes, even on a busy machine.
@@ -36,6 +37,8 @@ fn settings(name: &str) -> Settings {
         high_mark: 96,
         max_message: 1 << 20,
         drain_timeout: std::time::Duration::from_secs(10),
+        grant: None,
+        credential: None,
     }
 }
 
@@ -52,7 +55,7 @@ async fn begin(settings: Settings) -> Running {
 }
 
 async fn begin_as(settings: Settings, keypair: Keypair) -> Running {
-    let (core, commands) = Core::new(settings, keypair);
+    let (core, commands) = Core::new(settings, keypair, Wishes::default());
     let events = core.events.subscribe();
     let driver = start(core.clone(), commands).await.unwrap();
     Running { core, events, driver }
@@ -308,7 +311,8 @@ async fn a_node_that_joins_itself_stays_alone_and_well() {
 async fn a_busy_port_is_an_error_that_names_it() {
     let alpha = begin(settings("alpha")).await;
     let listen: Vec<Multiaddr> = vec![alpha.address().parse().unwrap()];
-    let (core, commands) = Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519());
+    let (core, commands) =
+        Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519(), Wishes::default());
     let error = start(core, commands).await.unwrap_err();
     assert!(error.to_string().contains(&alpha.address()), "{error}");
     assert!(error.to_string().to_lowercase().contains("in use"), "{error}");
@@ -327,7 +331,8 @@ async fn one_port_serves_both_families() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_of_another_host_is_an_error_and_no_panic() {
     let listen: Vec<Multiaddr> = vec!["/ip4/192.0.2.1/tcp/0".parse().unwrap()];
-    let (core, commands) = Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519());
+    let (core, commands) =
+        Core::new(Settings { listen, ..settings("beta") }, Keypair::generate_ed25519(), Wishes::default());
     let error = start(core, commands).await.unwrap_err();
     assert!(error.to_string().contains("192.0.2.1"), "{error}");
 }

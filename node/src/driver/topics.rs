@@ -196,7 +196,7 @@ impl Driver {
     /// A neighbour that goes on passing on what it should have refused is not listened to for a while: it would have
     /// us check signatures all day. To ignore single messages of it instead would let it suppress good ones, since
     /// gossip takes the copies of others for duplicates.
-    fn on_bad_message(&mut self, source: PeerId, now: Instant) {
+    pub(super) fn on_bad_message(&mut self, source: PeerId, now: Instant) {
         if self.topics.bad.len() >= MAX_BAD && !self.topics.bad.contains_key(&source) {
             let _ = self.swarm.disconnect_peer_id(source);
             return;

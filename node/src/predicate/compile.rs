@@ -12,7 +12,7 @@ use cel::{
 
 use super::{
     MAX_PREDICATE, PredicateError, PredicateFault, meter,
-    values::{APP, DESCRIPTION, LOAD, NODE, Variables},
+    values::{ACTION, APP, APPLICATION, DESCRIPTION, LABELS, LOAD, NODE, PEER, Variables},
 };
 
 /// Brackets and question marks of a text. The parser recurses at each of them, and its own limit comes late: deep in
@@ -53,6 +53,18 @@ pub(super) enum Scope {
     Host,
     /// A node.
     Node,
+    /// A peer that wants something of this node.
+    Peer,
+}
+
+impl Scope {
+    /// The variables, for people.
+    fn variables(self) -> &'static str {
+        match self {
+            Self::Host | Self::Node => "only `node`, `app` and `description`",
+            Self::Peer => "only `peer`, `application` and `action`",
+        }
+    }
 }
 
 /// An expression that may be evaluated.
@@ -63,6 +75,7 @@ pub(super) struct Compiled {
     pub(super) depth: usize,
     pub(super) variables: Variables,
     pub(super) looks_at_load: bool,
+    pub(super) looks_at_labels: bool,
 }
 
 /// The environment of all predicates.
@@ -100,9 +113,9 @@ fn parse(text: &str, scope: Scope) -> Result<Compiled, PredicateError> {
     let mut check = Check { text, source: &source, scope, names: Vec::new(), found: Found::default() };
     check.expression(&expression, 0)?;
     check.boolean(&expression)?;
-    let Found { variables, looks_at_load } = check.found;
+    let Found { variables, looks_at_load, looks_at_labels } = check.found;
     meter::install(&mut expression);
-    Ok(Compiled { depth: meter::depth(&expression), expression, variables, looks_at_load })
+    Ok(Compiled { depth: meter::depth(&expression), expression, variables, looks_at_load, looks_at_labels })
 }
 
 /// The first of the parser's errors, in words for people.
@@ -132,6 +145,7 @@ struct Check<'a> {
 struct Found {
     variables: Variables,
     looks_at_load: bool,
+    looks_at_labels: bool,
 }
 
 impl<'a> Check<'a> {
@@ -211,12 +225,24 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         let fields = match global {
+            _ if self.scope == Scope::Peer => match global {
+                _ if global == PEER.0 => {
+                    self.found.variables.peer = true;
+                    self.found.looks_at_labels |= field.is_none_or(|(_, field)| field == LABELS);
+                    PEER.1
+                }
+                _ if global == APPLICATION || global == ACTION => {
+                    self.found.variables.request = true;
+                    return Ok(());
+                }
+                _ => return Err(self.unknown(expression, name)),
+            },
             _ if global == NODE.0 => {
                 self.found.variables.node = true;
                 NODE.1
             }
             _ if global != APP.0 && global != DESCRIPTION => {
-                return Err(self.error(expression, PredicateFault::UnknownVariable { name: name.to_owned() }));
+                return Err(self.unknown(expression, name));
             }
             _ if self.scope == Scope::Node => {
                 return Err(self.error(expression, PredicateFault::NoApplication { name: name.to_owned() }));
@@ -273,7 +299,15 @@ impl<'a> Check<'a> {
 
     fn is_fixed(&self, name: &str) -> bool {
         let global = name.strip_prefix('.').unwrap_or(name);
-        global == NODE.0 || global == APP.0
+        match self.scope {
+            Scope::Host | Scope::Node => global == NODE.0 || global == APP.0,
+            Scope::Peer => [PEER.0, APPLICATION, ACTION].contains(&global),
+        }
+    }
+
+    fn unknown(&self, expression: &IdedExpr, name: &str) -> PredicateError {
+        let (name, known) = (name.to_owned(), self.scope.variables());
+        self.error(expression, PredicateFault::UnknownVariable { name, known })
     }
 
     fn error(&self, expression: &IdedExpr, fault: PredicateFault) -> PredicateError {

@@ -32,10 +32,12 @@ pub enum PredicateFault {
     #[error("{0}")]
     Syntax(String),
     /// There is no such variable.
-    #[error("there is no variable `{name}`, only `node`, `app` and `description`")]
+    #[error("there is no variable `{name}`, {known}")]
     UnknownVariable {
         /// As it was written.
         name: String,
+        /// Which there are.
+        known: &'static str,
     },
     /// A variable that only the host of an application has, where nodes are asked for.
     #[error("`{name}` is known only where an application is asked for; of a node there is `node`")]

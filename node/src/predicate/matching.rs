@@ -62,6 +62,12 @@ impl Matching {
         self.predicates.iter().all(|predicate| predicate.is_true_of(&subject))
     }
 
+    /// The first predicate that is not true of a host, found out anew.
+    pub(crate) fn first_false(&self, host: &Host) -> Option<String> {
+        let subject = Subject::of_host(host, &self.application);
+        self.predicates.iter().find(|predicate| !predicate.is_true_of(&subject)).map(ToString::to_string)
+    }
+
     /// Those of a list that match, if that is known or can be kept; nothing if it may be another one at any time.
     pub(crate) fn select(&self, hosts: &Hosts) -> Option<Hosts> {
         if !self.lasting {

@@ -87,7 +87,8 @@ fn what_a_host_lacks_or_has_otherwise_makes_it_not_match() {
 #[test]
 fn a_wrong_predicate_is_refused_with_its_position() {
     use PredicateFault as F;
-    let unknown = |name: &str| F::UnknownVariable { name: name.into() };
+    let known = "only `node`, `app` and `description`";
+    let unknown = |name: &str| F::UnknownVariable { name: name.into(), known };
     assert_eq!(fault("nod.name == 'a'"), (unknown("nod"), 1, 1));
     assert_eq!(fault("true &&\n  nod.name == 'a'"), (unknown("nod"), 2, 3));
     assert_eq!(fault("'größer ü' == node.name && x"), (unknown("x"), 1, 29));

@@ -8,12 +8,23 @@ use cel::common::{
 };
 use serde_json::Value;
 
-use crate::description::{ApplicationInfo, Host, NodeInfo};
+use crate::{
+    description::{ApplicationInfo, Host, NodeInfo},
+    permissions::Caller,
+};
 
 /// The variables, each with its fields if these are fixed.
 pub(super) const NODE: (&str, &[&str]) = ("node", &["name", "peer_id", "version", "labels", "load"]);
 pub(super) const APP: (&str, &[&str]) = ("app", &["name", "version", "load", "slots", "actions"]);
 pub(super) const DESCRIPTION: &str = "description";
+
+/// Those of a rule.
+pub(super) const PEER: (&str, &[&str]) = ("peer", &["id", LABELS]);
+pub(super) const APPLICATION: &str = "application";
+pub(super) const ACTION: &str = "action";
+
+/// The field of a peer that it has to prove.
+pub(super) const LABELS: &str = "labels";
 
 /// The field that changes without a new record.
 pub(super) const LOAD: &str = "load";
@@ -39,9 +50,30 @@ pub(super) struct Variables {
     pub(super) node: bool,
     pub(super) app: bool,
     pub(super) description: bool,
+    pub(super) peer: bool,
+    /// What is asked for.
+    pub(super) request: bool,
 }
 
-type Boxed<'a> = Box<dyn Val + 'a>;
+impl<'a> Caller<'a> {
+    /// The variables that are used, with their values.
+    pub(super) fn values(&self, used: &Variables) -> Vec<(&'static str, Boxed<'a>)> {
+        let mut values = Vec::new();
+        if used.peer {
+            let labels = map(self.labels.iter().map(|(key, value)| (key.as_str(), text(value))));
+            values.push((
+                PEER.0,
+                map([("id", Box::new(CelString::from(self.peer_id.to_base58())) as _), (LABELS, labels)]),
+            ));
+        }
+        if used.request {
+            values.extend([(APPLICATION, text(self.application)), (ACTION, text(self.action))]);
+        }
+        values
+    }
+}
+
+pub(super) type Boxed<'a> = Box<dyn Val + 'a>;
 
 impl<'a> Subject<'a> {
     pub(super) fn of(node: &'a NodeInfo, application: &'a ApplicationInfo) -> Self {

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 
-use super::{Kind, Route, Time};
+use super::{Kind, Repeats, Route, Time};
 use crate::{call_error::CallError, core::Core, payload::Payload, selection::Target};
 
 /// Attempts of one call that run at once.
@@ -27,18 +27,20 @@ impl Route<'_> {
     ) -> Result<Payload, CallError> {
         let attempt = |target: Target| async move {
             let outcome = self.at(core, &target, kind, payload, time).await;
-            core.selection.asides.heard(target.peer_id(core), self.application, &outcome);
             (target, outcome)
         };
         let mut tried = vec![first.peer_id(core)];
         let mut running = FuturesUnordered::from_iter([attempt(first)]);
-        let (mut allowed, mut failure) = (1, None);
+        let (mut allowed, mut failure, mut repeats) = (1, None, Repeats::default());
         let mut slow = std::pin::pin!(tokio::time::sleep(after));
         loop {
             tokio::select! {
                 biased;
                 Some((target, outcome)) = running.next() => match outcome {
-                    Err(error) if self.may_repeat(&error, &target, kind) && Instant::now() < time.deadline => {
+                    Err(error)
+                        if repeats.allow(&error, self.may_run_twice(&target, kind))
+                            && Instant::now() < time.deadline =>
+                    {
                         tracing::debug!(peer_id = %target.peer_id(core), %error, "trying another host");
                         failure = Some(error);
                     }

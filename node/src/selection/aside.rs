@@ -1,4 +1,7 @@
 //! Hosts that have just failed: set aside for a moment, longer each time, and back by themselves.
+//!
+//! One that cannot be reached is set aside for all applications, one that is busy, too
+//! slow or not permitted for the one that was asked.
 
 use std::{
     collections::HashMap,
@@ -15,11 +18,16 @@ use crate::call_error::CallError;
 /// How long the first failure sets a host aside; each further one in a row doubles it.
 const FIRST: Duration = Duration::from_millis(200);
 
-/// The longest time for a host that cannot be reached: the swarm finds out by other means, too.
+/// The longest time for a host that cannot be reached, or lets everything time out: the swarm finds out by other means,
+/// too.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The longest time for one that is busy: it may have room at any moment.
+/// The longest time for one that is busy: it may have room at any moment. The same for one that forbids something: it may
+/// permit something else.
 const LONGEST_BUSY: Duration = Duration::from_secs(2);
+
+/// So many messages in a row, without any answer between them, must have timed out: a slow action is no dead host.
+const SLOW_IN_A_ROW: u32 = 2;
 
 /// How long a failure is remembered when nothing is heard of the host any more: for those who ask why.
 const MEMORY: Duration = Duration::from_secs(600);
@@ -44,8 +52,7 @@ type Table = HashMap<PeerId, Vec<Failure>, QuickHash>;
 pub(crate) struct Failure {
     /// The application that was asked for.
     pub(crate) application: String,
-    /// Only this application does not take anything; else the node cannot be reached.
-    pub(crate) busy: bool,
+    kind: Kind,
     pub(crate) node: String,
     pub(crate) error: String,
     /// When the first of them was.
@@ -55,9 +62,61 @@ pub(crate) struct Failure {
     times: u32,
 }
 
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The node cannot be reached, or its connection broke.
+    Unreachable,
+    /// The application does not take anything there.
+    Busy,
+    /// It gives no answer in time.
+    Slow,
+    /// It does not let this node use it, or not for that.
+    Forbidden,
+}
+
+impl Kind {
+    fn of(error: &CallError) -> Option<(Self, &str)> {
+        match error {
+            CallError::Unreachable { node, .. } | CallError::ConnectionLost { node } => Some((Self::Unreachable, node)),
+            CallError::Busy { node, .. } | CallError::NoSuchApplication { node: Some(node), .. } => {
+                Some((Self::Busy, node))
+            }
+            CallError::TimedOut { node, .. } => Some((Self::Slow, node)),
+            CallError::Forbidden => Some((Self::Forbidden, "")),
+            _ => None,
+        }
+    }
+
+    /// How long the last of so many failures in a row sets a host aside.
+    fn time(self, times: u32) -> Duration {
+        let (before, longest) = match self {
+            Self::Unreachable => (1, LONGEST),
+            Self::Busy | Self::Forbidden => (1, LONGEST_BUSY),
+            Self::Slow => (SLOW_IN_A_ROW, LONGEST),
+        };
+        let doubled = times.checked_sub(before).map(|times| FIRST.saturating_mul(1 << times.min(16)));
+        doubled.unwrap_or_default().min(longest)
+    }
+
+    /// After so long without another failure a host begins anew. One that is slow does so when it answers.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Unreachable => LONGEST,
+            Self::Busy | Self::Forbidden => LONGEST_BUSY,
+            Self::Slow => MEMORY,
+        }
+    }
+}
+
 impl Failure {
+    /// Whether the host itself has said that this node may not.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.kind == Kind::Forbidden
+    }
+
     fn concerns(&self, application: &str) -> bool {
-        !self.busy || self.application == application
+        self.kind == Kind::Unreachable || self.application == application
     }
 }
 
@@ -79,7 +138,9 @@ impl Look {
     /// Nodes that could not be reached for an application, with what went wrong.
     pub(crate) fn unreachable(&self, application: &str) -> impl Iterator<Item = (&PeerId, &Failure)> {
         self.0.iter().filter_map(move |(peer_id, failures)| {
-            let failure = failures.iter().find(|failure| !failure.busy && failure.application == application)?;
+            let failure = failures
+                .iter()
+                .find(|failure| failure.kind == Kind::Unreachable && failure.application == application)?;
             Some((peer_id, failure))
         })
     }
@@ -100,23 +161,18 @@ impl Asides {
     /// What came of a message to a host.
     pub(crate) fn heard<T>(&self, peer_id: PeerId, application: &str, outcome: &Result<T, CallError>) {
         match outcome {
-            Err(error) => match error {
-                CallError::Unreachable { node, .. } | CallError::ConnectionLost { node } => {
-                    self.failed(peer_id, node, application, false, error, Instant::now());
+            Err(error) if !is_answer(error) => {
+                if let Some((kind, node)) = Kind::of(error) {
+                    self.failed(peer_id, node, application, kind, error, Instant::now());
                 }
-                CallError::Busy { node, .. } | CallError::NoSuchApplication { node: Some(node), .. } => {
-                    self.failed(peer_id, node, application, true, error, Instant::now());
-                }
-                // It has answered, or says nothing about the host.
-                _ => {}
-            },
-            Ok(_) if !self.table.load().is_empty() => self.answered(&peer_id, application, Instant::now()),
-            Ok(_) => {}
+            }
+            _ if !self.table.load().is_empty() => self.answered(&peer_id, application, Instant::now()),
+            _ => {}
         }
     }
 
-    fn failed(&self, peer_id: PeerId, node: &str, application: &str, busy: bool, error: &CallError, now: Instant) {
-        let is_same = |failure: &Failure| failure.busy == busy && (!busy || failure.application == application);
+    fn failed(&self, peer_id: PeerId, node: &str, application: &str, kind: Kind, error: &CallError, now: Instant) {
+        let is_same = |failure: &Failure| failure.kind == kind && failure.concerns(application);
         let known = |table: &Table| table.get(&peer_id)?.iter().find(|failure| is_same(failure)).cloned();
         let is_aside = |table: &Table| known(table).is_some_and(|failure| now < failure.until);
         // Many messages that are lost at once are one failure.
@@ -132,14 +188,13 @@ impl Asides {
             failures.retain(|failure| now.saturating_duration_since(failure.until) < MEMORY);
             !failures.is_empty()
         });
-        let longest = if busy { LONGEST_BUSY } else { LONGEST };
         // Whoever was well for long begins anew.
-        let before = known(&table).filter(|failure| now.saturating_duration_since(failure.until) < longest);
+        let before = known(&table).filter(|failure| now.saturating_duration_since(failure.until) < kind.patience());
         let times = before.as_ref().map_or(1, |before| before.times.saturating_add(1));
-        let time = FIRST.saturating_mul(1 << (times - 1).min(16)).min(longest);
+        let time = kind.time(times);
         let failure = Failure {
             application: application.to_owned(),
-            busy,
+            kind,
             node: node.to_owned(),
             error: error.to_string(),
             since: before.map_or(now, |before| before.since),
@@ -147,7 +202,7 @@ impl Asides {
             times,
         };
         let Failure { node, error, .. } = &failure;
-        tracing::debug!(%peer_id, %node, %application, %error, ?time, "a host is set aside");
+        tracing::debug!(%peer_id, %node, %application, %error, ?time, times, "a host has failed and is set aside");
         make_room(&mut table, &peer_id);
         let failures = table.entry(peer_id).or_default();
         failures.retain(|failure| !is_same(failure));
@@ -177,6 +232,19 @@ impl Asides {
     }
 }
 
+/// Whether the host has worked on the message: what it said is its answer.
+fn is_answer(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::Failed { .. }
+            | CallError::Panicked { .. }
+            | CallError::NoSuchAction { .. }
+            | CallError::BadArguments { .. }
+            | CallError::ResultTooLarge { .. }
+            | CallError::UnexpectedResult { .. }
+    )
+}
+
 fn make_room(table: &mut Table, newcomer: &PeerId) {
     if table.len() < MAX_PEERS || table.contains_key(newcomer) {
         return;
@@ -199,7 +267,7 @@ mod tests {
     fn a_host_that_fails_again_is_set_aside_for_longer_and_comes_back_by_itself() {
         let (asides, peer_id, begin) = (Asides::default(), PeerId::random(), Instant::now());
         let error = CallError::ConnectionLost { node: "beta".into() };
-        let fail = |now| asides.failed(peer_id, "beta", "test", false, &error, now);
+        let fail = |now| asides.failed(peer_id, "beta", "test", Kind::Unreachable, &error, now);
         let aside = |now| is_aside(&asides, &peer_id, "other", now);
         fail(begin);
         // Others that are lost with it are the same failure.
@@ -227,9 +295,39 @@ mod tests {
         let busy = Err::<(), _>(CallError::Busy { application, node, reason: "full".into() });
         asides.heard(peer_id, "test", &busy);
         assert!(is_aside(&asides, &peer_id, "test", now) && !is_aside(&asides, &peer_id, "other", now));
-        let failed = Err::<(), _>(CallError::Forbidden);
+        let failed = Err::<(), _>(CallError::Stopped);
         asides.heard(PeerId::random(), "test", &failed);
         assert_eq!(asides.table.load().len(), 1);
+    }
+
+    #[test]
+    fn who_lets_two_in_a_row_time_out_is_set_aside_and_who_answers_between_them_is_not() {
+        let (asides, peer_id, begin) = (Asides::default(), PeerId::random(), Instant::now());
+        let (application, node, after) = ("test".to_owned(), "beta".to_owned(), Duration::from_secs(10));
+        let error = CallError::TimedOut { application, node, after };
+        let time_out = |now| asides.failed(peer_id, "beta", "test", Kind::Slow, &error, now);
+        let aside = |now| is_aside(&asides, &peer_id, "test", now);
+        time_out(begin);
+        assert!(!aside(begin));
+        asides.answered(&peer_id, "test", begin + after);
+        time_out(begin + after);
+        assert!(!aside(begin + after), "it has answered");
+        // However long the next one had.
+        time_out(begin + after * 20);
+        assert!(aside(begin + after * 20) && !aside(begin + after * 20 + FIRST));
+        assert!(!is_aside(&asides, &peer_id, "other", begin + after * 20), "another application may be quick");
+        time_out(begin + after * 21);
+        assert!(aside(begin + after * 21 + FIRST) && !aside(begin + after * 21 + FIRST * 2));
+        // That it fails is an answer too.
+        let now = Instant::now();
+        let failed = CallError::Panicked { application: "test".into(), node: "beta".into(), reason: "p".into() };
+        let slow = PeerId::random();
+        asides.heard(slow, "test", &Err::<(), _>(error.clone()));
+        asides.heard(slow, "test", &Err::<(), _>(failed));
+        asides.heard(slow, "test", &Err::<(), _>(error.clone()));
+        assert!(!is_aside(&asides, &slow, "test", Instant::now()));
+        asides.heard(slow, "test", &Err::<(), _>(error));
+        assert!(is_aside(&asides, &slow, "test", now));
     }
 
     #[test]
@@ -237,15 +335,15 @@ mod tests {
         let (asides, begin) = (Asides::default(), Instant::now());
         for number in 0..MAX_PEERS + 10 {
             let now = begin + Duration::from_millis(number as u64);
-            asides.failed(PeerId::random(), "n", "test", false, &CallError::Forbidden, now);
+            asides.failed(PeerId::random(), "n", "test", Kind::Unreachable, &CallError::Forbidden, now);
         }
         assert_eq!(asides.table.load().len(), MAX_PEERS);
         let peer_id = PeerId::random();
         for number in 0..40 {
-            asides.failed(peer_id, "n", &format!("app{number}"), true, &CallError::Forbidden, begin + MEMORY);
+            asides.failed(peer_id, "n", &format!("app{number}"), Kind::Busy, &CallError::Forbidden, begin + MEMORY);
         }
         assert_eq!(asides.table.load()[&peer_id].len(), MAX_APPLICATIONS);
-        asides.failed(peer_id, "n", "test", false, &CallError::Forbidden, begin + MEMORY * 2 + LONGEST);
+        asides.failed(peer_id, "n", "test", Kind::Unreachable, &CallError::Forbidden, begin + MEMORY * 2 + LONGEST);
         assert_eq!(asides.table.load().len(), 1);
     }
 }

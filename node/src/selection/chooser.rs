@@ -16,7 +16,7 @@ use crate::{
     core::Core,
     description::Host,
     predicate::matching::Hosts,
-    strategy::{Candidate, Strategy},
+    strategy::{Candidates, Strategy},
     topology::owner,
 };
 
@@ -76,12 +76,11 @@ impl Chooser {
             Strategy::Nearest => self.nearest(core, hosts, fits),
             Strategy::Sticky(key) => self.sticky(*key, hosts, fits),
             Strategy::Custom(choose) => {
-                let fitting: Vec<&Arc<Host>> = hosts.iter().filter(|host| fits(host)).collect();
-                let candidates: Vec<_> = fitting.iter().map(|host| candidate(core, host)).collect();
-                if candidates.is_empty() {
+                if !hosts.iter().any(|host| fits(host)) {
                     return None;
                 }
-                choose(&candidates).and_then(|index| fitting.get(index).copied())
+                let chosen = choose(Candidates::new(core, hosts, &fits))?;
+                Some(&hosts[chosen.index])
             }
         }
     }
@@ -93,12 +92,7 @@ impl Chooser {
             || What::Hashes(hosts.iter().map(|host| owner::hash_of_host(&host.peer_id)).collect()),
         );
         let What::Hashes(hashes) = &prepared.as_ref()?.what else { return None };
-        let owning = &hosts[owner::owner(key, hashes.iter().copied())?];
-        if fits(owning) {
-            return Some(owning);
-        }
-        let left: Vec<usize> = (0..hosts.len()).filter(|index| fits(&hosts[*index])).collect();
-        owner::owner(key, left.iter().map(|index| hashes[*index])).map(|index| &hosts[left[index]])
+        owner::owner_among(key, hashes.iter().copied(), |index| fits(&hosts[index])).map(|index| &hosts[index])
     }
 
     fn nearest<'a>(&self, core: &Core, hosts: &'a Hosts, fits: impl Fn(&Host) -> bool) -> Option<&'a Arc<Host>> {
@@ -140,7 +134,8 @@ fn by_distance(core: &Core, hosts: &Hosts) -> What {
     What::Order(order.into_iter().map(|(_, index)| index).collect(), measured)
 }
 
-fn round_trip(core: &Core, host: &Host) -> Option<Duration> {
+/// How far away a host is, if that is known.
+pub(crate) fn round_trip(core: &Core, host: &Host) -> Option<Duration> {
     if host.local { Some(Duration::ZERO) } else { core.selection.round_trips.of(&host.peer_id) }
 }
 
@@ -151,8 +146,62 @@ pub(crate) fn work(core: &Core, host: &Host) -> Work {
     Work { in_flight, load, slots: host.slots }
 }
 
-/// What a user's own strategy, or a user who asks why, gets to know of a host.
-pub(crate) fn candidate<'a>(core: &Core, host: &'a Arc<Host>) -> Candidate<'a> {
-    let work = work(core, host);
-    Candidate { host, in_flight: work.in_flight, round_trip: round_trip(core, host), is_full: work.is_full() }
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{builder::Builder, description::tests::host};
+
+    fn core() -> Arc<Core> {
+        let (settings, identity, _) = Builder::default().name("caller").listen("/memory/1").resolve().unwrap();
+        Core::new(settings, identity.keypair.clone(), crate::permissions::Wishes::default()).0
+    }
+
+    fn hosts(count: usize) -> Hosts {
+        (0..count).map(|number| Arc::new(host(&format!("n{number}"), Value::Null))).collect()
+    }
+
+    #[test]
+    fn the_nearest_host_is_taken_and_the_next_one_while_it_cannot_be() {
+        let (core, hosts) = (core(), hosts(50));
+        let order: Vec<usize> = (0..50).map(|index| (index * 7 + 3) % 50).collect();
+        for (place, index) in order.iter().enumerate() {
+            let time = Duration::from_millis(1 + place as u64);
+            core.selection.round_trips.measured(hosts[*index].peer_id, time);
+        }
+        let chooser = Chooser::new(Strategy::Nearest);
+        let nearest = |fits: &dyn Fn(&Host) -> bool| chooser.choose(&core, &hosts, fits).unwrap().node.clone();
+        for _ in 0..200 {
+            assert_eq!(nearest(&|_| true), hosts[order[0]].node);
+        }
+        assert_eq!(nearest(&|host| host.node != hosts[order[0]].node), hosts[order[1]].node);
+        assert_eq!(nearest(&|host| host.node == hosts[order[49]].node), hosts[order[49]].node);
+        assert!(chooser.choose(&core, &hosts, |_| false).is_none());
+    }
+
+    #[test]
+    fn the_distance_of_a_host_that_was_never_connected_is_found_out_now_and_then() {
+        let (core, hosts) = (core(), hosts(10));
+        core.selection.round_trips.measured(hosts[4].peer_id, Duration::from_secs(1));
+        let chooser = Chooser::new(Strategy::Nearest);
+        let taken = (0..2000).map(|_| chooser.choose(&core, &hosts, |_| true).unwrap());
+        let explored = taken.filter(|host| host.node != "n4").count();
+        assert!((20..200).contains(&explored), "{explored} of 2000");
+    }
+
+    #[test]
+    fn a_users_own_strategy_sees_only_the_hosts_that_may_be_taken() {
+        let (core, hosts) = (core(), hosts(5));
+        let chooser = Chooser::new(Strategy::custom(|candidates| {
+            assert_eq!(candidates.hosts().len(), 5);
+            assert!(candidates.get(2).is_none() && candidates.get(5).is_none());
+            assert_eq!(candidates.get(3).map(|candidate| &candidate.host.node[..]), Some("n3"));
+            candidates.iter().last()
+        }));
+        let chosen = chooser.choose(&core, &hosts, |host| host.node != "n2" && host.node != "n4");
+        assert_eq!(chosen.unwrap().node, "n3");
+        // It is not asked when there is nobody.
+        assert!(chooser.choose(&core, &hosts, |_| false).is_none());
+    }
 }

@@ -24,6 +24,11 @@ impl Versions {
         Self { wanted, last: ArcSwapOption::empty() }
     }
 
+    /// The condition as it was said.
+    pub(crate) fn wanted(&self) -> &VersionReq {
+        &self.wanted
+    }
+
     /// Whether a host has one of the versions. One without a version, or with one that is no semantic version, has not.
     pub(crate) fn takes(&self, host: &Host) -> bool {
         let version = host.version.as_deref().and_then(|version| Version::parse(version).ok());

@@ -9,6 +9,7 @@ fn ticket() -> Ticket {
         secret: Some(Secret::generate()),
         addresses: vec![address.parse().unwrap(), "/ip6/fd00::1/tcp/4001".parse().unwrap()],
         expires: Some(MADE + 3600),
+        grant: None,
     }
 }
 
@@ -18,7 +19,10 @@ fn parse(text: &str, at: u64) -> Result<Ticket, TicketError> {
 
 #[test]
 fn a_ticket_is_the_same_after_it_was_written_and_read() {
-    for ticket in [ticket(), Ticket { secret: None, expires: None, ..ticket() }] {
+    let labels = [("role".to_owned(), "worker".to_owned())].into();
+    let labelled = ticket().labelled(&Keypair::generate_ed25519(), labels).unwrap();
+    assert_eq!(labelled.labels()["role"], "worker");
+    for ticket in [ticket(), Ticket { secret: None, expires: None, ..ticket() }, labelled] {
         let text = ticket.reveal();
         assert_eq!(parse(&text, MADE).unwrap(), ticket);
         let wrapped: String = text.as_bytes().chunks(40).map(|line| format!("{}\r\n", line.escape_ascii())).collect();

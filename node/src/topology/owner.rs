@@ -41,7 +41,19 @@ pub(crate) fn hash_of_host(peer_id: &PeerId) -> u64 {
 
 /// Who of the hosts, given by their hashes, owns the key.
 pub(crate) fn owner(key: u64, hosts: impl Iterator<Item = u64>) -> Option<usize> {
-    hosts.enumerate().max_by_key(|(_, host)| (mix(key ^ host), *host)).map(|(index, _)| index)
+    owner_among(key, hosts, |_| true)
+}
+
+/// Who of those hosts that fit owns the key. Only the few that would own it are asked whether they fit.
+pub(crate) fn owner_among(key: u64, hosts: impl Iterator<Item = u64>, fits: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut owner: Option<(usize, (u64, u64))> = None;
+    for (index, host) in hosts.enumerate() {
+        let rank = (mix(key ^ host), host);
+        if owner.is_none_or(|(_, highest)| rank > highest) && fits(index) {
+            owner = Some((index, rank));
+        }
+    }
+    owner.map(|(index, _)| index)
 }
 
 /// The same on every machine and in every version, which the hashers of the standard library do not promise.
@@ -84,6 +96,9 @@ mod tests {
                 // The order in which a node knows the hosts plays no part.
                 let turned = owner(key, hosts.iter().rev().copied()).unwrap();
                 prop_assert_eq!(before, hosts[hosts.len() - 1 - turned]);
+                // One that is there and not to be taken is as good as lost.
+                let passed_over = owner_among(key, hosts.iter().copied(), |index| index != lost).unwrap();
+                prop_assert_eq!(after, hosts[passed_over]);
             }
         }
     }

@@ -283,6 +283,11 @@ impl Process {
         self.started()["peer_id"].as_str().unwrap().to_owned()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);

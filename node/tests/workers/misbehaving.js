@@ -54,4 +54,16 @@ worker.actions({
     }),
 });
 
+worker.idempotentActions({
+  // Ends the first worker that it meets.
+  frail: (request, file) => {
+    try {
+      fs.writeFileSync(file, String(process.pid), { flag: "wx" });
+    } catch {
+      return process.pid;
+    }
+    process.exit(1);
+  },
+});
+
 worker.run();

@@ -26,6 +26,17 @@ def leave(request, code):
     os._exit(code)
 
 
+@worker.idempotent_action
+def frail(request, path):
+    """Ends the first worker that it meets."""
+    try:
+        with open(path, "x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return os.getpid()
+    os._exit(1)
+
+
 @worker.action
 def babble(request):
     worker._write(b'hello\n[7, 3]\n7\n\n{"id": 999999, "result": 1}\n{"id": "x"}\n{"progress": 1}\n\xff\xfe\n{"call": 5}\n')

@@ -2,11 +2,15 @@
 //! a second `map` spreads over workers.
 //!
 //! The same binary is the driver and, as `serve CONTESTANT`, the other process; `first-call SWARM` is the process
-//! whose start-up is timed, `work SWARM` a worker, `submit SWARM ADDRESS` a process that gives it items without end.
+//! whose start-up is timed, `work SWARM` a worker, `submit SWARM ADDRESS` a process that gives it items without end,
+//! `attack KIND SWARM ADDRESS` a peer that means harm.
 //! Reading order: `options`, `contestant`, `load`, `run`, `spread`, `report`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints tables")]
 
+mod attack;
+#[path = "../../../node/tests/common/attacker.rs"]
+mod attacker;
 mod contestant;
 mod dask;
 mod idle;
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         Role::FirstCall { swarm } => startup::first_call(&swarm),
         Role::Work { swarm } => contestant::until_stdin_ends(work::serve(swarm)),
         Role::Submit { swarm, address } => contestant::until_stdin_ends(memory::submit(swarm, address)),
+        Role::Attack { attack, swarm, address } => attack::run(attack, &swarm, &address),
         Role::Drive(options) => drive(&options),
     });
     match outcome {

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Error, contestant::Contestant, process::TICKS_PER_SECOND};
+use crate::{Error, attacker::Attack, contestant::Contestant, process::TICKS_PER_SECOND};
 
 const GLANCE: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
-phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory
+phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack
 contestants: raw rr rr-lazy multinodes dask
 environment: BENCH_SECONDS length of a phase and contestant (default 2)";
 
@@ -24,6 +24,8 @@ pub(crate) enum Role {
     Work { swarm: String },
     /// A process that gives workers items without end.
     Submit { swarm: String, address: String },
+    /// A peer that means harm.
+    Attack { attack: Attack, swarm: String, address: String },
     /// The one that measures.
     Drive(Options),
 }
@@ -55,10 +57,12 @@ pub(crate) enum Phase {
     MapDask,
     MapSleep,
     MapMemory,
+    /// Honest calls while somebody else attacks.
+    Attack,
 }
 
 impl Phase {
-    const ALL: [(&'static str, Self); 13] = [
+    const ALL: [(&'static str, Self); 14] = [
         ("sequential", Self::Sequential),
         ("calls-64", Self::InFlight(64)),
         ("calls-1024", Self::InFlight(1024)),
@@ -72,6 +76,7 @@ impl Phase {
         ("map-dask", Self::MapDask),
         ("map-sleep", Self::MapSleep),
         ("map-memory", Self::MapMemory),
+        ("attack", Self::Attack),
     ];
 
     /// Its name on the command line.
@@ -102,6 +107,10 @@ impl Options {
                 "first-call" => return Ok(Role::FirstCall { swarm: value()? }),
                 "work" => return Ok(Role::Work { swarm: value()? }),
                 "submit" => return Ok(Role::Submit { swarm: value()?, address: value()? }),
+                "attack" => {
+                    let attack = Attack::parse(&value()?).ok_or(USAGE)?;
+                    return Ok(Role::Attack { attack, swarm: value()?, address: value()? });
+                }
                 "--only" => options.keep_only(&value()?)?,
                 "--rounds" => options.rounds = value()?.parse::<usize>()?.max(1),
                 "--json" => options.json = true,

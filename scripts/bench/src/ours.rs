@@ -1,6 +1,7 @@
 //! MultiNodes by its public API: an application that decodes and answers, and a node that calls it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use multinodes::{Actions, Node};
+use multinodes::{Actions, Host, Node};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -106,6 +107,22 @@ impl MultiNodes {
             rate = measured => rate,
             Some(ended) = casters.join_next() => Err(ended?.err().unwrap_or_else(|| "a caster has ended".into())),
         }
+    }
+
+    /// What the one node that hosts the application has dropped or refused.
+    pub(crate) async fn counters(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let host = self.host()?.peer_id.to_string();
+        Ok(self.0.app("node").on(host).call("counters", ()).await?)
+    }
+
+    /// Its address with its peer id.
+    pub(crate) fn address_of(&self, address: &str) -> Result<String, Error> {
+        let bare = address.split("/p2p/").next().unwrap_or(address);
+        Ok(format!("{bare}/p2p/{}", self.host()?.peer_id))
+    }
+
+    fn host(&self) -> Result<Arc<Host>, Error> {
+        Ok(self.0.hosts(APPLICATION).into_iter().next().ok_or("nobody hosts the application")?)
     }
 
     async fn arrived(&self) -> Result<(u64, f64), Error> {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
+    attack::Outcome,
     contestant::Contestant::{self, Dask, MultiNodes, Raw, RequestResponse, RequestResponseLazy},
     options::Options,
     results::{
@@ -130,6 +131,12 @@ impl Target {
 
 /// Prints the medians, then each target with what came out; the last line counts them.
 pub(crate) fn print(options: &Options, results: &Results) {
+    if !results.attacks.is_empty() {
+        print_attacks(&results.attacks);
+    }
+    if results.values.is_empty() {
+        return;
+    }
     print_medians(results);
     if let Some(cores) = options.busy_before.filter(|cores| *cores > QUIET) {
         println!("\nothers kept {cores:.1} cores busy before the start: latencies and ratios may be off");
@@ -182,6 +189,21 @@ fn print_medians(results: &Results) {
     println!("rr: libp2p's request_response::cbor; lazy: without negotiating the protocol of each request first");
 }
 
+fn print_attacks(attacks: &[Outcome]) {
+    println!(
+        "{:<12} {:>9} {:>9} {:>9} {:>6} {:>11} {:>11} {:>9} {:>8}  counted",
+        "attack", "before", "during", "after", "ratio", "MiB before", "MiB at most", "attacker", "node"
+    );
+    for outcome in attacks {
+        let Outcome { name, before, during, after, memory_before, memory_most, attacker, node, counted, .. } = outcome;
+        println!(
+            "{name:<12} {before:>9.0} {during:>9.0} {after:>9.0} {:>6.2} {memory_before:>11.1} {memory_most:>11.1} {attacker:>7.0} % {node:>6.0} %  {counted}",
+            outcome.ratio()
+        );
+    }
+    println!("honest calls/s; attacker and node: their CPU time during the attack, in hundredths of a core");
+}
+
 fn why_not(results: &Results, metric: Metric) -> String {
     let reason = results.skipped.iter().find(|(skipped, _)| *skipped == metric).map(|(_, reason)| reason.as_str());
     reason.map_or("not measured".to_owned(), |reason| format!("not measured: {reason}"))
@@ -204,11 +226,22 @@ pub(crate) fn json(options: &Options, results: &Results) -> Value {
             "at_best": target.at_best(results),
         })
     });
+    let attacks = results.attacks.iter().map(|outcome| {
+        json!({
+            "attack": outcome.name,
+            "calls_per_second": { "before": outcome.before, "during": outcome.during, "after": outcome.after },
+            "ratio": outcome.ratio(),
+            "memory_mib": { "before": outcome.memory_before, "most": outcome.memory_most },
+            "cpu_percent": { "attacker": outcome.attacker, "node": outcome.node },
+            "counted": outcome.counted,
+        })
+    });
     json!({
         "seconds": options.length.as_secs_f64(),
         "rounds": options.rounds,
         "busy_cores_before": options.busy_before,
         "measured": measured,
+        "attacks": attacks.collect::<Vec<_>>(),
         "targets": verdicts.collect::<Vec<_>>(),
     })
 }

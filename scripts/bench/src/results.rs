@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::contestant::Contestant;
+use crate::{attack::Outcome, contestant::Contestant};
 
 /// One figure, and its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,6 +124,8 @@ impl Metric {
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     pub(crate) values: BTreeMap<(Metric, Contestant), Vec<f64>>,
+    /// What came of each attack.
+    pub(crate) attacks: Vec<Outcome>,
     /// What could not be measured here, and why.
     pub(crate) skipped: Vec<(Metric, String)>,
 }

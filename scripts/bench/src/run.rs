@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libp2p::core::upgrade::Version;
 
 use crate::{
-    Error,
+    Error, attack,
     contestant::{Client, Contestant, runtime},
     idle, load, memory,
     options::{Options, Phase},
@@ -34,6 +34,7 @@ pub(crate) fn all(options: &Options) -> Result<Results, Error> {
             Phase::MapDask => spread::against_dask(options, &mut results),
             Phase::MapSleep => spread::sleeping(options, &mut results),
             Phase::MapMemory => memory::measure(options, &mut results),
+            Phase::Attack => attack::measure(options, &mut results),
             _ => rounds(options, phase, &mut results),
         };
         outcome.map_err(|error| format!("phase `{}`: {error}", phase.name()))?;

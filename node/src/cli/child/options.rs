@@ -48,6 +48,7 @@ pub(super) struct Spec {
     pub(super) slots: u32,
     pub(super) description: Value,
     pub(super) actions: Vec<String>,
+    pub(super) idempotent: Vec<String>,
     pub(super) version: Option<String>,
 }
 
@@ -126,6 +127,7 @@ impl Spec {
             slots: given.and_then(|given| given.slots).unwrap_or_else(|| usual(kind)),
             description: given.and_then(|given| given.description.clone()).unwrap_or_default(),
             actions: given.and_then(|given| given.actions.clone()).unwrap_or_default(),
+            idempotent: given.and_then(|given| given.idempotent.clone()).unwrap_or_default(),
             version: given.and_then(|given| given.version.clone()),
         })
     }
@@ -193,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let file = "[applications.one]\nexec = 'cat'\nslots = 3\ndescription = { gpu = true }\nactions = ['a']\nversion = '1'\n\
+        let file = "[applications.one]\nexec = 'cat'\nslots = 3\ndescription = { gpu = true }\nactions = ['a']\nversion = '1'\nidempotent = ['a']\n\
                     [applications.two]\nserve = 'cat'";
         let specs = settle(&["--serve", "one=sh -c 'a=b'", "--describe", "one=[1]"], file).unwrap();
         assert_eq!(specs.iter().map(|spec| &spec.name[..]).collect::<Vec<_>>(), ["one", "two"]);
@@ -203,6 +205,7 @@ mod tests {
             (&one.description, &one.actions[..], one.version.as_deref()),
             (&json!([1]), &["a".to_owned()][..], Some("1"))
         );
+        assert_eq!(one.idempotent, ["a"]);
         assert_eq!((specs[1].kind, specs[1].slots, &specs[1].description), (Kind::Serve, 1, &Value::Null));
         assert_eq!(settle(&[], file).unwrap()[0].description, json!({"gpu": true}));
     }

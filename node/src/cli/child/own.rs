@@ -52,13 +52,14 @@ impl OwnRequests {
 
     /// Changes what others know of the application.
     pub(super) fn describe(&mut self, description: OwnDescription) {
-        let OwnDescription { id, description, version, actions } = description;
+        let OwnDescription { id, description, version, actions, idempotent } = description;
         let served = self.served.clone();
         self.run("describe", id, Ok(None), move |_| async move {
             let announcement = Announcement::new();
             let announcement = description.into_iter().fold(announcement, Announcement::description);
             let announcement = version.into_iter().fold(announcement, Announcement::version);
             let announcement = actions.into_iter().fold(announcement, Announcement::actions);
+            let announcement = idempotent.into_iter().fold(announcement, Announcement::idempotent);
             let changed = served.describer.describe(&served.node, &served.name, announcement).await;
             changed.map(|()| Value::Null).map_err(|error| ErrorLine::new("unannounceable", error.to_string()))
         });

@@ -149,6 +149,8 @@ pub(super) struct OwnDescription {
     pub(super) description: Option<Value>,
     pub(super) version: Option<String>,
     pub(super) actions: Option<Vec<String>>,
+    /// Those of them that may run twice without harm.
+    pub(super) idempotent: Option<Vec<String>>,
 }
 
 /// Reads a line of the child; the error says what is wrong with it.

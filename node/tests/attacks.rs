@@ -1,0 +1,224 @@
+//! What an attacker can do to a node: its memory stays bounded, honest peers are served all the while, and it is counted.
+//!
+//! The node is a process of its own, the attacker a thread, the honest peer a node of this process.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "common/attacker.rs"]
+mod attacker;
+mod common;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use attacker::{Attack, Attacker, Member, Target};
+use common::{Process, Swarm};
+use libp2p::PeerId;
+use multinodes::{Event, Node};
+use multinodes_behaviour::{
+    SignedRecord,
+    wire::{Record, SyncRequest},
+};
+use serde_bytes::ByteBuf;
+use tokio::sync::Mutex;
+
+/// Longer than what stalls is given (30 s), on a busy machine.
+const LIMIT: Duration = Duration::from_secs(100);
+
+/// Calls that are made in any case while the attack goes on.
+const CALLS: usize = 100;
+
+/// One attack has the machine to itself; those that wait for half a minute may overlap.
+static QUIET: Mutex<()> = Mutex::const_new(());
+
+type Counters = BTreeMap<String, u64>;
+
+/// A node, and an honest peer that calls it.
+struct Siege {
+    swarm: Swarm,
+    node: Process,
+    target: Target,
+    honest: Node,
+}
+
+impl Siege {
+    async fn begin() -> Self {
+        let swarm = Swarm::new();
+        let mut node = swarm.start("besieged", &[]);
+        let address = node.started()["addresses"][0].as_str().unwrap().to_owned();
+        let target = Target::new(&swarm.name, &address);
+        let honest = swarm.builder().name("honest").start().await.unwrap();
+        honest.wait_for_node("besieged").await.unwrap();
+        let siege = Self { swarm, node, target, honest };
+        siege.call().await;
+        siege
+    }
+
+    /// An honest call, within the deadline that every call has.
+    async fn call(&self) {
+        let besieged = self.honest.app("node").on("besieged");
+        let answer: String = besieged.call("echo", "hello").await.expect("honest peers are served");
+        assert_eq!(answer, "hello");
+    }
+
+    async fn counters(&self) -> Counters {
+        self.honest.app("node").on("besieged").call("counters", ()).await.unwrap()
+    }
+
+    /// The resident memory of the besieged process, in MiB.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.node.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() / 1024
+    }
+
+    /// Calls while the attack goes on, until it is counted, and gives the most memory that was taken meanwhile.
+    async fn withstands(&self, attack: Attack) -> u64 {
+        let counter = attack.counted_as();
+        let before = self.counters().await[counter];
+        let attacker = Attacker::begin(attack, self.target.clone());
+        let (mut calls, mut memory) = (0, 0);
+        // Calls are refused only when there are too many at once: a node that keeps up has nothing to count.
+        let keeps_up = attack == Attack::Calls;
+        while calls < CALLS || (!keeps_up && self.counters().await[counter] == before) {
+            self.call().await;
+            calls += 1;
+            memory = memory.max(self.memory());
+            assert!(!attacker.has_failed(), "{attack:?}");
+        }
+        assert!(attacker.done() > 0);
+        memory
+    }
+}
+
+/// The attack, and the most memory that it may make the node take, in MiB: some 30 are those of a node with no worries.
+async fn withstood(attack: Attack, most: u64) {
+    let memory = tokio::time::timeout(LIMIT, async {
+        let siege = Siege::begin().await;
+        let memory = siege.withstands(attack).await;
+        siege.call().await;
+        memory
+    });
+    let memory = memory.await.unwrap_or_else(|_| panic!("{attack:?} is not counted as {}", attack.counted_as()));
+    assert!(memory <= most, "{attack:?} makes the node take {memory} MiB");
+}
+
+async fn withstood_alone(attack: Attack, most: u64) {
+    let _quiet = QUIET.lock().await;
+    withstood(attack, most).await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_refused_beyond_a_limit() {
+    withstood_alone(Attack::Sockets, 100).await;
+}
+
+#[tokio::test]
+async fn connections_of_ever_new_peers_are_refused_beyond_a_limit() {
+    withstood_alone(Attack::Connections, 200).await;
+}
+
+#[tokio::test]
+async fn lanes_are_refused_beyond_a_limit() {
+    withstood_alone(Attack::Lanes, 100).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_calls_keeps_nobody_else_out() {
+    withstood_alone(Attack::Calls, 150).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_asked_for_are_counted() {
+    withstood_alone(Attack::Answers, 100).await;
+}
+
+#[tokio::test]
+async fn gossip_that_is_none_is_counted_and_its_source_not_listened_to() {
+    withstood_alone(Attack::Noise, 100).await;
+}
+
+#[tokio::test]
+async fn records_of_ever_new_peer_ids_by_gossip_are_refused_beyond_a_limit() {
+    withstood_alone(Attack::Gossip, 200).await;
+}
+
+#[tokio::test]
+async fn records_of_ever_new_peer_ids_by_exchanges_are_refused_beyond_a_limit() {
+    withstood_alone(Attack::Records, 200).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_answers_is_cut_off() {
+    withstood(Attack::Unread, 100).await;
+}
+
+#[tokio::test]
+async fn who_sends_half_a_frame_and_waits_is_cut_off() {
+    // Four of the largest messages are what one peer may have under way.
+    withstood(Attack::HalfFrames, 200).await;
+}
+
+#[tokio::test]
+async fn forged_tampered_and_replayed_records_change_nothing() {
+    tokio::time::timeout(LIMIT, async {
+        let siege = Siege::begin().await;
+        let mut events = siege.honest.events();
+        let mut mallory = Member::connect(&siege.target).await.unwrap();
+        let honest = record_of(&mut mallory, siege.honest.peer_id()).await;
+        // What is replayed was true once.
+        siege.honest.register("news", multinodes::Actions::new()).unwrap();
+        loop {
+            let now = record_of(&mut mallory, siege.honest.peer_id()).await;
+            if now.version() > honest.version() {
+                break;
+            }
+        }
+        let before = siege.counters().await;
+
+        let mut tampered = honest.envelope().to_vec();
+        let middle = tampered.len() / 2;
+        tampered[middle] ^= 1;
+        let records = [honest.envelope().to_vec(), tampered, somebody_elses(&mallory, &siege, &honest.record)];
+        let records = records.map(ByteBuf::from).to_vec();
+        mallory.ask(SyncRequest::Push { records }).await.unwrap();
+
+        let after = siege.counters().await;
+        assert_eq!(after["bad_records"], before["bad_records"] + 2, "the tampered and the forged one: {after:?}");
+        let now = record_of(&mut mallory, siege.honest.peer_id()).await;
+        assert!(now.version() > honest.version(), "the replayed one has changed nothing");
+        siege.call().await;
+        while let Some(event) = futures::FutureExt::now_or_never(events.next()).flatten() {
+            assert!(!matches!(event, Event::Left { .. } | Event::NameConflict { .. }), "{event:?}");
+        }
+        drop(siege.swarm);
+    })
+    .await
+    .expect("in time");
+}
+
+/// What the besieged node holds of another one.
+async fn record_of(mallory: &mut Member, peer_id: PeerId) -> SignedRecord {
+    loop {
+        let nothing = SyncRequest::Offer { digest: ByteBuf::new(), versions: Some(Vec::new()), records: Vec::new() };
+        // Who asks too often is not answered for a moment.
+        let Some(response) = mallory.ask(nothing).await else { continue };
+        let swarm = mallory.target().swarm.clone();
+        let open = response.records.iter().map(|record| SignedRecord::open(&swarm, record).unwrap());
+        if let Some(record) = open.into_iter().find(|record| record.peer_id == peer_id) {
+            return record;
+        }
+    }
+}
+
+/// A record that is signed by Mallory and says that it is the honest peer's.
+fn somebody_elses(mallory: &Member, siege: &Siege, honest: &Record) -> Vec<u8> {
+    let later = Record { revision: honest.revision + 1000, left: true, ..honest.clone() };
+    let signed = SignedRecord::sign(&mallory.keypair, &siege.target.swarm, later).unwrap();
+    let mut bytes = signed.envelope().to_vec();
+    // The last 32 bytes of an identity multihash of an Ed25519 key are the key.
+    let key = |peer_id: PeerId| peer_id.to_bytes().split_off(6);
+    let (own, other) = (key(signed.peer_id), key(siege.honest.peer_id()));
+    let at = bytes.windows(own.len()).position(|window| window == own).expect("the key is in the envelope");
+    bytes[at..at + other.len()].copy_from_slice(&other);
+    bytes
+}
