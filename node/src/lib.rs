@@ -150,7 +150,9 @@ pub use builder::{
 };
 pub use call_error::CallError;
 #[cfg(feature = "wasm")]
-pub use code::{Cid, CidError, Code, CodeError, CodeRef, GuestError, Limits as GuestLimits, World};
+pub use code::{
+    Cid, CidError, Code, CodeError, CodeRef, CodeRule, CodeRuleError, GuestError, Limits as GuestLimits, Run, World,
+};
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
