@@ -131,12 +131,16 @@ pub(crate) struct Origin {
     pub(crate) deadline: Instant,
     pub(crate) trace: Option<Arc<str>>,
     pub(crate) watcher: Watcher,
+    /// How many calls within calls led to the message.
+    pub(crate) depth: u8,
 }
 
 impl Origin {
     /// `node` is the handle that the application gets.
     pub(crate) fn context(self, node: Node, application: Arc<str>) -> Context {
-        let Self { caller, deadline, trace, watcher } = self;
+        let Self { caller, deadline, trace, watcher, depth } = self;
+        let mut node = node;
+        node.deepen(depth.saturating_add(1));
         Context { node, application, caller, deadline, trace, watcher }
     }
 }

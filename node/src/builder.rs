@@ -10,6 +10,8 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 use multinodes_behaviour::{Grant, NameError, Privacy, RecordError, SwarmName, record};
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "wasm")]
+use crate::code::{CodeRule, installed, service};
 use crate::{
     addresses::{self, JoinError},
     application::{AppError, Application},
@@ -242,6 +244,31 @@ impl Builder {
         Ok(self)
     }
 
+    /// Runs or installs code of others as this rule says; without one, nobody's. Repeatable: the first rule that admits
+    /// counts, with its limits.
+    #[cfg(feature = "wasm")]
+    pub fn allow_code(mut self, rule: CodeRule) -> Self {
+        self.wishes.code.rules.push(rule);
+        self
+    }
+
+    /// Where the node keeps the code that was sent to it, what was compiled of it, and what is installed, for its next
+    /// start: in a folder for this user alone. With an [identity](Self::identity) file it is beside that file, with `.data`
+    /// behind its name, unless said otherwise; without both it is in memory.
+    #[cfg(feature = "wasm")]
+    pub fn data_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.wishes.code.folder = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// Which `multinodes` command compiles code, in a process of its own. By default one that is beside the program, or
+    /// in the folder above, or in `PATH`; without any, code is compiled in this process, which a bad one can exhaust.
+    #[cfg(feature = "wasm")]
+    pub fn compiler(mut self, command: impl AsRef<Path>) -> Self {
+        self.wishes.code.home = Some(command.as_ref().to_owned());
+        self
+    }
+
     /// Trusts the labels that this peer has signed into tickets. Repeatable. A node always trusts itself, and the issuer
     /// of the ticket with which it has joined.
     pub fn trust(mut self, issuer: PeerId) -> Self {
@@ -302,17 +329,42 @@ impl Builder {
     /// See [`StartError`]. That multicast or another way of finding others does not work is no error: it is told by
     /// [`Event::Degraded`](crate::Event::Degraded).
     pub async fn start(self) -> Result<Node, StartError> {
-        let wishes = self.wishes.clone();
+        #[cfg_attr(not(feature = "wasm"), allow(unused_mut, reason = "only code has a folder"))]
+        let mut wishes = self.wishes.clone();
+        #[cfg(feature = "wasm")]
+        {
+            let beside = self.identity.as_ref().map(|file| {
+                let mut folder = file.clone().into_os_string();
+                folder.push(".data");
+                folder.into()
+            });
+            wishes.code.folder = wishes.code.folder.or(beside).map(|folder: PathBuf| folder.join("code"));
+        }
+        #[cfg(feature = "wasm")]
+        let takes_code = !wishes.code.rules.is_empty();
+        #[cfg(not(feature = "wasm"))]
+        let takes_code = false;
         let (settings, identity, factories) = self.resolve()?;
         let passive = settings.passive;
         let (core, commands) = Core::new(settings, identity.keypair.clone(), wishes);
         if !passive {
             // Only a name that is too long or taken is refused, and a record without anything else is small.
-            let registered = core.registry.register(built_in::NAME, built_in::node(factories), None, |_| Ok(()));
+            let registered =
+                core.registry.register(built_in::NAME, built_in::node(factories, takes_code), None, |_| Ok(()));
             debug_assert!(registered.is_ok(), "the first application of a node");
+        }
+        #[cfg(feature = "wasm")]
+        {
+            // Passive nodes have it, too: what they send is fetched from them.
+            let registered = core.registry.register(service::NAME, service::CodeService, None, |_| Ok(()));
+            debug_assert!(registered.is_ok(), "a name that nothing else can have");
         }
         let driver = driver::start(core.clone(), commands).await?;
         let guard = Guard::new(core.clone(), driver, identity);
+        #[cfg(feature = "wasm")]
+        if !passive {
+            installed::restore(core.clone()).await;
+        }
         Ok(Node::new(core, guard))
     }
 

@@ -16,9 +16,12 @@ pub(crate) const NAME: &str = "node";
 /// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows, `counters` what it
 /// has dropped or refused. `installable`
 /// lists the factories that are offered there, `install` and `uninstall` use them.
-pub(crate) fn node(factories: Factories) -> Actions {
+pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
     let names: Arc<[String]> = factories.names().map(str::to_owned).collect();
-    let description = factories.description();
+    let mut description = factories.description();
+    if takes_code {
+        description["code"] = Value::Bool(true);
+    }
     let factories = Arc::new(factories);
     Actions::new()
         .version(env!("CARGO_PKG_VERSION"))

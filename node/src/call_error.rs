@@ -137,6 +137,15 @@ pub enum CallError {
     /// The caller is not allowed to.
     #[error("forbidden")]
     Forbidden,
+    /// It is sent within a call within a call and so on: most likely these go round in circles. Nothing was sent.
+    #[error(
+        "the message to `{application}` is sent within more than {} calls within each other",
+        crate::route::MAX_DEPTH
+    )]
+    TooDeep {
+        /// The application.
+        application: String,
+    },
     /// The application ran and says that it failed.
     #[error("`{application}` on node `{node}` failed: {message}")]
     Failed {
@@ -203,6 +212,7 @@ impl CallError {
             | Self::NoSuchAction { .. }
             | Self::BadArguments { .. }
             | Self::Forbidden
+            | Self::TooDeep { .. }
             | Self::Unsendable { .. }
             | Self::Stopped => false,
         }
@@ -242,6 +252,7 @@ impl CallError {
             Self::NoSuchAction { .. } => "no_such_action",
             Self::BadArguments { .. } => "bad_arguments",
             Self::Forbidden => "forbidden",
+            Self::TooDeep { .. } => "too_deep",
             Self::Failed { .. } => "failed",
             Self::Panicked { .. } => "panicked",
             Self::Unsendable { .. } => "unsendable",

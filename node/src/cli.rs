@@ -8,6 +8,8 @@ mod bar;
 mod call;
 mod child;
 mod choice;
+#[cfg(feature = "wasm")]
+mod compile_code;
 mod completion;
 mod config;
 mod demo;
@@ -70,6 +72,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Verb::Secret(verb) = cli.verb {
         return verb.run(cli.options.json());
     }
+    #[cfg(feature = "wasm")]
+    if let Verb::CompileCode(verb) = cli.verb {
+        return Ok(verb.run());
+    }
     let json = cli.options.json();
     let settings = match (cli.options.settle(), &cli.verb) {
         // What is wrong with the settings is a finding, too.
@@ -122,6 +128,9 @@ enum Verb {
     Secret(secret::Secret),
     Ticket(ticket::Ticket),
     Completion(completion::Completion),
+    #[cfg(feature = "wasm")]
+    #[command(hide = true)]
+    CompileCode(compile_code::CompileCode),
 }
 
 impl Verb {
@@ -145,6 +154,8 @@ impl Verb {
             Self::Secret(verb) => verb.run(settings.json),
             Self::Ticket(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),
+            #[cfg(feature = "wasm")]
+            Self::CompileCode(verb) => Ok(verb.run()),
         }
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Core {
     pub(crate) started: Instant,
     pub(crate) registry: Registry,
     pub(crate) permissions: Arc<Permissions>,
+    #[cfg(feature = "wasm")]
+    pub(crate) workshop: crate::code::workshop::Workshop,
     pub(crate) crew: Crew,
     pub(crate) links: Links,
     pub(crate) selection: Selection,
@@ -108,6 +110,11 @@ impl Core {
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),
             registry: Registry::new(me.clone()),
+            #[cfg(feature = "wasm")]
+            workshop: {
+                let own = keypair.public().to_peer_id();
+                crate::code::workshop::Workshop::new(own, wishes.code.clone())
+            },
             permissions: Arc::new(Permissions::new(keypair.public().to_peer_id(), wishes)),
             crew: Crew::new(),
             links: Links::new(me.clone(), settings.max_message),

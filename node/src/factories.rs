@@ -69,6 +69,14 @@ pub(crate) struct Recipe {
     config: Value,
 }
 
+impl Recipe {
+    /// Of what was made of code.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn of_code(cid: &str) -> Self {
+        Self { factory: format!("code {cid}"), config: Value::Null }
+    }
+}
+
 /// All factories of a node.
 pub(crate) struct Factories {
     by_name: BTreeMap<String, Make>,
@@ -147,7 +155,7 @@ impl Factories {
 
 /// Hosts no longer what was installed. Whatever the node's own program has registered stays.
 pub(crate) fn uninstall(context: &Context, name: &str) -> Result<(), AppError> {
-    context.node().uninstall(name).map_err(|_| {
+    context.node().unhost(name).map_err(|_| {
         AppError::new("not_installed", format!("no application `{}` was installed here by others", shortened(name)))
     })?;
     tracing::info!(application = %name, caller = %context.caller(), "an application was uninstalled");

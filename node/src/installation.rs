@@ -47,14 +47,96 @@ pub struct Installation {
 
 /// What is asked of a node.
 struct Order {
-    factory: String,
+    what: What,
     application: String,
-    config: Value,
+    /// Only nodes that this takes.
+    #[cfg(feature = "cel")]
+    matching: Option<crate::predicate::Predicate>,
+}
+
+/// What the application is made of.
+enum What {
+    Factory {
+        factory: String,
+        config: Value,
+    },
+    #[cfg(feature = "wasm")]
+    Code {
+        code: crate::code::Code,
+        config: crate::payload::Payload,
+    },
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Factory { factory, .. } => write!(formatter, "factory `{factory}`"),
+            #[cfg(feature = "wasm")]
+            Self::Code { code, .. } => write!(formatter, "code `{}`", code.cid()),
+        }
+    }
 }
 
 impl Installation {
     pub(crate) fn new(node: Node, factory: String, application: String, config: Value) -> Self {
-        Self { node, order: Arc::new(Order { factory, application, config }), timeout: DEFAULT_TIMEOUT }
+        Self::of(node, What::Factory { factory, config }, application)
+    }
+
+    /// Of code, without a configuration.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn of_code(node: Node, code: crate::code::Code, application: String) -> Self {
+        let config = crate::payload::Payload::encode(&Value::Null).unwrap_or_default();
+        Self::of(node, What::Code { code, config }, application)
+    }
+
+    fn of(node: Node, what: What, application: String) -> Self {
+        let order = Order {
+            what,
+            application,
+            #[cfg(feature = "cel")]
+            matching: None,
+        };
+        Self { node, order: Arc::new(order), timeout: DEFAULT_TIMEOUT }
+    }
+
+    /// Gives code its configuration, any value of at most 64 KiB encoded: it is started with it. A factory has been given
+    /// its own already, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unsendable`]: it cannot be encoded.
+    #[cfg(feature = "wasm")]
+    pub fn config<T: serde::Serialize>(mut self, value: &T) -> Result<Self, CallError> {
+        let encoded = crate::payload::Payload::encode(value).map_err(crate::route::unsendable)?;
+        if let What::Code { code, .. } = &self.order.what {
+            let what = What::Code { code: code.clone(), config: encoded };
+            let order = Order {
+                what,
+                application: self.order.application.clone(),
+                #[cfg(feature = "cel")]
+                matching: self.order.matching.clone(),
+            };
+            self.order = Arc::new(order);
+        }
+        Ok(self)
+    }
+
+    /// Only on nodes that match a predicate in [CEL](https://cel.dev) about `node`, for [`all`](Self::all) and
+    /// [`everywhere`](Self::everywhere).
+    ///
+    /// # Errors
+    ///
+    /// The text is no predicate, or looks at an application.
+    #[cfg(feature = "cel")]
+    pub fn matching(mut self, predicate: &str) -> Result<Self, crate::predicate::PredicateError> {
+        let predicate = crate::predicate::Predicate::of_node(predicate)?;
+        let what = match &self.order.what {
+            What::Factory { factory, config } => What::Factory { factory: factory.clone(), config: config.clone() },
+            #[cfg(feature = "wasm")]
+            What::Code { code, config } => What::Code { code: code.clone(), config: config.clone() },
+        };
+        self.order = Arc::new(Order { what, application: self.order.application.clone(), matching: Some(predicate) });
+        Ok(self)
     }
 
     /// How long a node may take to install it: 10 s by default.
@@ -74,9 +156,18 @@ impl Installation {
     /// `too_many_installed`, or whatever the factory itself says; [`BadArguments`](CallError::BadArguments) if the
     /// factory does not take the configuration, or the name cannot be an application's.
     pub async fn on(&self, node: impl Into<String>) -> Result<(), CallError> {
-        let Order { factory, application, config } = &*self.order;
-        let target = self.node.app(built_in::NAME).on(node).timeout(self.timeout);
-        target.call("install", (factory, application, config)).await
+        let Order { what, application, .. } = &*self.order;
+        match what {
+            What::Factory { factory, config } => {
+                let target = self.node.app(built_in::NAME).on(node).timeout(self.timeout);
+                target.call("install", (factory, application, config)).await
+            }
+            #[cfg(feature = "wasm")]
+            What::Code { code, config } => {
+                let on = node.into();
+                crate::code::sending::install_on(&self.node, code, application, config, &on, self.timeout).await
+            }
+        }
     }
 
     /// Installs it on all nodes that are known now and offer the factory, this one included if it does. Gives what
@@ -125,7 +216,15 @@ impl Installation {
 impl Order {
     fn offers(&self, node: &Node) -> Vec<Arc<Host>> {
         let mut hosts = node.hosts(built_in::NAME);
-        hosts.retain(|host| is_offered(&self.factory, &host.description));
+        hosts.retain(|host| match &self.what {
+            What::Factory { factory, .. } => is_offered(factory, &host.description),
+            #[cfg(feature = "wasm")]
+            What::Code { .. } => crate::code::sending::is_open(host),
+        });
+        #[cfg(feature = "cel")]
+        if let Some(predicate) = &self.matching {
+            hosts.retain(|host| predicate.takes_node(&host.info));
+        }
         hosts
     }
 }
@@ -134,7 +233,7 @@ impl fmt::Debug for Installation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Installation")
-            .field("factory", &self.order.factory)
+            .field("what", &format_args!("{}", self.order.what))
             .field("application", &self.order.application)
             .finish_non_exhaustive()
     }
@@ -244,10 +343,10 @@ impl Spread {
     }
 
     fn report(&self, host: &Host, result: Result<(), CallError>) {
-        let Order { factory, application, .. } = &*self.order;
+        let Order { what, application, .. } = &*self.order;
         match &result {
-            Ok(()) => tracing::info!(node = %host.node, %application, %factory, "an application was brought to a node"),
-            Err(error) => tracing::warn!(node = %host.node, %application, %factory, %error, "a node installs nothing"),
+            Ok(()) => tracing::info!(node = %host.node, %application, %what, "an application was brought to a node"),
+            Err(error) => tracing::warn!(node = %host.node, %application, %what, %error, "a node installs nothing"),
         }
         // It is logged; nobody has to read it here.
         let _ = self.outcomes.try_send(Installed { node: host.node.clone(), peer_id: host.peer_id, result });

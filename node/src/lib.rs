@@ -85,7 +85,7 @@
 //!
 //! `cli` (default) is the `multinodes` command: the library alone wants `default-features = false`. `cel` (in `cli`) is
 //! what chooses hosts by predicates, `journal` (in `cli`) what lets a map go on where it stopped. `wan` adds QUIC, DNS and
-//! WebSocket, `full` is everything.
+//! WebSocket, `wasm` adds code that travels, `full` is everything.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
@@ -97,6 +97,9 @@ mod application;
 mod builder;
 mod built_in;
 mod call_error;
+#[cfg(feature = "wasm")]
+#[doc(hidden)]
+pub mod code;
 mod core;
 mod crew;
 mod description;
@@ -146,6 +149,10 @@ pub use builder::{
     MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError,
 };
 pub use call_error::CallError;
+#[cfg(feature = "wasm")]
+pub use code::{
+    Cid, CidError, Code, CodeError, CodeRef, CodeRule, CodeRuleError, GuestError, Limits as GuestLimits, Run, World,
+};
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;

@@ -160,8 +160,9 @@ struct Peer {
 }
 
 impl Peer {
-    fn origin(&self, deadline: Instant, trace: Option<&str>) -> Origin {
-        Origin { caller: self.peer_id, deadline, trace: trace.map(Arc::from), watcher: Watcher::Nobody }
+    fn origin(&self, deadline: Instant, trace: Option<&str>, options: Options) -> Origin {
+        let (trace, depth) = (trace.map(Arc::from), options.depth());
+        Origin { caller: self.peer_id, deadline, trace, watcher: Watcher::Nobody, depth }
     }
 
     fn may(&self, hosted: &Hosted, action: Option<&str>) -> bool {
@@ -197,7 +198,7 @@ impl Service for Peer {
             Ok(admission) => admission,
             Err(refusal) => return responder.refuse(refusal),
         };
-        let (core, mut origin) = (core.clone(), self.origin(call.deadline, call.trace));
+        let (core, mut origin) = (core.clone(), self.origin(call.deadline, call.trace, call.options));
         if call.options.contains(Options::WATCHED) {
             origin.watcher = Watcher::There(responder.reporter());
         }
@@ -224,7 +225,7 @@ impl Service for Peer {
         if !self.may(&hosted, None) {
             return Delivery::Refused(forbidden());
         }
-        let origin = self.origin(tell.deadline, tell.trace);
+        let origin = self.origin(tell.deadline, tell.trace, tell.options);
         let is_cast = tell.options.contains(Options::CAST);
         hosted.tell(Told { origin, message: Payload::from_bytes(tell.payload), charge: tell.charge }, is_cast)
     }

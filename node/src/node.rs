@@ -58,6 +58,8 @@ pub struct Node {
     guard: Option<Arc<Guard>>,
     /// Nothing that is sent through this handle takes longer: it belongs to a call that ends then.
     deadline: Option<Instant>,
+    /// How many calls within calls led to this handle.
+    depth: u8,
 }
 
 /// Lives as long as a handle of the user does.
@@ -91,17 +93,27 @@ impl Drop for Guard {
 
 impl Node {
     pub(crate) fn new(core: Arc<Core>, guard: Arc<Guard>) -> Self {
-        Self { core, guard: Some(guard), deadline: None }
+        Self { core, guard: Some(guard), deadline: None, depth: 0 }
     }
 
     /// A handle for an application: it does not keep the node.
     pub(crate) fn inner(core: Arc<Core>) -> Self {
-        Self { core, guard: None, deadline: None }
+        Self { core, guard: None, deadline: None, depth: 0 }
     }
 
     /// Lets whatever is sent through this handle end at `deadline` at the latest.
     pub(crate) fn limit(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
+    }
+
+    /// Says how many calls within calls led to this handle.
+    pub(crate) fn deepen(&mut self, depth: u8) {
+        self.depth = depth;
+    }
+
+    /// How many calls within calls led to this handle.
+    pub(crate) fn depth(&self) -> u8 {
+        self.depth
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -287,7 +299,7 @@ impl Node {
     }
 
     /// Hosts what was installed no longer; whatever was registered by the user is not touched.
-    pub(crate) fn uninstall(&self, name: &str) -> Result<(), RegisterError> {
+    pub(crate) fn unhost(&self, name: &str) -> Result<(), RegisterError> {
         self.core.registry.unregister(name, |hosted| hosted.recipe.is_some())?;
         self.core.announce();
         Ok(())
@@ -303,6 +315,29 @@ impl Node {
         config: Value,
     ) -> Installation {
         Installation::new(self.clone(), factory.into(), application.into(), config)
+    }
+
+    /// Brings code to other nodes, which host it as the application `name`: sandboxed, within limits, and only where a
+    /// [rule](crate::CodeRule) allows it. Say where: [`on`](Installation::on) one, on [`all`](Installation::all) that take
+    /// code, or [`everywhere`](Installation::everywhere). It is an application like any other, and started anew with its node
+    /// if that has a [data folder](Builder::data_folder).
+    ///
+    /// Installing it where it is does no harm. Of two versions under one name the later one stays, and of one version that with
+    /// the larger hash; it takes the place of the other without losing a message.
+    #[cfg(feature = "wasm")]
+    pub fn install(&self, name: impl Into<String>, code: &crate::code::Code) -> Installation {
+        Installation::of_code(self.clone(), code.clone(), name.into())
+    }
+
+    /// Lets a node host no longer what was [installed](Self::install) there under a name. `node` is its name or its peer id.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]: [`Forbidden`](CallError::Forbidden) if it does not let this node install;
+    /// [`Failed`](CallError::Failed) with the code `not_installed`.
+    #[cfg(feature = "wasm")]
+    pub async fn uninstall(&self, name: &str, node: &str) -> Result<(), CallError> {
+        crate::code::sending::uninstall_on(self, name, node).await
     }
 
     /// Changes what others know of an application that is registered here.

@@ -42,11 +42,16 @@ pub(crate) struct Wishes {
     /// By application.
     pub(crate) calls: BTreeMap<String, Guard>,
     pub(crate) trusted: Vec<PeerId>,
+    #[cfg(feature = "wasm")]
+    pub(crate) code: crate::code::workshop::CodeWishes,
 }
 
 impl Wishes {
     fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.allow.iter().chain(&self.deny).chain(self.calls.values().flat_map(Guard::rules))
+        let rules = self.allow.iter().chain(&self.deny).chain(self.calls.values().flat_map(Guard::rules));
+        #[cfg(feature = "wasm")]
+        let rules = rules.chain(self.code.rules.iter().filter_map(crate::code::CodeRule::rule));
+        rules
     }
 }
 

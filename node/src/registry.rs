@@ -302,7 +302,8 @@ impl Registry {
 }
 
 fn records(hosted: &HashMap<Arc<str>, Arc<Hosted>, QuickHash>) -> Vec<ApplicationRecord> {
-    let mut records: Vec<_> = hosted.values().map(|hosted| hosted.record()).collect();
+    let listed = hosted.values().filter(|hosted| !is_hidden(&hosted.name));
+    let mut records: Vec<_> = listed.map(|hosted| hosted.record()).collect();
     records.sort_by(|one, other| one.name.cmp(&other.name));
     records
 }
@@ -459,6 +460,17 @@ fn unannounceable(name: &str, error: &RecordError) -> RegisterError {
 /// The node takes nothing new.
 pub(crate) fn draining() -> Refusal {
     Refusal::new(ErrorCode::Draining, "the node is stopping")
+}
+
+/// What nodes ask of each other stands in no directory.
+#[cfg(feature = "wasm")]
+fn is_hidden(name: &str) -> bool {
+    name == crate::code::service::NAME
+}
+
+#[cfg(not(feature = "wasm"))]
+fn is_hidden(_: &str) -> bool {
+    false
 }
 
 /// The caller may not do that, and is told nothing more.

@@ -27,6 +27,9 @@ use crate::{
     selection::{self, Nobody, Target, Wanted},
 };
 
+/// Calls within calls within calls, over all nodes: what goes round in circles ends here, and not with its time.
+pub(crate) const MAX_DEPTH: u8 = 32;
+
 /// A longer time than that is as good as for ever, and no clock overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
@@ -248,6 +251,10 @@ impl<'a> Route<'a> {
     /// The time that a message has from now on: as long as was said, but not longer than the call within which it is
     /// sent.
     fn time(&self) -> Result<Time, CallError> {
+        let depth = self.node.depth();
+        if depth > MAX_DEPTH {
+            return Err(CallError::TooDeep { application: self.application.to_owned() });
+        }
         let now = Instant::now();
         let own = now.checked_add(self.timeout).unwrap_or_else(|| now + LONGEST);
         let deadline = self.node.deadline().map_or(own, |inherited| inherited.min(own));
@@ -329,7 +336,8 @@ impl<'a> Route<'a> {
         let attempt = self.attempt(kind, node, time);
         let refused = |refusal| CallError::of_refusal(refusal, &attempt);
         let watcher = self.pulse.map_or(Watcher::Nobody, |pulse| Watcher::Here(pulse.clone()));
-        let origin = Origin { caller: core.peer_id, deadline: time.deadline, trace: None, watcher };
+        let depth = self.node.depth();
+        let origin = Origin { caller: core.peer_id, deadline: time.deadline, trace: None, watcher, depth };
         match kind {
             Kind::Call(action) => {
                 let admission = hosted.admit().map_err(refused)?;
@@ -392,7 +400,7 @@ impl<'a> Route<'a> {
             application: self.application,
             action,
             deadline: time.deadline,
-            options: self.options,
+            options: self.options.at_depth(self.node.depth()),
             trace: None,
             pulse: self.pulse,
         }

@@ -119,6 +119,9 @@ pub struct ErrorFrame<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options(pub u64);
 
+/// Where the depth begins among the bits.
+const DEPTH: u32 = 8;
+
 impl Options {
     /// Running it twice does no harm.
     pub const IDEMPOTENT: Self = Self(1);
@@ -126,6 +129,18 @@ impl Options {
     pub const CAST: Self = Self(2);
     /// The caller wants to be told how far a call is.
     pub const WATCHED: Self = Self(4);
+
+    /// How many calls within calls led to this one, 0 to 255, in bits 8 to 15.
+    #[must_use]
+    pub fn depth(self) -> u8 {
+        u8::try_from(self.0 >> DEPTH & 0xff).unwrap_or(u8::MAX)
+    }
+
+    /// The same options at another depth.
+    #[must_use]
+    pub fn at_depth(self, depth: u8) -> Self {
+        Self(self.0 & !(0xff << DEPTH) | u64::from(depth) << DEPTH)
+    }
 
     /// Whether all bits of `other` are set.
     #[must_use]

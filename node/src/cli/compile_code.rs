@@ -1,0 +1,35 @@
+//! `multinodes compile-code`: the compiler for code that travels, in a process that can be stopped. Nodes start it.
+
+use std::{io, process::ExitCode, time::Duration};
+
+use clap::Args;
+use multinodes::code::{CompileHereError, CompileLimits, compile_here, restrict_here};
+
+/// Compile a component from stdin to stdout, within limits
+#[derive(Debug, Args)]
+pub(crate) struct CompileCode {
+    /// The engine of the node that asks
+    #[arg(long)]
+    engine: String,
+    /// The most memory, in bytes
+    #[arg(long)]
+    memory: u64,
+    /// The most time to compute, in seconds
+    #[arg(long)]
+    cpu: u64,
+}
+
+impl CompileCode {
+    pub(crate) fn run(self) -> ExitCode {
+        let limits = CompileLimits { memory: self.memory, cpu: Duration::from_secs(self.cpu) };
+        let compiled = restrict_here(limits).map_err(CompileHereError::Io);
+        match compiled.and_then(|()| compile_here(&self.engine, io::stdin().lock(), io::stdout().lock())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // For the node that asks, not for people.
+                super::style::note(super::style::BAD, "error:", &error.to_string());
+                ExitCode::from(error.exit_code())
+            }
+        }
+    }
+}

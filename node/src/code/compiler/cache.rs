@@ -1,0 +1,120 @@
+//! Compiled code, in memory and on disk.
+
+use std::{collections::HashMap, fs, io, path::Path};
+
+use sha2::{Digest, Sha256};
+
+use super::{Compiled, here::MAX_COMPILED};
+use crate::code::{cid::Cid, code_ref::World, folder::Folder};
+
+/// Code that is kept ready to run. Its machine code is a few times as long as the code that travels.
+const LOADED: usize = 64;
+
+/// All the compiled code on disk, in bytes. Compiling anew what was let go costs time only.
+const ON_DISK: u64 = 1024 * 1024 * 1024;
+
+/// A hash of what follows comes first, then the world.
+const HASH: usize = 32;
+
+/// What is ready to run; the one that was not used for longest goes first.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    compiled: HashMap<Cid, (Compiled, u64)>,
+    clock: u64,
+}
+
+impl Loaded {
+    pub(super) fn find(&mut self, cid: &Cid) -> Option<Compiled> {
+        self.clock += 1;
+        let (compiled, used) = self.compiled.get_mut(cid)?;
+        *used = self.clock;
+        Some(compiled.clone())
+    }
+
+    pub(super) fn insert(&mut self, compiled: Compiled) {
+        self.clock += 1;
+        self.compiled.insert(compiled.cid, (compiled, self.clock));
+        if self.compiled.len() > LOADED {
+            let oldest = self.compiled.iter().min_by_key(|(_, (_, used))| *used).map(|(cid, _)| *cid);
+            self.compiled.retain(|cid, _| Some(*cid) != oldest);
+        }
+    }
+}
+
+/// A folder for each engine: what another one has compiled is of no use.
+#[derive(Debug)]
+pub(super) struct Cache(Folder);
+
+impl Cache {
+    pub(super) fn open(folder: &Path, engine: &str) -> io::Result<Self> {
+        let cache = Folder::open(folder.join(engine), "cwasm", ON_DISK)?;
+        sweep(folder, engine)?;
+        Ok(Self(cache))
+    }
+
+    /// What was compiled before, if it is as it was written.
+    pub(super) fn read(&self, cid: &Cid) -> Option<(World, Vec<u8>)> {
+        let name = cid.to_string();
+        let mut bytes = match self.0.read(&name) {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(%cid, %error, "compiled code cannot be read");
+                return None;
+            }
+        };
+        match open(&bytes) {
+            Some(world) => {
+                self.0.touch(&name);
+                bytes.drain(..=HASH);
+                Some((world, bytes))
+            }
+            None => {
+                tracing::warn!(%cid, "compiled code is damaged, and is compiled anew");
+                _ = self.0.remove(&name);
+                None
+            }
+        }
+    }
+
+    pub(super) fn write(&self, cid: &Cid, world: World, native: &[u8]) -> io::Result<()> {
+        debug_assert!(native.len() as u64 <= MAX_COMPILED, "the compiler's limit");
+        let world = [byte(world)];
+        let hash = seal(&world, native);
+        self.0.write(&cid.to_string(), &[&hash[..], &world, native])
+    }
+}
+
+/// The world, if nothing is missing or changed.
+fn open(bytes: &[u8]) -> Option<World> {
+    let (hash, rest) = bytes.split_at_checked(HASH)?;
+    let (world, native) = rest.split_at_checked(1)?;
+    if hash != seal(world, native) {
+        return None;
+    }
+    [World::Task, World::Application].into_iter().find(|known| [byte(*known)] == world)
+}
+
+fn seal(world: &[u8], native: &[u8]) -> [u8; HASH] {
+    Sha256::new().chain_update(world).chain_update(native).finalize().into()
+}
+
+fn byte(world: World) -> u8 {
+    match world {
+        World::Task => 0,
+        World::Application => 1,
+    }
+}
+
+/// Removes what engines of other versions have left.
+fn sweep(folder: &Path, engine: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_other =
+            name != engine && name.len() == engine.len() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_other && path.is_dir() {
+            _ = fs::remove_dir_all(&path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Where the compiler runs.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{CompileLimits, child, here};
+use crate::code::code_error::CodeError;
+
+/// The command that has the verb, without what systems append to programs.
+const COMMAND: &str = "multinodes";
+
+/// Where the compiler runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompilerHome {
+    /// In a child process, if a `multinodes` command with this feature is found: this very program, one beside it or in
+    /// the folder above, or one in `PATH`. Else in this process, where only the look at the code's shape protects the
+    /// node: that is logged once.
+    #[default]
+    Found,
+    /// In child processes of this command.
+    Command(PathBuf),
+    /// In this process. No limit can stop it there.
+    Here,
+}
+
+/// A home, and whether it has turned out to be none.
+#[derive(Debug)]
+pub(super) struct Home {
+    command: Option<PathBuf>,
+    /// Another command than the one that was named may take its place.
+    is_guessed: bool,
+    unfit: AtomicBool,
+}
+
+impl Home {
+    pub(super) fn find(home: CompilerHome) -> Self {
+        let is_guessed = home == CompilerHome::Found;
+        let command = match home {
+            _ if !cfg!(unix) => None,
+            CompilerHome::Found => find(),
+            CompilerHome::Command(path) => Some(path),
+            CompilerHome::Here => None,
+        };
+        if command.is_none() && is_guessed {
+            warn_once();
+        }
+        Self { command, is_guessed, unfit: AtomicBool::new(false) }
+    }
+
+    /// Compiles. The turn is not over before the compiler has ended, whoever still waits for it.
+    pub(super) async fn compile(
+        &self,
+        bytes: Bytes,
+        engine: &str,
+        limits: CompileLimits,
+        turn: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Vec<u8>, CodeError> {
+        if let Some(command) = self.command.as_ref().filter(|_| !self.unfit.load(Relaxed)) {
+            match child::compile(command, &bytes, engine, limits).await {
+                Err(child::Failure::Unfit { reason }) if self.is_guessed => {
+                    tracing::debug!(command = %command.display(), reason, "not a compiler for this node");
+                    self.unfit.store(true, Relaxed);
+                    warn_once();
+                }
+                Err(child::Failure::Unfit { reason }) => return Err(CodeError::Compiler { reason }),
+                Err(child::Failure::Refused(error)) => return Err(error),
+                Ok(native) => return Ok(native),
+            }
+        }
+        self.compile_here(bytes, turn).await
+    }
+
+    async fn compile_here(&self, bytes: Bytes, turn: &Arc<OwnedSemaphorePermit>) -> Result<Vec<u8>, CodeError> {
+        let (sender, receiver) = oneshot::channel();
+        let turn = turn.clone();
+        // Nothing can end it before its time: it is nobody's.
+        let thread = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+            // Nobody may wait any more.
+            _ = sender.send(here::compile(&bytes));
+            drop(turn);
+        });
+        thread.map_err(CodeError::compiler)?;
+        receiver.await.map_err(|_| CodeError::compiler("it has panicked"))?
+    }
+}
+
+/// This program if it is the command, else one near it, else one in `PATH`.
+fn find() -> Option<PathBuf> {
+    let file = format!("{COMMAND}{}", std::env::consts::EXE_SUFFIX);
+    let this = std::env::current_exe().ok();
+    let beside = this.as_deref().and_then(Path::parent);
+    let above = beside.and_then(Path::parent);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = beside.into_iter().chain(above).map(Path::to_owned).chain(std::env::split_paths(&path));
+    folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(&file)).find(|path| path.is_file())
+}
+
+fn warn_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            "no `{COMMAND}` command with the feature `wasm` was found near this program or in `PATH`: code that travels is \
+             compiled in this process, where no limit can stop the compiler"
+        );
+    });
+}

@@ -1,0 +1,64 @@
+//! What is written down of guests that stay: one CBOR file, replaced as a whole.
+
+use std::{fs::File, io, path::Path};
+
+use libp2p::PeerId;
+use multinodes_behaviour::codec;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::Installed;
+use crate::code::code_ref::CodeRef;
+
+/// In the folder with the code.
+const FILE: &str = "installed.cbor";
+
+/// As many guests as may be, with the largest configuration, and some.
+const MAX_FILE: usize = 8 * 1024 * 1024;
+
+/// A guest that is to be there again after a start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) name: String,
+    pub(super) code: CodeRef,
+    pub(super) config: ByteBuf,
+    /// The peer id of whoever has installed it.
+    pub(super) sender: String,
+    /// The rule by which that was allowed.
+    pub(super) rule: String,
+}
+
+impl Record {
+    pub(super) fn of(name: &str, installed: &Installed) -> Self {
+        let sender: PeerId = installed.behalf.sender;
+        Self {
+            name: name.to_owned(),
+            code: installed.code.clone(),
+            config: installed.config.clone().into(),
+            sender: sender.to_base58(),
+            rule: installed.rule.clone(),
+        }
+    }
+}
+
+pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
+    let bytes = codec::encode(&records).map_err(io::Error::other)?;
+    let (path, new) = (folder.join(FILE), folder.join(format!("{FILE}.new")));
+    std::fs::create_dir_all(folder)?;
+    let mut file = File::create(&new)?;
+    io::Write::write_all(&mut file, &bytes)?;
+    file.sync_all()?;
+    std::fs::rename(new, path)
+}
+
+pub(super) fn read(folder: &Path) -> io::Result<Vec<Record>> {
+    let path = folder.join(FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE as u64 + 1), &mut bytes)?;
+    codec::decode(&bytes, MAX_FILE).map_err(|error| io::Error::other(format!("`{}`: {error}", path.display())))
+}

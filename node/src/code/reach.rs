@@ -1,0 +1,161 @@
+//! What a guest reaches of its node: asked again at each use, on behalf of whoever sent it.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::PeerId;
+
+use super::{
+    policy::{Admitted, Request, Wish},
+    surroundings::Surroundings,
+};
+use crate::{
+    core::Core,
+    node::Node,
+    payload::Payload,
+    route::{Kind, Route},
+};
+
+/// How long what a guest sends may take where nothing else sets a limit.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What is said of everything that is not permitted.
+const FORBIDDEN: &str = "forbidden";
+
+/// Whose guest it is, and what it is bound to.
+#[derive(Debug, Clone)]
+pub(crate) struct Behalf {
+    pub(crate) sender: PeerId,
+    pub(crate) publisher: Option<PeerId>,
+    pub(crate) admitted: Admitted,
+    pub(crate) bound: Bound,
+}
+
+/// What `this` is.
+#[derive(Debug, Clone)]
+pub(crate) enum Bound {
+    /// The node itself: its application `node`.
+    Node,
+    /// An application, through its own queue.
+    Application(String),
+    /// The guest itself, which stays under this name.
+    Itself(String),
+}
+
+/// The surroundings of one request.
+pub(crate) struct Reach {
+    pub(crate) core: Weak<Core>,
+    pub(crate) behalf: Arc<Behalf>,
+    /// When whoever has asked stops waiting.
+    pub(crate) deadline: Option<Instant>,
+    /// How many calls within calls led here.
+    pub(crate) depth: u8,
+}
+
+impl Reach {
+    /// Sends on the guest's behalf, if its sender may, now.
+    fn send(
+        &self,
+        application: String,
+        here: bool,
+        action: Option<String>,
+        payload: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        let Some(core) = self.core.upgrade() else { return async { Err("the node stops".to_owned()) }.boxed() };
+        if !self.may(&core, &application, here, action.as_deref()) {
+            tracing::debug!(sender = %self.behalf.sender, %application, action, "a guest may not use this");
+            return async { Err(FORBIDDEN.to_owned()) }.boxed();
+        }
+        let mut node = Node::inner(core.clone());
+        node.limit(Some(self.deadline.unwrap_or_else(|| Instant::now() + LIMIT)));
+        node.deepen(self.depth);
+        async move {
+            let own = core.peer_id.to_base58();
+            let mut route = Route::new(&node, &application);
+            route.timeout = LIMIT;
+            route.on = here.then_some(own.as_str());
+            let kind = action.as_deref().map_or(Kind::Tell, Kind::Call);
+            let result = route.deliver(kind, Payload::from_bytes(Bytes::from(payload))).await;
+            result.map(|result| result.into_bytes().to_vec()).map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+
+    fn may(&self, core: &Core, application: &str, here: bool, action: Option<&str>) -> bool {
+        let Behalf { sender, publisher, admitted, bound } = &*self.behalf;
+        let policy = &core.workshop.policy;
+        let wish = match bound {
+            Bound::Node => Wish::Run,
+            Bound::Application(name) => Wish::RunIn(name),
+            // What stays is on its own: its installer may be gone, and labels with it.
+            Bound::Itself(name) if core.permissions.proofs.has_shown(sender) => Wish::Install(name),
+            Bound::Itself(_) => return self.reaches(core, application, here, action),
+        };
+        let request = Request { sender, publisher: publisher.as_ref(), wish };
+        policy.holds(&core.permissions, admitted, &request) && self.reaches(core, application, here, action)
+    }
+
+    fn reaches(&self, core: &Core, application: &str, here: bool, action: Option<&str>) -> bool {
+        let Behalf { sender, admitted, bound, .. } = &*self.behalf;
+        let own = match bound {
+            Bound::Node => here && application == crate::built_in::NAME,
+            Bound::Application(name) | Bound::Itself(name) => here && application == name,
+        };
+        if !own && !core.workshop.policy.reaches(admitted, application) {
+            return false;
+        }
+        // Code is no way around the rules of what is hosted here.
+        let hosted = core.registry.find(application);
+        hosted.is_none_or(|hosted| core.permissions.permits(&hosted.guards, application, action, sender))
+    }
+
+    fn this(&self) -> String {
+        match &self.behalf.bound {
+            Bound::Node => crate::built_in::NAME.to_owned(),
+            Bound::Application(name) | Bound::Itself(name) => name.clone(),
+        }
+    }
+}
+
+impl Surroundings for Reach {
+    fn call(
+        &self,
+        application: String,
+        action: String,
+        arguments: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        self.send(application, false, Some(action), arguments)
+    }
+
+    fn tell(&self, application: String, message: Vec<u8>) -> BoxFuture<'static, Result<(), String>> {
+        self.send(application, false, None, message).map(|result| result.map(drop)).boxed()
+    }
+
+    fn describe_node(&self) -> Vec<u8> {
+        let description = self.core.upgrade().map(|core| core.description());
+        Payload::encode(&description).unwrap_or_default().into_bytes().to_vec()
+    }
+
+    fn log(&self, text: String) {
+        tracing::info!(sender = %self.behalf.sender, bound = %self.this_name(), guest = %text, "a guest says");
+    }
+
+    fn this_name(&self) -> String {
+        match &self.behalf.bound {
+            Bound::Node => self.core.upgrade().map(|core| core.settings.name.clone()).unwrap_or_default(),
+            Bound::Application(name) | Bound::Itself(name) => name.clone(),
+        }
+    }
+
+    fn this_call(&self, action: String, arguments: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        self.send(self.this(), true, Some(action), arguments)
+    }
+
+    fn this_tell(&self, message: Vec<u8>) -> BoxFuture<'static, Result<(), String>> {
+        self.send(self.this(), true, None, message).map(|result| result.map(drop)).boxed()
+    }
+}

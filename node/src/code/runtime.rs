@@ -1,0 +1,125 @@
+//! Where guests run: threads of their own, and a clock that takes them off these threads.
+//!
+//! A guest that computes gives way only when the clock ticks. On the node's own runtime four of them delayed a timer of
+//! 2 ms by 60 ms; beside it, they do not.
+
+mod ticker;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre, Linker},
+};
+
+use super::{
+    code_error::CodeError,
+    engine::engine,
+    guest::{Guest, Owned},
+    guest_error::GuestError,
+    host,
+};
+
+use ticker::Ticker;
+
+/// Runs guests, apart from everything else. Dropped, it ends them all, without waiting for it: that is possible in
+/// asynchronous code, too.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<Guest>,
+    /// There until it is dropped.
+    threads: Option<tokio::runtime::Runtime>,
+    home: Handle,
+    ticker: Ticker,
+    instances: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Runtime {
+    /// Starts so many threads, at least one. No more than `instances` guests run or are kept at once, whoever asks: each
+    /// takes up to its limit of memory. What guests ask of the node is done on the tokio runtime that this is called on.
+    ///
+    /// # Errors
+    ///
+    /// [`CodeError::Compiler`] if this machine has no engine or no threads for it, or outside a tokio runtime.
+    pub fn new(threads: usize, instances: usize) -> Result<Arc<Self>, CodeError> {
+        let home = Handle::try_current().map_err(CodeError::compiler)?;
+        let engine = engine()?;
+        let linker = host::linker(&engine).map_err(|error| CodeError::compiler(format_args!("{error:#}")))?;
+        let ticker = Ticker::start(engine.clone()).map_err(CodeError::compiler)?;
+        let threads = Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("guest")
+            .enable_time()
+            .build()
+            .map_err(CodeError::compiler)?;
+        let limit = instances.min(Semaphore::MAX_PERMITS);
+        let instances = Arc::new(Semaphore::new(limit));
+        Ok(Arc::new(Self { engine, linker, threads: Some(threads), home, ticker, instances, limit }))
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The runtime of those who are not guests.
+    pub(crate) fn home(&self) -> Handle {
+        self.home.clone()
+    }
+
+    /// Links a component with what it can call. What it imports of WASI traps; vetting has seen that there is nothing else.
+    pub(crate) fn link(&self, component: &Component) -> Result<InstancePre<Guest>, CodeError> {
+        let failed = |error| CodeError::Compile { reason: format!("{error:#}") };
+        let mut linker = self.linker.clone();
+        linker.define_unknown_imports_as_traps(component).map_err(failed)?;
+        linker.instantiate_pre(component).map_err(failed)
+    }
+
+    /// A place for one instance, if there is one.
+    pub(crate) fn instance(&self) -> Result<OwnedSemaphorePermit, GuestError> {
+        let place = self.instances.clone().try_acquire_owned();
+        place.map_err(|_| GuestError::InstanceLimit { limit: self.limit })
+    }
+
+    /// Runs something on the guests' threads, while the clock ticks. Dropping the future ends it at the next tick.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, GuestError>> + Send + 'static,
+    ) -> Result<T, GuestError> {
+        let Some(threads) = &self.threads else { return Err(GuestError::Stopped) };
+        let ticking = self.ticker.tick();
+        let task = threads.spawn(async move {
+            let result = work.await;
+            drop(ticking);
+            result
+        });
+        Owned(task).join().await.unwrap_or(Err(GuestError::Stopped))
+    }
+}
+
+/// Ends what takes longer than the limit, whatever it waits for.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, GuestError>>,
+) -> Result<T, GuestError> {
+    timeout(limit, work).await.unwrap_or(Err(GuestError::TimeLimit { limit }))
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Runtime").field("instances", &self.limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,186 @@
+//! How code gets to where it runs: with the request if it is small, else fetched in pieces from whoever asks, or from any
+//! other node that has it.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use multinodes_behaviour::{lane::Outgoing, wire::Options};
+use rand::seq::IteratorRandom;
+use serde_bytes::ByteBuf;
+use tokio::task::spawn_blocking;
+
+use super::{
+    cid::Cid,
+    code_ref::CodeRef,
+    compiler::Compiled,
+    limits::Limits,
+    portable::Code,
+    service,
+    store::{Partial, Store},
+    vetting::Budget,
+    workshop::Shop,
+};
+use crate::{
+    application::{AppError, Context},
+    core::Core,
+    payload::Payload,
+};
+
+/// Code up to this size, in bytes, goes along with the first request: one way instead of two.
+pub(super) const INLINE: u64 = 64 * 1024;
+
+/// The largest piece that is fetched at once, in bytes. It travels on a stream of its own, beside everything else.
+pub(super) const PIECE: u64 = 1024 * 1024;
+
+/// So many other nodes are asked for code that the asker does not give, or not all of.
+const OTHERS: usize = 8;
+
+/// Code that is ready to run, wherever it has to come from.
+///
+/// # Errors
+///
+/// It is larger than allowed, cannot be had, is not what its name says, or is refused.
+pub(super) async fn ready(
+    core: &Arc<Core>,
+    context: &Context,
+    reference: &CodeRef,
+    inline: Option<ByteBuf>,
+    limits: &Limits,
+) -> Result<Compiled, AppError> {
+    let (size, limit) = (reference.size(), limits.code_size);
+    if size > limit {
+        return Err(bad(format!("its {size} bytes are more than the limit of {limit}")));
+    }
+    let shop = core.workshop.shop().map_err(bad)?;
+    let (compiler, cid) = (shop.compiler.clone(), reference.cid());
+    let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(bad)?;
+    if let Some(compiled) = found.filter(|compiled| compiled.world() == reference.world()) {
+        return Ok(compiled);
+    }
+    let bytes = match inline {
+        Some(bytes) => bytes.into_vec().into(),
+        None => bytes(core, context, shop, reference).await?,
+    };
+    let code = Code::received(bytes, reference.clone()).map_err(bad)?;
+    let compiled = shop.compiler.compile(&code, &Budget::from(limits)).await.map_err(bad)?;
+    // Kept, so that others can have it from here, and this node after its next start.
+    let store = shop.store.clone();
+    if let Ok(Err(error)) = spawn_blocking(move || store.put(&code)).await {
+        tracing::warn!(%cid, %error, "code cannot be kept");
+    }
+    Ok(compiled)
+}
+
+async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &CodeRef) -> Result<Bytes, AppError> {
+    let (store, cid, size) = (shop.store.clone(), reference.cid(), reference.size());
+    if let Some(bytes) = stored(store.clone(), cid).await? {
+        return Ok(bytes);
+    }
+    let mut partial = begin(store.clone(), cid, size).await?;
+    let mut failure = None;
+    for peer_id in std::iter::once(context.caller()).chain(others(core, context.caller())) {
+        match fetch(core, peer_id, cid, partial, context.deadline()).await {
+            Ok(whole) => {
+                spawn_blocking(move || whole.finish()).await.map_err(bad)?.map_err(bad)?;
+                let bytes = stored(store, cid).await?;
+                return bytes.ok_or_else(|| bad("it was removed right after it had come"));
+            }
+            Err((rest, reason)) => {
+                tracing::debug!(%peer_id, %cid, %reason, "code was not fetched, or not all of it");
+                failure = failure.or(Some(reason));
+                let Some(rest) = rest else { break };
+                partial = rest;
+            }
+        }
+    }
+    let reason = failure.unwrap_or_else(|| "nobody has it".to_owned());
+    Err(AppError::new("no_code", format!("the code `{cid}` cannot be had: {reason}")))
+}
+
+/// Fetches what is missing from one node. What has come is kept when it breaks.
+async fn fetch(
+    core: &Arc<Core>,
+    peer_id: PeerId,
+    cid: Cid,
+    mut partial: Partial,
+    deadline: Instant,
+) -> Result<Partial, (Option<Partial>, String)> {
+    while partial.received() < partial.size() {
+        let offset = partial.received();
+        let wanted = PIECE.min(partial.size() - offset);
+        let piece = match ask(core, peer_id, (cid, offset, wanted), deadline).await {
+            Ok(piece) => piece,
+            Err(reason) => return Err((Some(partial), reason)),
+        };
+        if piece.is_empty() || piece.len() as u64 > wanted {
+            let reason = format!("{} bytes were sent where {wanted} were wanted", piece.len());
+            return Err((Some(partial), reason));
+        }
+        let written = spawn_blocking(move || {
+            let result = partial.write(offset, &piece);
+            (partial, result)
+        });
+        match written.await {
+            Ok((back, Ok(()))) => partial = back,
+            Ok((_, Err(error))) => return Err((None, error.to_string())),
+            Err(error) => return Err((None, error.to_string())),
+        }
+    }
+    Ok(partial)
+}
+
+/// Asks a peer for a piece. It need not be in the directory: one-shot commands are not.
+async fn ask(core: &Arc<Core>, peer_id: PeerId, wanted: (Cid, u64, u64), deadline: Instant) -> Result<Vec<u8>, String> {
+    let exchange = core.links.with(peer_id).ok_or("the node stops")?;
+    let arguments = Payload::arguments(&wanted).map_err(|error| error.to_string())?;
+    let head = Outgoing {
+        application: service::NAME,
+        action: service::FETCH,
+        deadline,
+        options: Options::IDEMPOTENT,
+        trace: None,
+        pulse: None,
+    };
+    let answer = exchange.call(head, arguments.bytes()).await.map_err(|error| error.to_string())?;
+    let piece: ByteBuf = Payload::from_bytes(answer).decode().map_err(|error| error.to_string())?;
+    Ok(piece.into_vec())
+}
+
+/// Other nodes that may have it.
+fn others(core: &Arc<Core>, asker: PeerId) -> Vec<PeerId> {
+    let snapshot = core.snapshot.load();
+    let others = snapshot.nodes.iter().filter(|node| !node.local && node.peer_id != asker);
+    others.map(|node| node.peer_id).choose_multiple(&mut rand::rng(), OTHERS)
+}
+
+async fn begin(store: Store, cid: Cid, size: u64) -> Result<Partial, AppError> {
+    spawn_blocking(move || store.begin(cid, size)).await.map_err(bad)?.map_err(|error| match error {
+        super::store::StoreError::InProgress { .. } => AppError::busy(error),
+        error => bad(error),
+    })
+}
+
+async fn stored(store: Store, cid: Cid) -> Result<Option<Bytes>, AppError> {
+    spawn_blocking(move || store.get(&cid)).await.map_err(bad)?.map_err(bad)
+}
+
+/// A piece of code that this node has.
+pub(super) async fn piece(core: &Arc<Core>, cid: Cid, offset: u64, length: u64) -> Result<ByteBuf, AppError> {
+    let bytes = match core.workshop.offered(&cid) {
+        Some(bytes) => Some(bytes),
+        // Without a rule, and without code of its own, there is nothing, and nothing is opened for it.
+        None if core.settings.passive => None,
+        None => stored(core.workshop.shop().map_err(bad)?.store.clone(), cid).await?,
+    };
+    let bytes = bytes.ok_or_else(|| AppError::new("no_code", format!("no code `{cid}` is here")))?;
+    let length = length.min(PIECE);
+    let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let end = begin.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(bytes.len());
+    Ok(ByteBuf::from(&bytes[begin..end]))
+}
+
+/// The code is of no use.
+pub(super) fn bad(reason: impl std::fmt::Display) -> AppError {
+    AppError::new("bad_code", reason.to_string())
+}

@@ -1,0 +1,118 @@
+//! What is looked at before the compiler sees any of it: pure, over bytes, in time that grows with their number.
+
+mod shape;
+mod types;
+
+use std::time::Instant;
+
+use wasmparser::{FuncValidatorAllocations, Parser, ValidPayload, Validator, WasmFeatures};
+
+use super::{code_error::CodeError, code_ref::World, limits::Limits};
+
+/// The most that one function may cost the compiler. SpiderMonkey's has 410 000; at 16 times that number the compiler took
+/// 12.8 GB.
+const FUNCTION_COST: u64 = 500_000;
+
+/// How much code is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Budget {
+    /// In bytes.
+    pub size: u64,
+    /// What one function may cost the compiler, in local variables times branches.
+    pub function: u64,
+    /// What all of them together may cost.
+    pub total: u64,
+}
+
+impl Budget {
+    /// Everything goes: what is left is the compiler's own limits.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self { size: u64::MAX, function: u64::MAX, total: u64::MAX }
+    }
+}
+
+impl From<&Limits> for Budget {
+    fn from(limits: &Limits) -> Self {
+        Self { size: limits.code_size, function: FUNCTION_COST, total: limits.complexity }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::from(&Limits::default())
+    }
+}
+
+/// What was found out about a component that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Vetted {
+    /// What it is for.
+    pub world: World,
+    /// What its functions cost the compiler, in local variables times branches.
+    pub cost: u64,
+}
+
+/// Looks whether a component may go to the compiler: its size, its shape, what it imports and exports.
+///
+/// # Errors
+///
+/// [`CodeError::NotWasm`], [`TooLarge`](CodeError::TooLarge), [`TooComplex`](CodeError::TooComplex),
+/// [`UnknownImport`](CodeError::UnknownImport), [`WrongWorld`](CodeError::WrongWorld).
+pub fn vet(component: &[u8], budget: &Budget) -> Result<Vetted, CodeError> {
+    let begun = Instant::now();
+    let size = component.len() as u64;
+    if size > budget.size {
+        return Err(CodeError::TooLarge { size, limit: budget.size });
+    }
+    if !Parser::is_component(component) {
+        return Err(CodeError::not_wasm("a component was expected"));
+    }
+    let (types, cost) = validate(component, budget)?;
+    types::check_imports(component, types.as_ref())?;
+    let world = types::world(types.as_ref())?;
+    tracing::debug!(size, cost, %world, elapsed = ?begun.elapsed(), "code vetted");
+    Ok(Vetted { world, cost })
+}
+
+/// What guests may be made of: what the engine takes.
+fn features() -> WasmFeatures {
+    let refused = WasmFeatures::THREADS
+        | WasmFeatures::SHARED_EVERYTHING_THREADS
+        | WasmFeatures::MEMORY64
+        | WasmFeatures::EXCEPTIONS
+        | WasmFeatures::GC
+        | WasmFeatures::CM_ASYNC;
+    WasmFeatures::default().difference(refused)
+}
+
+/// Validates all of it in one pass, and adds up what its functions cost.
+fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Types, u64), CodeError> {
+    let mut validator = Validator::new_with_features(features());
+    let mut allocations = FuncValidatorAllocations::default();
+    let mut total: u64 = 0;
+    let mut last = None;
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.map_err(CodeError::not_wasm)?;
+        match validator.payload(&payload).map_err(CodeError::not_wasm)? {
+            ValidPayload::Func(function, body) => {
+                let mut function = function.into_validator(allocations);
+                let cost = shape::cost(&mut function, &body).map_err(CodeError::not_wasm)?;
+                allocations = function.into_allocations();
+                within("one function", cost, budget.function)?;
+                total = total.saturating_add(cost);
+                within("all functions", total, budget.total)?;
+            }
+            ValidPayload::End(types) => last = Some(types),
+            ValidPayload::Ok | ValidPayload::Parser(_) => {}
+        }
+    }
+    let types = last.ok_or_else(|| CodeError::not_wasm("it ends too early"))?;
+    Ok((types, total))
+}
+
+fn within(what: &'static str, cost: u64, limit: u64) -> Result<(), CodeError> {
+    if cost > limit { Err(CodeError::TooComplex { what, cost, limit }) } else { Ok(()) }
+}

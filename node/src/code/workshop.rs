@@ -1,0 +1,156 @@
+//! Where a node keeps, makes ready and runs code: built when code is first met, so that nodes without any pay nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use tokio::sync::Mutex as Waiting;
+
+use super::{
+    cid::Cid,
+    code_error::CodeError,
+    code_ref::CodeRef,
+    compiler::{CompileLimits, Compiler, CompilerHome},
+    installed::Installed,
+    policy::{CodeRule, Policy},
+    portable::Code,
+    runtime::Runtime,
+    store::Store,
+};
+
+/// Instances of all guests together.
+const INSTANCES: usize = 256;
+
+/// Nodes that are known to have some code; beyond that it is sent once more than needed.
+const MAX_KNOWN: usize = 65_536;
+
+/// Signatures that were checked. They take longer than a small task does.
+const MAX_VERIFIED: usize = 1_024;
+
+/// What was asked of the builder.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CodeWishes {
+    pub(crate) rules: Vec<CodeRule>,
+    /// Where code is kept; without it, it is in memory.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
+}
+
+/// All that has to do with code on one node.
+pub(crate) struct Workshop {
+    pub(crate) policy: Policy,
+    pub(crate) folder: Option<PathBuf>,
+    home: Option<PathBuf>,
+    shop: OnceLock<Result<Shop, CodeError>>,
+    /// Held while something is installed: of two that want the same one, the second finds it there.
+    pub(crate) installed: Waiting<BTreeMap<String, Installed>>,
+    /// What this node has sent the name of, and how often that is under way.
+    offered: Mutex<HashMap<Cid, (Bytes, usize)>>,
+    /// Who has which code for sure.
+    known: Mutex<HashSet<(PeerId, Cid)>>,
+    verified: Mutex<HashMap<Cid, (CodeRef, Option<PeerId>)>>,
+}
+
+/// The parts that cost something.
+pub(crate) struct Shop {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) compiler: Compiler,
+    pub(crate) store: Store,
+}
+
+impl Workshop {
+    pub(crate) fn new(own: PeerId, wishes: CodeWishes) -> Self {
+        let CodeWishes { rules, folder, home } = wishes;
+        Self {
+            policy: Policy::new(own, rules),
+            folder,
+            home,
+            shop: OnceLock::new(),
+            installed: Waiting::default(),
+            offered: Mutex::default(),
+            known: Mutex::default(),
+            verified: Mutex::default(),
+        }
+    }
+
+    /// The parts, built at first use. Within the node's own runtime; may make folders.
+    pub(crate) fn shop(&self) -> Result<&Shop, CodeError> {
+        self.shop.get_or_init(|| self.open()).as_ref().map_err(Clone::clone)
+    }
+
+    fn open(&self) -> Result<Shop, CodeError> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runtime = Runtime::new(threads, INSTANCES)?;
+        let home = self.home.clone().map_or(CompilerHome::Found, CompilerHome::Command);
+        let compiler = Compiler::new(runtime.clone(), home, self.folder.clone(), CompileLimits::default())?;
+        let store = Store::open(self.folder.clone(), None).map_err(CodeError::compiler)?;
+        Ok(Shop { runtime, compiler, store })
+    }
+
+    /// Who has signed some code, if its signature holds.
+    pub(crate) fn publisher(&self, reference: &CodeRef) -> Result<Option<PeerId>, CodeError> {
+        if reference.signature.is_none() {
+            return reference.verify();
+        }
+        if let Some((known, publisher)) = lock(&self.verified).get(&reference.cid)
+            && known == reference
+        {
+            return Ok(*publisher);
+        }
+        let publisher = reference.verify()?;
+        let mut verified = lock(&self.verified);
+        if verified.len() >= MAX_VERIFIED {
+            verified.clear();
+        }
+        verified.insert(reference.cid, (reference.clone(), publisher));
+        Ok(publisher)
+    }
+
+    /// Lets others fetch it as long as what this gives is kept.
+    pub(crate) fn offer(&self, code: &Code) -> Offer<'_> {
+        lock(&self.offered).entry(code.cid()).or_insert_with(|| (code.bytes().clone(), 0)).1 += 1;
+        Offer { workshop: self, cid: code.cid() }
+    }
+
+    pub(crate) fn offered(&self, cid: &Cid) -> Option<Bytes> {
+        lock(&self.offered).get(cid).map(|(bytes, _)| bytes.clone())
+    }
+
+    pub(crate) fn is_known(&self, peer_id: PeerId, cid: Cid) -> bool {
+        lock(&self.known).contains(&(peer_id, cid))
+    }
+
+    pub(crate) fn knows(&self, peer_id: PeerId, cid: Cid) {
+        let mut known = lock(&self.known);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert((peer_id, cid));
+    }
+}
+
+/// Some code that can be fetched here.
+pub(crate) struct Offer<'a> {
+    workshop: &'a Workshop,
+    cid: Cid,
+}
+
+impl Drop for Offer<'_> {
+    fn drop(&mut self) {
+        let mut offered = lock(&self.workshop.offered);
+        if let Some((_, count)) = offered.get_mut(&self.cid) {
+            *count -= 1;
+            if *count == 0 {
+                offered.remove(&self.cid);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

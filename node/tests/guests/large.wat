@@ -1,0 +1,15 @@
+;; Returns eight megabytes; with an argument list that is not empty it says that they are a gigabyte.
+(module
+  (memory (export "memory") 1)
+  (global $free (mut i32) (i32.const 4096))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (global.get $free)
+    (global.set $free (i32.add (global.get $free) (i32.and (i32.add (local.get 3) (i32.const 7)) (i32.const -8)))))
+  (func (export "run") (param i32 i32) (result i32)
+    (drop (memory.grow (i32.const 128)))
+    (i32.store (i32.const 4) (i32.const 0))
+    (i32.store (i32.const 8)
+      (if (result i32) (i32.gt_u (local.get 1) (i32.const 1))
+        (then (i32.const 1073741824))
+        (else (i32.const 8388608))))
+    (i32.const 0)))

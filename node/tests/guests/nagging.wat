@@ -1,0 +1,14 @@
+;; Asks its node for ever.
+(module
+  (import "multinodes:guest/this@0.1.0" "name" (func $name (param i32)))
+  (memory (export "memory") 1)
+  (global $free (mut i32) (i32.const 4096))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (global.get $free)
+    (global.set $free (i32.add (global.get $free) (i32.and (i32.add (local.get 3) (i32.const 7)) (i32.const -8)))))
+  (func (export "run") (param i32 i32) (result i32)
+    (loop
+      (global.set $free (i32.const 4096))
+      (call $name (i32.const 0))
+      (br 0))
+    (unreachable)))
