@@ -1,18 +1,19 @@
 //! Numbers hop between random nodes until they are 1: half of an even one, three times an odd one and 1 more.
 //!
-//! Only the first node decides what runs: it brings the application `collatz` to each node that joins and offers to
-//! make it. By itself it runs three nodes in this process, and a fourth that joins in the middle:
+//! Only the first node decides what runs: it brings the application `collatz` to each node that joins. With the feature
+//! `wasm` it sends the code itself, `examples/guests/collatz.wasm`, to nodes that know nothing of it and take code; without,
+//! they have the code and offer to make the application. By itself it runs three nodes in this process, and a fourth that joins in the middle:
 //!
 //! ```text
-//! cargo run --release --example collatz [NUMBERS]
+//! cargo run --release --features wasm --example collatz [NUMBERS]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN; the first waits for another. Where nodes cannot find each
 //! other by themselves, say where the first listens, such as /ip4/192.168.1.7/tcp/4001.
 //!
 //! ```text
-//! cargo run --release --example collatz first [ADDRESS [NUMBERS]]
-//! cargo run --release --example collatz join [ADDRESS]
+//! cargo run --release --features wasm --example collatz first [ADDRESS [NUMBERS]]
+//! cargo run --release --features wasm --example collatz join [ADDRESS]
 //! ```
 //!
 //! The idea is a sample of the first MultiNodes, of 2013.
@@ -25,8 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multinodes::{Actions, AppError, Builder, CallError, Context, Event, Installed, Node, json};
-use rand::seq::IndexedRandom;
+use multinodes::{Actions, Builder, CallError, Event, Installed, Node};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -87,9 +87,33 @@ fn node(name: &str) -> Builder {
     offering(Node::builder().name(name).swarm("collatz-example"))
 }
 
-/// What others may have the node host.
+/// What others may have the node host: whatever they send, if it tells nobody but itself and `results`.
+#[cfg(feature = "wasm")]
 fn offering(builder: Builder) -> Builder {
+    let rule = multinodes::CodeRule::of(multinodes::Rule::any()).only_install();
+    builder.allow_code(rule.applications("collatz").applications("results"))
+}
+
+/// Sends the application.
+#[cfg(feature = "wasm")]
+fn bring(first: &Node) -> Result<multinodes::Everywhere, Box<dyn Error>> {
+    let code = multinodes::Code::from_bytes(include_bytes!("guests/collatz.wasm"))?.named("collatz")?;
+    println!("the code has {} bytes and is called {}", code.size(), code.cid());
+    Ok(first.install("collatz", &code).everywhere())
+}
+
+/// What others may have the node host.
+#[cfg(not(feature = "wasm"))]
+fn offering(builder: Builder) -> Builder {
+    use multinodes::AppError;
+
     builder.installable("collatz", |()| Ok::<_, AppError>(Actions::new().on_tell_with(hop)))
+}
+
+/// Has the others make the application.
+#[cfg(not(feature = "wasm"))]
+fn bring(first: &Node) -> Result<multinodes::Everywhere, Box<dyn Error>> {
+    Ok(first.install_from("collatz", "collatz", multinodes::json!(null)).everywhere())
 }
 
 /// A node that looks for nobody but those it joins.
@@ -103,7 +127,8 @@ fn at(address: Option<&String>, builder: Builder) -> Builder {
 }
 
 /// The application: one step, then on to any node.
-async fn hop(context: Context, mut number: Number) {
+#[cfg(not(feature = "wasm"))]
+async fn hop(context: multinodes::Context, mut number: Number) {
     let node = context.node();
     *number.visits.entry(node.name().to_owned()).or_default() += 1;
     let (application, to) = if number.value == 1 {
@@ -111,7 +136,7 @@ async fn hop(context: Context, mut number: Number) {
     } else {
         (number.value, number.steps) = (step(number.value), number.steps + 1);
         let hosts = node.hosts("collatz");
-        let Some(host) = hosts.choose(&mut rand::rng()) else { return };
+        let Some(host) = rand::seq::IndexedRandom::choose(&hosts[..], &mut rand::rng()) else { return };
         ("collatz", host.peer_id.to_string())
     };
     if let Err(error) = node.app(application).on(to).tell(number).await {
@@ -132,7 +157,7 @@ async fn lead(first: &Node, nodes: usize, numbers: u64, mut newcomer: Option<Bui
         async move { drop(sender.send(number).await) }
     });
     first.register("results", results)?;
-    let mut everywhere = first.install_from("collatz", "collatz", json!(null)).everywhere();
+    let mut everywhere = bring(first)?;
     for _ in 0..nodes {
         say(everywhere.next().await);
     }

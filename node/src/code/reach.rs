@@ -18,6 +18,8 @@ use crate::{
     node::Node,
     payload::Payload,
     route::{Kind, Route},
+    selection::Chooser,
+    strategy::Strategy,
 };
 
 /// How long what a guest sends may take where nothing else sets a limit.
@@ -73,10 +75,17 @@ impl Reach {
         let mut node = Node::inner(core.clone());
         node.limit(Some(self.deadline.unwrap_or_else(|| Instant::now() + LIMIT)));
         node.deepen(self.depth);
+        // A guest takes one request at a time: its own name means it on another node, if there is one.
+        let elsewhere = !here && self.is_itself(&application) && is_hosted_elsewhere(&core, &application);
         async move {
             let own = core.peer_id.to_base58();
+            let random = Chooser::new(Strategy::Random);
             let mut route = Route::new(&node, &application);
             route.timeout = LIMIT;
+            if elsewhere {
+                route.wanted.remote = true;
+                route.wanted.chooser = Some(&random);
+            }
             route.on = here.then_some(own.as_str());
             let kind = action.as_deref().map_or(Kind::Tell, Kind::Call);
             let result = route.deliver(kind, Payload::from_bytes(Bytes::from(payload))).await;
@@ -113,12 +122,21 @@ impl Reach {
         hosted.is_none_or(|hosted| core.permissions.permits(&hosted.guards, application, action, sender))
     }
 
+    fn is_itself(&self, application: &str) -> bool {
+        matches!(&self.behalf.bound, Bound::Itself(name) if name == application)
+    }
+
     fn this(&self) -> String {
         match &self.behalf.bound {
             Bound::Node => crate::built_in::NAME.to_owned(),
             Bound::Application(name) | Bound::Itself(name) => name.clone(),
         }
     }
+}
+
+fn is_hosted_elsewhere(core: &Core, application: &str) -> bool {
+    let snapshot = core.snapshot.load();
+    snapshot.by_application.get(application).is_some_and(|hosts| hosts.iter().any(|host| !host.local))
 }
 
 impl Surroundings for Reach {
