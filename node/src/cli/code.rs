@@ -30,9 +30,10 @@ enum Verb {
 }
 
 const HELP: &str = "\
-  multinodes code inspect task.wasm                          what it is for, what it costs, who has signed it
-  multinodes code sign task.wasm --identity me.key           makes task.wasm.sig, which `run` takes along
-  multinodes code ls --identity alpha.key                    what the node of that key keeps, and has installed
+Examples:
+  multinodes code inspect task.wasm                          what it is, who has signed it
+  multinodes code sign task.wasm --identity me.key           makes task.wasm.sig for `run`
+  multinodes code ls --identity alpha.key                    what the node of that key keeps
   multinodes code rm bafkrei... --data alpha.data
   multinodes code uninstall counter --node beta";
 

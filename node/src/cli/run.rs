@@ -64,10 +64,10 @@ The code runs in a sandbox, within limits, and only where a rule allows it: `mul
 the first time only. Arguments and result are JSON, as with `call`; with --install it stays, and `call` reaches it.
 
   multinodes run collatz.wasm 27 --node beta                    once, on that node
-  multinodes run task.wat --app calculator                      once, bound to an application, wherever that is
-  multinodes run counter.wasm --install counter --node beta     it stays there: multinodes call counter count
+  multinodes run task.wat --app calculator                      once, bound to an application
+  multinodes run counter.wasm --install counter --node beta     it stays: multinodes call counter count
   multinodes run counter.wasm --install counter --all --version 1.1.0
-  multinodes run crawler.wasm --install crawler --everywhere    on newcomers, too, until Ctrl-C
+  multinodes run crawler.wasm --install crawler --everywhere    on newcomers, too
   multinodes code uninstall counter --node beta";
 
 impl Run {
