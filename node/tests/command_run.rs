@@ -67,6 +67,9 @@ fn nobody_runs_code_of_others_unless_told_to_and_is_told_how() {
     assert_eq!(run(&swarm, &["echo.wat", "2"]).expect(0).json(), json!([2]), "on the one that takes code");
     refused(run(&swarm, &[&install[..], &["--node", "open"]].concat()), 1, &["forbidden"]);
     refused(run(&swarm, &["echo.wat", "--app", "node", "--node", "open"]), 1, &["forbidden", "`any:run,app=node`"]);
+    let bound = ["--allow-code", "any:run,app=calc*,cpu=1s", "--demo-applications", "calculator"];
+    let _bound = swarm.start("bound", &bound);
+    assert_eq!(run(&swarm, &["echo.wat", "3", "--app", "calculator"]).expect(0).json(), json!([3]));
 }
 
 #[test]
@@ -86,6 +89,7 @@ fn a_rule_may_name_a_peer_a_label_of_a_ticket_or_a_publisher() {
         assert_eq!(run(&swarm, &[&task[..], arguments].concat()).expect(0).json(), json!([1]), "{arguments:?}");
     };
     ran(&["--identity", text(&mine)]);
+    assert!(!swarm.path("mine.key.data").exists(), "who only sends keeps nothing");
     ran(&["--signed-by", text(&publisher)]);
 
     let label = ["--label", "role=dev", "--signed-by", text(&issuer)];
