@@ -9,6 +9,9 @@ mod call;
 mod child;
 mod choice;
 #[cfg(feature = "wasm")]
+mod code;
+mod code_rules;
+#[cfg(feature = "wasm")]
 mod compile_code;
 mod completion;
 mod config;
@@ -20,16 +23,22 @@ mod everyone;
 mod explain;
 mod failure;
 mod feed;
+#[cfg(feature = "wasm")]
+mod guest;
 mod info;
 mod json;
 mod log;
 mod map;
+#[cfg(not(feature = "wasm"))]
+mod no_code;
 mod nodes;
 mod options;
 mod output;
 mod permissions;
 mod ping;
 mod publish;
+#[cfg(feature = "wasm")]
+mod run;
 mod secret;
 mod session;
 mod shapes;
@@ -46,6 +55,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
+#[cfg(not(feature = "wasm"))]
+use no_code as code;
+#[cfg(not(feature = "wasm"))]
+use no_code as run;
 use options::{Options, Settings};
 use output::Output;
 
@@ -121,6 +134,8 @@ enum Verb {
     Call(call::Call),
     Tell(tell::Tell),
     Map(map::Map),
+    Run(run::Run),
+    Code(code::Code),
     Publish(publish::Publish),
     Subscribe(subscribe::Subscribe),
     Ping(ping::Ping),
@@ -147,6 +162,8 @@ impl Verb {
             Self::Call(verb) => verb.run(settings, output).await,
             Self::Tell(verb) => verb.run(settings, output).await,
             Self::Map(verb) => verb.run(settings, output).await,
+            Self::Run(verb) => verb.run(settings, output).await,
+            Self::Code(verb) => verb.run(settings, output).await,
             Self::Publish(verb) => verb.run(settings, output).await,
             Self::Subscribe(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
@@ -172,6 +189,7 @@ Examples:
   multinodes subscribe news                       what others publish: multinodes publish news 7
   multinodes secret new garden.secret             for a private swarm: start --secret garden.secret
   multinodes ticket --out garden.ticket           others join with it: start --ticket garden.ticket
+  multinodes run task.wasm 27 --node alpha        your own code on another node, if that allows it
 
 Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";

@@ -43,10 +43,12 @@ pub use cid::{Cid, CidError};
 pub use code_error::CodeError;
 pub use code_ref::{CodeRef, MAX_CODE_NAME, World};
 pub use compiler::{
-    CompileHereError, CompileLimits, Compiled, Compiler, CompilerHome, MAX_COMPILED, compile_here, restrict_here,
+    CompileHereError, CompileLimits, Compiled, Compiler, CompilerHome, MAX_COMPILED, compile_here, forget_compiled,
+    restrict_here,
 };
 pub use engine::engine_hash;
 pub use guest_error::GuestError;
+pub use installed::{Record, read_records};
 pub use limits::Limits;
 pub use policy::{CodeRule, CodeRuleError};
 pub use portable::{Code, MAX_CODE};
@@ -56,4 +58,4 @@ pub use store::{Partial, Store, StoreError, Stored};
 pub use surroundings::{Alone, Surroundings};
 pub use task::{Outcome, run};
 pub use timings::Timings;
-pub use vetting::{Budget, Vetted, vet};
+pub use vetting::{Budget, Vetted, imports, vet};

@@ -48,6 +48,8 @@ pub(crate) struct Start {
     /// By application or `application/action`.
     pub(crate) allow: Option<BTreeMap<String, Vec<String>>>,
     pub(crate) trust: Option<Vec<String>>,
+    pub(crate) allow_code: Option<Vec<String>>,
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// The applications that are commands, for `multinodes start`.
@@ -140,13 +142,15 @@ impl Config {
     fn below(mut self, folder: &Path) -> Self {
         // `-` is standard input, wherever the file is.
         let ticket = self.ticket.as_mut().filter(|path| path.as_os_str() != "-");
-        let paths = [&mut self.runtime_dir, &mut self.start.identity, &mut self.secret];
+        let paths = [&mut self.runtime_dir, &mut self.start.identity, &mut self.start.data, &mut self.secret];
         for path in paths.into_iter().flatten().chain(ticket) {
             *path = folder.join(&path);
         }
-        let Start { allow_peer, deny_peer, allow, .. } = &mut self.start;
-        let rules =
-            [allow_peer, deny_peer].into_iter().flatten().chain(allow.iter_mut().flat_map(BTreeMap::values_mut));
+        let Start { allow_peer, deny_peer, allow, allow_code, .. } = &mut self.start;
+        let rules = [allow_peer, deny_peer, allow_code]
+            .into_iter()
+            .flatten()
+            .chain(allow.iter_mut().flat_map(BTreeMap::values_mut));
         for rule in rules.flatten() {
             if let Some(path) = rule.strip_prefix('@') {
                 *rule = format!("@{}", folder.join(path).display());
@@ -213,5 +217,9 @@ mod tests {
             parse("runtime-dir = 'run'\nstart.identity = '/keys/alpha'").unwrap().below(Path::new("/etc/swarm"));
         assert_eq!(config.runtime_dir.as_deref(), Some(Path::new("/etc/swarm/run")));
         assert_eq!(config.start.identity.as_deref(), Some(Path::new("/keys/alpha")));
+        let config = parse("[start]\ndata = 'alpha.data'\nallow-code = ['any:run', '@friends:install']").unwrap();
+        let start = config.below(Path::new("/etc/swarm")).start;
+        assert_eq!(start.data.as_deref(), Some(Path::new("/etc/swarm/alpha.data")));
+        assert_eq!(start.allow_code.unwrap(), ["any:run", "@/etc/swarm/friends:install"]);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multinodes::{Node, NodeInfo, PeerId};
+use multinodes::{Builder, Node, NodeInfo, PeerId};
 
 use super::{failure::Failure, options::Settings};
 
@@ -20,8 +20,23 @@ pub(crate) struct Session {
 impl Session {
     /// Starts the node. The verb's time begins here.
     pub(crate) async fn open(settings: Settings) -> Result<Self, Failure> {
+        let builder = settings.builder();
+        Self::start(settings, builder).await
+    }
+
+    /// Starts it with a key that is kept, by which others can tell who asks.
+    #[cfg(feature = "wasm")]
+    pub(crate) async fn open_as(settings: Settings, identity: Option<&std::path::Path>) -> Result<Self, Failure> {
+        let mut builder = settings.builder();
+        if let Some(file) = identity {
+            builder = builder.identity(file);
+        }
+        Self::start(settings, builder).await
+    }
+
+    async fn start(settings: Settings, builder: Builder) -> Result<Self, Failure> {
         let deadline = Instant::now() + settings.timeout;
-        let node = settings.builder().passive(true).start().await.map_err(Failure::own)?;
+        let node = builder.passive(true).start().await.map_err(Failure::own)?;
         Ok(Self { node, settings, deadline })
     }
 

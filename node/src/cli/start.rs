@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     child::{self, Children},
-    config,
+    code_rules, config,
     demo::applications,
     failure::Failure,
     feed::Feed,
@@ -49,6 +49,9 @@ pub(crate) struct Start {
 
     #[command(flatten)]
     permissions: permissions::Permissions,
+
+    #[command(flatten)]
+    code: code_rules::CodeRules,
 
     #[command(flatten)]
     commands: child::Options,
@@ -116,6 +119,7 @@ impl Start {
             builder = builder.drain_timeout(timeout);
         }
         builder = self.permissions.apply(builder, file)?;
+        builder = self.code.apply(builder, file)?;
         builder.start().await.map_err(Failure::own)
     }
 

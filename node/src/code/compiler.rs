@@ -33,6 +33,7 @@ use super::{
     vetting::{Budget, vet},
 };
 
+pub use cache::forget_compiled;
 use cache::{Cache, Loaded};
 use home::Home;
 use refusals::Refusals;

@@ -48,6 +48,12 @@ impl Folder {
         Ok(folder)
     }
 
+    /// One that is there, perhaps in use by a node that runs: nothing is made or tidied up.
+    pub(crate) fn existing(path: PathBuf, extension: &'static str, limit: u64) -> io::Result<Self> {
+        let folder = Self { path, extension, limit };
+        fs::read_dir(&folder.path).map(|_| folder)
+    }
+
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.{}", self.extension))
     }

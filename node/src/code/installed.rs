@@ -26,7 +26,7 @@ use crate::{
     node::Node,
     registry,
 };
-use record::Record;
+pub use record::{Record, read as read_records};
 
 /// Guests that others may have a node host.
 const MAX_INSTALLED: usize = 64;

@@ -65,19 +65,29 @@ impl Run {
     /// [`Failed`](CallError::Failed) with the guest's own text, or with the code `bad_code`, `no_code`, `time_limit`,
     /// `cpu_limit`, `memory_limit`, `stack_limit`, `output_limit`, `host_call_limit`, `trapped` or `no_such_application`.
     pub async fn call<R: DeserializeOwned>(&self, arguments: impl Serialize + Send) -> Result<R, CallError> {
+        let result = self.call_raw(Payload::arguments(&arguments).map_err(unsendable)?).await?;
+        result.decode().map_err(|error| CallError::UnexpectedResult {
+            application: self.code.name().unwrap_or("the code").to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Like [`call`](Self::call), with arguments that are encoded already, as a list, and a result that still is.
+    ///
+    /// # Errors
+    ///
+    /// See [`call`](Self::call).
+    pub async fn call_raw(&self, arguments: Payload) -> Result<Payload, CallError> {
         if self.code.world() != World::Task {
             return Err(unsendable(format!("the code is {} and not {}: install it", self.code.world(), World::Task)));
         }
-        let arguments = ByteBuf::from(Payload::arguments(&arguments).map_err(unsendable)?.into_bytes().to_vec());
+        let arguments = ByteBuf::from(arguments.into_bytes().to_vec());
         let target = self.target().await?;
         let request = |bytes| -> RunArguments {
             (self.code.reference().clone(), bytes, self.application.clone(), arguments.clone())
         };
         let result: ByteBuf = send(&self.node, &self.code, target, service::RUN, self.timeout, request).await?;
-        Payload::from_bytes(result.into_vec()).decode().map_err(|error| CallError::UnexpectedResult {
-            application: self.code.name().unwrap_or("the code").to_owned(),
-            reason: error.to_string(),
-        })
+        Ok(Payload::from_bytes(result.into_vec()))
     }
 
     async fn target(&self) -> Result<PeerId, CallError> {

@@ -128,6 +128,20 @@ impl Store {
         Ok(Self(Arc::new(Inner { place, receiving: Mutex::default() })))
     }
 
+    /// Looks into the folder of a store that a node may use just now: one that is not there is not made, and what is being
+    /// written is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]: there is no such folder, or it cannot be read.
+    pub fn look(folder: PathBuf) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { place: format!("`{}`", folder.display()), source };
+        let whole = Folder::existing(folder.clone(), "wasm", DISK).map_err(failed)?;
+        let partial = Folder::existing(folder.clone(), "partial", DISK).map_err(failed)?;
+        let place = Place::Disk { whole, partial };
+        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default() })))
+    }
+
     /// Keeps some code.
     ///
     /// # Errors

@@ -9,6 +9,8 @@ use wasmparser::{FuncValidatorAllocations, Parser, ValidPayload, Validator, Wasm
 
 use super::{code_error::CodeError, code_ref::World, limits::Limits};
 
+pub use types::imports;
+
 /// The most that one function may cost the compiler. SpiderMonkey's has 410 000; at 16 times that number the compiler took
 /// 12.8 GB.
 const FUNCTION_COST: u64 = 500_000;

@@ -16,6 +16,9 @@ const ON_DISK: u64 = 1024 * 1024 * 1024;
 /// A hash of what follows comes first, then the world.
 const HASH: usize = 32;
 
+/// Of the files with machine code.
+const EXTENSION: &str = "cwasm";
+
 /// What is ready to run; the one that was not used for longest goes first.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -47,7 +50,7 @@ pub(super) struct Cache(Folder);
 
 impl Cache {
     pub(super) fn open(folder: &Path, engine: &str) -> io::Result<Self> {
-        let cache = Folder::open(folder.join(engine), "cwasm", ON_DISK)?;
+        let cache = Folder::open(folder.join(engine), EXTENSION, ON_DISK)?;
         sweep(folder, engine)?;
         Ok(Self(cache))
     }
@@ -82,6 +85,25 @@ impl Cache {
         let hash = seal(&world, native);
         self.0.write(&cid.to_string(), &[&hash[..], &world, native])
     }
+}
+
+/// Removes what was compiled of some code by any engine, out of a folder in which a node keeps code; false if there was
+/// nothing.
+///
+/// # Errors
+///
+/// A file cannot be removed, or the folder not be read.
+pub fn forget_compiled(folder: &Path, cid: &Cid) -> io::Result<bool> {
+    let mut found = false;
+    for entry in fs::read_dir(folder)? {
+        match fs::remove_file(entry?.path().join(format!("{cid}.{EXTENSION}"))) {
+            Ok(()) => found = true,
+            // The folder has files, too, and folders of other engines.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 /// The world, if nothing is missing or changed.

@@ -18,14 +18,17 @@ const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// A guest that is to be there again after a start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Record {
-    pub(super) name: String,
-    pub(super) code: CodeRef,
-    pub(super) config: ByteBuf,
+pub struct Record {
+    /// The application's name.
+    pub name: String,
+    /// Its code.
+    pub code: CodeRef,
+    /// What it is started with, encoded.
+    pub config: ByteBuf,
     /// The peer id of whoever has installed it.
-    pub(super) sender: String,
+    pub sender: String,
     /// The rule by which that was allowed.
-    pub(super) rule: String,
+    pub rule: String,
 }
 
 impl Record {
@@ -51,7 +54,12 @@ pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
-pub(super) fn read(folder: &Path) -> io::Result<Vec<Record>> {
+/// Reads what is installed by a node that keeps code in this folder.
+///
+/// # Errors
+///
+/// The file cannot be read, or is damaged. That there is none means that nothing is installed.
+pub fn read(folder: &Path) -> io::Result<Vec<Record>> {
     let path = folder.join(FILE);
     let file = match File::open(&path) {
         Ok(file) => file,

@@ -126,7 +126,11 @@ fn check_interface(
 }
 
 /// The names of what the component itself imports, not of what is within it.
-fn imports(component: &[u8]) -> Result<Vec<String>, CodeError> {
+///
+/// # Errors
+///
+/// [`CodeError::NotWasm`].
+pub fn imports(component: &[u8]) -> Result<Vec<String>, CodeError> {
     let mut names = Vec::new();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(component) {
