@@ -323,7 +323,7 @@ async fn whoever_passes_signed_code_on_takes_none_of_it_away_from_others() {
     within(beta.install("counter", &signed).on("alpha")).await.unwrap();
     let error = within(beta.install("other", &guest("counter")).on("alpha")).await.unwrap_err();
     assert!(matches!(error, CallError::Forbidden), "it is not signed: {error:?}");
-    let stranger = compiling("stranger").0.join(&alpha.addresses()[0].to_string()).start().await.unwrap();
+    let stranger = compiling("stranger").0.join(alpha.addresses()[0].to_string()).start().await.unwrap();
     within(stranger.wait_for_node("alpha")).await.unwrap();
     let error = within(stranger.uninstall("counter", "alpha")).await.unwrap_err();
     assert!(matches!(error, CallError::Forbidden), "{error:?}");
@@ -536,7 +536,7 @@ async fn a_map_over_an_installed_application_needs_nobody_who_has_its_code() {
     within(beta.install("counter", &guest("counter")).on("alpha")).await.unwrap();
     within(beta.wait_for("counter")).await.unwrap();
     within(beta.stop()).await;
-    let gamma = in_process("gamma").0.join(&alpha.addresses()[0].to_string()).start().await.unwrap();
+    let gamma = in_process("gamma").0.join(alpha.addresses()[0].to_string()).start().await.unwrap();
     within(gamma.wait_for("counter")).await.unwrap();
     let map = gamma.app("counter").map_iter::<u8>("count", vec![(); 100]);
     let results: Vec<_> = within(futures::StreamExt::collect(map)).await;
