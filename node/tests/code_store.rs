@@ -150,3 +150,27 @@ fn a_full_disk_is_said_and_leaves_nothing_half() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     assert_eq!(store.find(&echo.cid()), None);
 }
+
+#[test]
+fn transfers_that_were_made_up_keep_no_others_from_going_on() {
+    let (folder, stores) = stores();
+    for store in stores {
+        let echo = guest("echo");
+        for number in 0..100_u32 {
+            // Half of them send something.
+            let mut partial = store.begin(Cid::of(&number.to_be_bytes()), 100).unwrap();
+            if number % 2 == 0 {
+                partial.write(0, b"x").unwrap();
+            }
+        }
+        let mut partial = store.begin(echo.cid(), echo.size()).unwrap();
+        partial.write(0, &echo.bytes()[..100]).unwrap();
+        drop(partial);
+        for number in 100..200_u32 {
+            drop(store.begin(Cid::of(&number.to_be_bytes()), 100).unwrap());
+        }
+        assert_eq!(store.begin(echo.cid(), echo.size()).unwrap().received(), 100);
+    }
+    // Those that sent something, and the honest one.
+    assert_eq!(std::fs::read_dir(folder.path().join("code")).unwrap().count(), 51);
+}

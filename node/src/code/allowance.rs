@@ -27,6 +27,11 @@ impl Allowance {
         &self.limits
     }
 
+    /// Whether it is the same one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.instances, &other.instances)
+    }
+
     /// A place for one instance, if there is one.
     pub(crate) fn instance(&self) -> Result<OwnedSemaphorePermit, GuestError> {
         let place = self.instances.clone().try_acquire_owned();

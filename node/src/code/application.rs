@@ -37,6 +37,21 @@ const WAITING: usize = 256;
 /// Makes what a request can reach; without a context that of the start.
 type Surround = Box<dyn Fn(Option<&Context>) -> Arc<dyn Surroundings> + Send + Sync>;
 
+/// How much a guest may take, and what it can reach: both are those of whoever has installed it.
+pub(crate) struct Terms {
+    allowance: Allowance,
+    surround: Surround,
+}
+
+impl Terms {
+    pub(crate) fn new(
+        allowance: Allowance,
+        surround: impl Fn(Option<&Context>) -> Arc<dyn Surroundings> + Send + Sync + 'static,
+    ) -> Self {
+        Self { allowance, surround: Box::new(surround) }
+    }
+}
+
 /// A guest that is hosted as an application: one live instance, which takes one request at a time.
 ///
 /// An instance that breaks or goes over a limit is thrown away, and so is one whose request was dropped in the middle. The
@@ -49,8 +64,6 @@ pub struct GuestApplication(Arc<Inner>);
 struct Inner {
     id: u64,
     runtime: Arc<Runtime>,
-    allowance: Allowance,
-    surround: Surround,
     profile: Profile,
     state: Arc<Mutex<State>>,
 }
@@ -70,16 +83,26 @@ impl GuestApplication {
         profile: Profile,
         surround: impl Fn(Option<&Context>) -> Arc<dyn Surroundings> + Send + Sync + 'static,
     ) -> Result<Self, GuestError> {
+        let terms = Terms::new(allowance, surround);
+        Self::start_within(runtime, compiled, configuration, terms, profile).await
+    }
+
+    /// The same, within terms.
+    pub(crate) async fn start_within(
+        runtime: Arc<Runtime>,
+        compiled: Compiled,
+        configuration: Vec<u8>,
+        terms: Terms,
+        profile: Profile,
+    ) -> Result<Self, GuestError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         check_world(&compiled)?;
-        let places = Arc::new((runtime.instance()?, allowance.instance()?));
+        let places = Arc::new((runtime.instance()?, terms.allowance.instance()?));
         let application = Self(Arc::new(Inner {
             id: NEXT.fetch_add(1, Relaxed),
             runtime,
-            allowance,
-            surround: Box::new(surround),
             profile: Profile { concurrency: WAITING, slots: profile.slots.or(Some(1)), ..profile },
-            state: Arc::new(Mutex::new(State::new(compiled, configuration, places))),
+            state: Arc::new(Mutex::new(State::new(compiled, configuration, places, Arc::new(terms)))),
         }));
         application.0.request(None, Request::Start).await?;
         Ok(application)
@@ -93,9 +116,29 @@ impl GuestApplication {
     /// See [`GuestError`]: the new code does not start.
     pub async fn upgrade(&self, compiled: Compiled, configuration: Vec<u8>) -> Result<(), GuestError> {
         check_world(&compiled)?;
-        let mut state = self.0.state.clone().lock_owned().await;
+        let state = self.0.state.clone().lock_owned().await;
+        let new = state.successor(compiled, configuration);
+        self.put(state, new).await
+    }
+
+    /// The same for code of somebody else: it runs within the terms of that one, from its start on.
+    pub(crate) async fn take_over(
+        &self,
+        compiled: Compiled,
+        configuration: Vec<u8>,
+        terms: Terms,
+    ) -> Result<(), GuestError> {
+        check_world(&compiled)?;
+        let state = self.0.state.clone().lock_owned().await;
         let mut new = state.successor(compiled, configuration);
-        let binding = self.0.binding(None);
+        if !terms.allowance.is(&state.terms().allowance) {
+            new = new.at(Arc::new((self.0.runtime.instance()?, terms.allowance.instance()?)));
+        }
+        self.put(state, new.within(Arc::new(terms))).await
+    }
+
+    async fn put(&self, mut state: OwnedMutexGuard<State>, mut new: State) -> Result<(), GuestError> {
+        let binding = self.0.binding(new.terms(), None);
         let started = self.0.runtime.run(async move {
             new.serve(Request::Start, binding).await?;
             Ok(new)
@@ -107,19 +150,19 @@ impl GuestApplication {
 
 impl Inner {
     async fn request(&self, context: Option<&Context>, request: Request) -> Result<Vec<u8>, GuestError> {
-        let binding = self.binding(context);
         if Callers::current().has(self.id) {
             return Err(GuestError::Reentrant);
         }
         let mut state: OwnedMutexGuard<State> = self.state.clone().lock_owned().await;
+        let binding = self.binding(state.terms(), context);
         // The state goes along: dropped in the middle, it comes back without its instance.
         self.runtime.run(async move { state.serve(request, binding).await }).await
     }
 
-    fn binding(&self, context: Option<&Context>) -> Binding {
+    fn binding(&self, terms: &Terms, context: Option<&Context>) -> Binding {
         Binding {
-            limits: Arc::new(self.allowance.limits().clone()),
-            surroundings: (self.surround)(context),
+            limits: Arc::new(terms.allowance.limits().clone()),
+            surroundings: (terms.surround)(context),
             home: self.runtime.home(),
             callers: Callers::current().with(self.id),
         }

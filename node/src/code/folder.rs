@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::SystemTime,
@@ -11,6 +11,9 @@ use std::{
 
 /// What is not finished yet. Left behind by a process that was killed, it is removed at the next start.
 const UNFINISHED: &str = "unfinished";
+
+/// The most files of one kind: all of them are listed to make room for another one.
+const MOST: usize = 4096;
 
 /// A folder with files of one kind.
 #[derive(Debug, Clone)]
@@ -71,6 +74,19 @@ impl Folder {
         }
     }
 
+    /// Reads a part of a file, if it is there.
+    pub(crate) fn read_part(&self, name: &str, offset: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(self.path_of(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut part = Vec::new();
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(length).read_to_end(&mut part)?;
+        Ok(Some(part))
+    }
+
     /// Writes a file, whole or not at all, and lets the oldest go where they are too many.
     pub(crate) fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -115,7 +131,7 @@ impl Folder {
         _ = File::options().append(true).open(self.path_of(name)).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
-    /// Lets the files go that were not used for longest, until there is room for so many bytes.
+    /// Lets the files go that were not used for longest, until there is room for one more, of so many bytes.
     pub(crate) fn make_room(&self, size: u64) -> io::Result<()> {
         if size > self.limit {
             let reason = format!("{size} bytes are more than the folder's limit of {}", self.limit);
@@ -124,14 +140,16 @@ impl Folder {
         let mut entries = self.entries()?;
         let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
         entries.sort_by_key(|entry| entry.used);
+        let mut count = entries.len();
         for entry in entries {
-            if total + size <= self.limit {
+            if total + size <= self.limit && count < MOST {
                 break;
             }
             if self.remove(&entry.name)? {
                 tracing::debug!(folder = %self.path.display(), name = entry.name, size = entry.size, "let go for room");
             }
             total -= entry.size;
+            count -= 1;
         }
         Ok(())
     }

@@ -192,6 +192,18 @@ impl Policy {
         admitted.rule.is_none() || rule.is_some_and(|(rule, _)| rule.admits(permissions, request))
     }
 
+    /// The same for a guest that stays. It is on its own: its installer may be gone, and with it the labels that it had.
+    pub(crate) fn still_holds(&self, permissions: &Permissions, admitted: &Admitted, request: &Request<'_>) -> bool {
+        let rule = admitted.rule.and_then(|index| self.rules.get(index)).and_then(|(rule, _)| rule.rule());
+        let unseen = rule.is_some_and(Rule::looks_at_labels) && !permissions.proofs.has_shown(request.sender);
+        unseen || self.holds(permissions, admitted, request)
+    }
+
+    /// Whether anybody but the node itself may send code.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     /// Whether a guest may use an application.
     pub(crate) fn reaches(&self, admitted: &Admitted, application: &str) -> bool {
         let rule = admitted.rule.and_then(|index| self.rules.get(index));

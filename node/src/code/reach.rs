@@ -11,6 +11,7 @@ use libp2p::PeerId;
 
 use super::{
     policy::{Admitted, Request, Wish},
+    service,
     surroundings::Surroundings,
 };
 use crate::{
@@ -100,16 +101,22 @@ impl Reach {
         let wish = match bound {
             Bound::Node => Wish::Run,
             Bound::Application(name) => Wish::RunIn(name),
-            // What stays is on its own: its installer may be gone, and labels with it.
-            Bound::Itself(name) if core.permissions.proofs.has_shown(sender) => Wish::Install(name),
-            Bound::Itself(_) => return self.reaches(core, application, here, action),
+            Bound::Itself(name) => Wish::Install(name),
         };
         let request = Request { sender, publisher: publisher.as_ref(), wish };
-        policy.holds(&core.permissions, admitted, &request) && self.reaches(core, application, here, action)
+        let holds = match bound {
+            Bound::Itself(_) => policy.still_holds(&core.permissions, admitted, &request),
+            Bound::Node | Bound::Application(_) => policy.holds(&core.permissions, admitted, &request),
+        };
+        holds && self.reaches(core, application, here, action)
     }
 
     fn reaches(&self, core: &Core, application: &str, here: bool, action: Option<&str>) -> bool {
         let Behalf { sender, admitted, bound, .. } = &*self.behalf;
+        // There it would be the node itself that asks, which may do everything.
+        if application == service::NAME {
+            return false;
+        }
         let own = match bound {
             Bound::Node => here && application == crate::built_in::NAME,
             Bound::Application(name) | Bound::Itself(name) => here && application == name,
@@ -159,7 +166,7 @@ impl Surroundings for Reach {
     }
 
     fn log(&self, text: String) {
-        tracing::info!(sender = %self.behalf.sender, bound = %self.this_name(), guest = %text, "a guest says");
+        tracing::info!(sender = %self.behalf.sender, bound = %self.this_name(), guest = ?text, "a guest says");
     }
 
     fn this_name(&self) -> String {

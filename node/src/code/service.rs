@@ -84,7 +84,8 @@ async fn run(
     let wish = application.as_deref().map_or(Wish::Run, Wish::RunIn);
     let bound = application.clone().map_or(Bound::Node, Bound::Application);
     let behalf = admit(core, context, &code, wish, bound)?;
-    if let Some(application) = application.filter(|name| core.registry.find(name).is_none()) {
+    let is_here = |name: &String| name != NAME && core.registry.find(name).is_some();
+    if let Some(application) = application.filter(|name| !is_here(name)) {
         let text = format!("no application `{application}` is hosted here");
         return Err(AppError::new("no_such_application", text));
     }

@@ -17,7 +17,7 @@ use super::{
     limits::Limits,
     portable::Code,
     service,
-    store::{Partial, Store},
+    store::{Partial, Store, StoreError, part},
     vetting::Budget,
     workshop::Shop,
 };
@@ -35,6 +35,9 @@ pub(super) const PIECE: u64 = 1024 * 1024;
 
 /// So many other nodes are asked for code that the asker does not give, or not all of.
 const OTHERS: usize = 8;
+
+/// How often it is fetched if what comes is not what was asked for.
+const ATTEMPTS: usize = 4;
 
 /// Code that is ready to run, wherever it has to come from.
 ///
@@ -77,25 +80,66 @@ async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &Cod
     if let Some(bytes) = stored(store.clone(), cid).await? {
         return Ok(bytes);
     }
-    let mut partial = begin(store.clone(), cid, size).await?;
-    let mut failure = None;
-    for peer_id in std::iter::once(context.caller()).chain(others(core, context.caller())) {
-        match fetch(core, peer_id, cid, partial, context.deadline()).await {
-            Ok(whole) => {
-                spawn_blocking(move || whole.finish()).await.map_err(bad)?.map_err(bad)?;
+    let mut sources: Vec<PeerId> = std::iter::once(context.caller()).chain(others(core, context.caller())).collect();
+    let mut wrong = None;
+    for _ in 0..ATTEMPTS {
+        let partial = begin(store.clone(), cid, size).await?;
+        let is_begun = partial.received() > 0;
+        let (whole, givers) = match gather(core, &sources, cid, partial, context.deadline()).await {
+            Ok(gathered) => gathered,
+            Err(reason) => return Err(wrong.unwrap_or_else(|| no_code(cid, &reason))),
+        };
+        match spawn_blocking(move || whole.finish()).await.map_err(bad)? {
+            Ok(()) => {
                 let bytes = stored(store, cid).await?;
                 return bytes.ok_or_else(|| bad("it was removed right after it had come"));
+            }
+            Err(error @ StoreError::WrongHash { .. }) => {
+                // Where several have given parts of it nobody knows who was wrong: all of it has to come anew.
+                if let ([liar], false) = (&givers[..], is_begun) {
+                    tracing::debug!(peer_id = %liar, %cid, "other bytes came than were asked for");
+                    sources.retain(|source| source != liar);
+                }
+                wrong = Some(bad(error));
+            }
+            Err(error) => return Err(bad(error)),
+        }
+    }
+    Err(wrong.unwrap_or_else(|| no_code(cid, "nobody has it")))
+}
+
+/// Fetches what is missing from one node after the other, and says who has given something.
+async fn gather(
+    core: &Arc<Core>,
+    sources: &[PeerId],
+    cid: Cid,
+    mut partial: Partial,
+    deadline: Instant,
+) -> Result<(Partial, Vec<PeerId>), String> {
+    let (mut givers, mut failure) = (Vec::new(), None);
+    for &peer_id in sources {
+        let before = partial.received();
+        match fetch(core, peer_id, cid, partial, deadline).await {
+            Ok(whole) => {
+                givers.push(peer_id);
+                return Ok((whole, givers));
             }
             Err((rest, reason)) => {
                 tracing::debug!(%peer_id, %cid, %reason, "code was not fetched, or not all of it");
                 failure = failure.or(Some(reason));
                 let Some(rest) = rest else { break };
+                if rest.received() > before {
+                    givers.push(peer_id);
+                }
                 partial = rest;
             }
         }
     }
-    let reason = failure.unwrap_or_else(|| "nobody has it".to_owned());
-    Err(AppError::new("no_code", format!("the code `{cid}` cannot be had: {reason}")))
+    Err(failure.unwrap_or_else(|| "nobody has it".to_owned()))
+}
+
+fn no_code(cid: Cid, reason: &str) -> AppError {
+    AppError::new("no_code", format!("the code `{cid}` cannot be had: {reason}"))
 }
 
 /// Fetches what is missing from one node. What has come is kept when it breaks.
@@ -109,11 +153,15 @@ async fn fetch(
     while partial.received() < partial.size() {
         let offset = partial.received();
         let wanted = PIECE.min(partial.size() - offset);
-        let piece = match ask(core, peer_id, (cid, offset, wanted), deadline).await {
+        // Whoever does not answer leaves time for the next one.
+        let now = Instant::now();
+        let until = now + deadline.saturating_duration_since(now) / 2;
+        let piece = match ask(core, peer_id, (cid, offset, wanted), until).await {
             Ok(piece) => piece,
             Err(reason) => return Err((Some(partial), reason)),
         };
-        if piece.is_empty() || piece.len() as u64 > wanted {
+        // Smaller ones would take for ever.
+        if piece.len() as u64 != wanted {
             let reason = format!("{} bytes were sent where {wanted} were wanted", piece.len());
             return Err((Some(partial), reason));
         }
@@ -156,7 +204,7 @@ fn others(core: &Arc<Core>, asker: PeerId) -> Vec<PeerId> {
 
 async fn begin(store: Store, cid: Cid, size: u64) -> Result<Partial, AppError> {
     spawn_blocking(move || store.begin(cid, size)).await.map_err(bad)?.map_err(|error| match error {
-        super::store::StoreError::InProgress { .. } => AppError::busy(error),
+        StoreError::InProgress { .. } => AppError::busy(error),
         error => bad(error),
     })
 }
@@ -167,17 +215,17 @@ async fn stored(store: Store, cid: Cid) -> Result<Option<Bytes>, AppError> {
 
 /// A piece of code that this node has.
 pub(super) async fn piece(core: &Arc<Core>, cid: Cid, offset: u64, length: u64) -> Result<ByteBuf, AppError> {
-    let bytes = match core.workshop.offered(&cid) {
-        Some(bytes) => Some(bytes),
-        // Without a rule, and without code of its own, there is nothing, and nothing is opened for it.
-        None if core.settings.passive => None,
-        None => stored(core.workshop.shop().map_err(bad)?.store.clone(), cid).await?,
+    let length = length.min(PIECE);
+    let bytes = match (core.workshop.offered(&cid), core.workshop.keeping()) {
+        (Some(bytes), _) => Some(part(&bytes, offset, length)),
+        (None, Some(shop)) => {
+            let store = shop.map_err(bad)?.store.clone();
+            spawn_blocking(move || store.piece(&cid, offset, length)).await.map_err(bad)?.map_err(bad)?
+        }
+        (None, None) => None,
     };
     let bytes = bytes.ok_or_else(|| AppError::new("no_code", format!("no code `{cid}` is here")))?;
-    let length = length.min(PIECE);
-    let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    let end = begin.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(bytes.len());
-    Ok(ByteBuf::from(&bytes[begin..end]))
+    Ok(ByteBuf::from(bytes.to_vec()))
 }
 
 /// The code is of no use.

@@ -180,6 +180,18 @@ impl Store {
         Ok(Some(bytes.into()))
     }
 
+    /// A part of the bytes that the name means, if they are here: of `length` bytes, less at the end. They are not looked
+    /// at: whoever gets all of them does that.
+    pub(crate) fn piece(&self, cid: &Cid, offset: u64, length: u64) -> Result<Option<Bytes>, StoreError> {
+        match &self.0.place {
+            Place::Disk { whole, .. } => {
+                let piece = whole.read_part(&cid.to_string(), offset, length);
+                piece.map(|piece| piece.map(Bytes::from)).map_err(|source| self.failed(0, source))
+            }
+            Place::Memory(memory) => Ok(lock(memory).find(cid).map(|bytes| part(&bytes, offset, length))),
+        }
+    }
+
     /// How many bytes the code has, if it is here. They are not looked at.
     #[must_use]
     pub fn find(&self, cid: &Cid) -> Option<u64> {
@@ -246,6 +258,12 @@ impl Store {
             _ => StoreError::Io { place, source },
         }
     }
+}
+
+/// Of `length` bytes, less at the end.
+pub(super) fn part(bytes: &Bytes, offset: u64, length: u64) -> Bytes {
+    let place = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(place(offset)..place(offset.saturating_add(length)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

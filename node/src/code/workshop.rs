@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use tokio::sync::Mutex as Waiting;
+use tokio::sync::{Mutex as Waiting, OwnedMutexGuard};
 
 use super::{
     cid::Cid,
@@ -46,8 +46,10 @@ pub(crate) struct Workshop {
     pub(crate) folder: Option<PathBuf>,
     home: Option<PathBuf>,
     shop: OnceLock<Result<Shop, CodeError>>,
-    /// Held while something is installed: of two that want the same one, the second finds it there.
+    /// Never held while a guest runs.
     pub(crate) installed: Waiting<BTreeMap<String, Installed>>,
+    /// Names under which something is being installed just now: of two that want the same one, the second finds it there.
+    turns: Mutex<HashMap<String, Weak<Waiting<()>>>>,
     /// What this node has sent the name of, and how often that is under way.
     offered: Mutex<HashMap<Cid, (Bytes, usize)>>,
     /// Who has which code for sure.
@@ -71,6 +73,7 @@ impl Workshop {
             home,
             shop: OnceLock::new(),
             installed: Waiting::default(),
+            turns: Mutex::default(),
             offered: Mutex::default(),
             known: Mutex::default(),
             verified: Mutex::default(),
@@ -82,6 +85,11 @@ impl Workshop {
         self.shop.get_or_init(|| self.open()).as_ref().map_err(Clone::clone)
     }
 
+    /// The parts if there can be code of others, or is some of its own: nothing is built because somebody asks for it.
+    pub(crate) fn keeping(&self) -> Option<Result<&Shop, CodeError>> {
+        (self.policy.is_open() || self.shop.get().is_some()).then(|| self.shop())
+    }
+
     fn open(&self) -> Result<Shop, CodeError> {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let runtime = Runtime::new(threads, INSTANCES)?;
@@ -89,6 +97,20 @@ impl Workshop {
         let compiler = Compiler::new(runtime.clone(), home, self.folder.clone(), CompileLimits::default())?;
         let store = Store::open(self.folder.clone(), None).map_err(CodeError::compiler)?;
         Ok(Shop { runtime, compiler, store })
+    }
+
+    /// The turn to install something under a name.
+    pub(crate) async fn turn(&self, name: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = lock(&self.turns);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            turns.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let turn = Arc::default();
+                turns.insert(name.to_owned(), Arc::downgrade(&turn));
+                turn
+            })
+        };
+        turn.lock_owned().await
     }
 
     /// Who has signed some code, if its signature holds.

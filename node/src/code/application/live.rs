@@ -12,6 +12,7 @@ use wasmtime::{
     component::{Instance, TypedFunc},
 };
 
+use super::Terms;
 use crate::code::{
     compiler::Compiled,
     guest::{Binding, Guest, begin, instantiate},
@@ -43,6 +44,7 @@ pub(super) struct State {
     live: Option<Live>,
     /// Room for one instance, also while there is none: nobody else takes it meanwhile.
     places: Places,
+    terms: Arc<Terms>,
     /// How often it broke since something went well.
     failures: u32,
     rest: Option<Rest>,
@@ -64,13 +66,27 @@ type Answer = (Result<Vec<u8>, String>,);
 type Done = (Result<(), String>,);
 
 impl State {
-    pub(super) fn new(compiled: Compiled, configuration: Vec<u8>, places: Places) -> Self {
-        Self { compiled, configuration, live: None, places, failures: 0, rest: None }
+    pub(super) fn new(compiled: Compiled, configuration: Vec<u8>, places: Places, terms: Arc<Terms>) -> Self {
+        Self { compiled, configuration, live: None, places, terms, failures: 0, rest: None }
+    }
+
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// In another place.
+    pub(super) fn at(self, places: Places) -> Self {
+        Self { places, ..self }
+    }
+
+    /// Within other terms.
+    pub(super) fn within(self, terms: Arc<Terms>) -> Self {
+        Self { terms, ..self }
     }
 
     /// What comes in its place if it starts: for that moment there are two in one place.
     pub(super) fn successor(&self, compiled: Compiled, configuration: Vec<u8>) -> Self {
-        Self::new(compiled, configuration, self.places.clone())
+        Self::new(compiled, configuration, self.places.clone(), self.terms.clone())
     }
 
     /// Serves a request, with a new instance if there is none.

@@ -62,10 +62,19 @@ impl Memory {
 
     /// A transfer was broken off.
     pub(super) fn suspend(&mut self, cid: Cid, bytes: Vec<u8>) {
-        let held: u64 = self.partial.values().map(|bytes| bytes.len() as u64).sum();
-        if self.partial.len() < PARTIALS && held + bytes.len() as u64 <= self.limit {
-            self.partial.insert(cid, bytes);
+        if bytes.is_empty() {
+            return;
         }
+        // Any other one may go: whoever sends it begins anew.
+        while self.partial.len() >= PARTIALS || self.partial_total() + bytes.len() as u64 > self.limit {
+            let Some(other) = self.partial.keys().next().copied() else { return };
+            self.partial.remove(&other);
+        }
+        self.partial.insert(cid, bytes);
+    }
+
+    fn partial_total(&self) -> u64 {
+        self.partial.values().map(|bytes| bytes.len() as u64).sum()
     }
 
     fn check(&self, size: u64) -> io::Result<()> {

@@ -144,8 +144,11 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if let (Some(Half::Memory(half)), Place::Memory(memory)) = (self.place.take(), &self.store.0.place) {
-            lock(memory).suspend(self.cid, half);
+        match (self.place.take(), &self.store.0.place) {
+            (Some(Half::Memory(half)), Place::Memory(memory)) => lock(memory).suspend(self.cid, half),
+            // Nothing came of it, as of a name that was made up.
+            (Some(Half::Disk(_, path)), _) if self.received == 0 => _ = fs::remove_file(path),
+            _ => {}
         }
         lock(&self.store.0.receiving).remove(&self.cid);
     }
