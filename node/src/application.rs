@@ -343,8 +343,9 @@ impl<A: Application> Hostable for A {
     }
 
     fn process(self: Arc<Self>, mut context: Context, message: Payload) -> BoxFuture<'static, Result<(), AppError>> {
-        // It may come from a call on this node, which does not wait for it.
+        // It may come from a call, which does not wait for it: neither its time nor its depth count here.
         context.node.limit(None);
+        context.node.deepen(0);
         async move { Application::process(&*self, context, message).await }.boxed()
     }
 }

@@ -359,3 +359,39 @@ async fn an_action_that_blocks_its_thread_does_not_hold_up_the_others() {
     release.send(()).unwrap();
     within(blocking).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn calls_that_go_round_in_circles_end_and_messages_that_are_told_may_go_on() {
+    let (one, two) = pair("one", "two").await;
+    let (done, mut count) = tokio::sync::mpsc::unbounded_channel();
+    for node in [&one, &two] {
+        let done = done.clone();
+        let round = Actions::new()
+            .try_action_with("round", |context: Context, depth: u32| async move {
+                let other = if context.node().name() == "one" { "two" } else { "one" };
+                let deeper: Result<u32, CallError> = context.node().app("round").on(other).call("round", depth + 1).await;
+                match deeper {
+                    Err(CallError::TooDeep { .. }) => Ok(depth),
+                    deeper => deeper.map_err(AppError::of),
+                }
+            })
+            .on_tell_with(move |context: Context, left: u32| {
+                let done = done.clone();
+                async move {
+                    let other = if context.node().name() == "one" { "two" } else { "one" };
+                    match left {
+                        0 => drop(done.send(())),
+                        left => context.node().app("round").on(other).tell(left - 1).await.unwrap(),
+                    }
+                }
+            });
+        node.register("round", round).unwrap();
+    }
+    for node in [&one, &two] {
+        hosts(node, "round", 2).await;
+    }
+    let deepest: u32 = within(one.app("round").on("two").call("round", 0_u32)).await.unwrap();
+    assert_eq!(deepest, 32);
+    within(one.app("round").on("two").tell(100_u32)).await.unwrap();
+    within(count.recv()).await.unwrap();
+}
