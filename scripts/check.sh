@@ -20,7 +20,7 @@ current="start"
 
 main() {
     step "formatting" cargo fmt --all -- --check
-    step "shell scripts parse" bash -n .ci/run scripts/*.sh scripts/lib/*.sh scripts/bench/*.sh
+    step "shell scripts parse" bash -n .ci/run examples/guests/build.sh scripts/*.sh scripts/lib/*.sh scripts/bench/*.sh
     step "clippy" cargo clippy --workspace --all-targets --all-features -- -D warnings
     step "the README names the test command" grep -qF "$tests" README.md
     languages
