@@ -2,7 +2,7 @@
 # Several hosts on one machine: do nodes find each other on a LAN, notice a pulled cable, and join across a router? Does
 # a private swarm on a LAN with others keep to itself? Does the doctor find what is broken?
 #
-#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|doctor_lan]      builds the release binary and uses it; one part, or all
+#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|doctor_lan|code_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
 #
 # Each host is a network namespace with one node in it, which has a runtime folder of its own: nothing but mDNS, or
@@ -224,6 +224,52 @@ doctor_lan() {
     ok "a swarm without nodes: a warning with the remedy, exit code 1"
 }
 
+code_lan() {
+    echo "== one LAN on which code travels"
+    local name number=0 guests=$here/../examples/guests
+    if ! "$program" run --help 2>/dev/null | grep -q -- --install; then
+        echo "skipped: this build has no feature \`wasm\`"
+        return
+    fi
+    make_lan dock
+    for name in ned oma pat; do
+        number=$((number + 1))
+        make_host "$name"
+        plug "$name" eth0 dock "10.97.0.$number/24"
+    done
+    begin
+    start_node ned --allow-code any
+    start_node oma --allow-code any
+    start_node pat
+    all_see_all "$FIND_LIMIT_MS" ned oma pat
+    check_code 0 6 pat "$guests/sum.wasm" 1 2 3 --node ned
+    ok "ned runs what comes from pat's host"
+    begin
+    check_code 0 6 ned "$guests/sum.wasm" 1 2 3 --node oma
+    ok "oma runs what comes from ned's host"
+    begin
+    check_code 1 "" ned "$guests/sum.wasm" 1 2 3 --node pat
+    ok "pat runs nothing of others"
+    begin
+    check_code 0 "" pat "$guests/collatz.wasm" --install collatz --all
+    for name in ned oma; do
+        [ "$(in_host pat timeout 60 "$program" call collatz steps 27 --json --node "$name" --runtime-dir "$work/pat" 2>"$work/call.log" |
+            grep -o '"steps":111')" ] || fail "collatz does not run on $name: $(cat "$work/call.log")"
+    done
+    ok "ned and oma host what pat has installed on all that take code"
+    stop_all
+    ip link del dock
+}
+
+# check_code CODE ANSWER HOST ARGUMENT...: what \`multinodes run\` comes to there.
+check_code() {
+    local wanted=$1 answer=$2 host=$3 code=0 said
+    shift 3
+    said=$(in_host "$host" timeout 60 "$program" run "$@" --timeout 50s --runtime-dir "$work/$host" 2>"$work/run.log") || code=$?
+    [ "$code" = "$wanted" ] || fail "\`run $*\` on $host ended with $code, not $wanted: $(cat "$work/run.log")"
+    [ -z "$answer" ] || [ "$said" = "$answer" ] || fail "\`run $*\` on $host gave \`$said\`, not \`$answer\`"
+}
+
 # check_doctor HOST CODE REMEDY [ARGUMENT...]: what \`doctor\` ends with there, and a part of one of its remedies.
 check_doctor() {
     local host=$1 wanted=$2 remedy=$3 code=0
@@ -373,7 +419,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 case "$*" in
-    "") main one_lan two_lans private_lan doctor_lan ;;
-    one_lan | two_lans | private_lan | doctor_lan) main "$1" ;;
-    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, doctor_lan" ;;
+    "") main one_lan two_lans private_lan doctor_lan code_lan ;;
+    one_lan | two_lans | private_lan | doctor_lan | code_lan) main "$1" ;;
+    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, doctor_lan, code_lan" ;;
 esac
