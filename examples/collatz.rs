@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 /// So many numbers are on their way at once.
-const AWAY: usize = 100;
+const AWAY: usize = 10;
 
 /// When none has come back for so long, those that are missing set out again: a node may have gone with them.
 const PATIENCE: Duration = Duration::from_secs(3);
