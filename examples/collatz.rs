@@ -182,6 +182,8 @@ async fn lead(first: &Node, nodes: usize, numbers: u64, mut newcomer: Option<Bui
         {
             late = Some(newcomer.start().await?);
             say(everywhere.next().await);
+            // A moment later all know that it is there, too.
+            first.wait_for_hosts("collatz", nodes + 1).await?;
         }
     }
     let took = begun.elapsed();

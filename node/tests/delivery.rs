@@ -369,7 +369,8 @@ async fn calls_that_go_round_in_circles_end_and_messages_that_are_told_may_go_on
         let round = Actions::new()
             .try_action_with("round", |context: Context, depth: u32| async move {
                 let other = if context.node().name() == "one" { "two" } else { "one" };
-                let deeper: Result<u32, CallError> = context.node().app("round").on(other).call("round", depth + 1).await;
+                let deeper: Result<u32, CallError> =
+                    context.node().app("round").on(other).call("round", depth + 1).await;
                 match deeper {
                     Err(CallError::TooDeep { .. }) => Ok(depth),
                     deeper => deeper.map_err(AppError::of),
