@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: do nodes find each other on a LAN, notice a pulled cable, and join across a router? Does
-# a private swarm on a LAN with others keep to itself? Does the doctor find what is broken?
+# a private swarm on a LAN with others keep to itself? Are nodes found while others talk all the time? Does the doctor
+# find what is broken?
 #
-#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|doctor_lan|code_lan]      builds the release binary and uses it; one part, or all
+#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|busy_lan|doctor_lan|code_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
 #
 # Each host is a network namespace with one node in it, which has a runtime folder of its own: nothing but mDNS, or
@@ -165,6 +166,34 @@ private_lan() {
         --out "$work/ticket" 2>/dev/null || fail "no ticket"
     check_nodes ann "kit lea" --no-mdns --ticket "$work/ticket"
     ok "a ticket leads a host of the LAN into the private swarm"
+    stop_all
+}
+
+busy_lan() {
+    echo "== one LAN on which somebody answers all the time"
+    if ! command -v python3 >/dev/null; then
+        echo "skipped: there is no python3 to talk"
+        return
+    fi
+    local name number=0 chatter
+    make_lan mall
+    for name in tom una vic wes; do
+        number=$((number + 1))
+        make_host "$name"
+        plug "$name" eth0 mall "10.99.0.$number/24"
+    done
+    begin
+    start_node una --swarm market
+    wait_until "$FIND_LIMIT_MS" "una has started" grep -qs '"event":"started"' "$work/una.events"
+    in_host tom python3 "$here/lib/chatter.py" 10.99.0.1 >"$work/chatter.events" 2>"$work/chatter.log" </dev/null &
+    chatter=$!
+    wait_until "$FIND_LIMIT_MS" "the chatter has begun" grep -qs repeating "$work/chatter.events"
+    start_node vic --swarm garden
+    start_node wes --swarm garden
+    all_see_all "$FIND_LIMIT_MS" vic wes
+    kill -TERM "$chatter"
+    wait "$chatter" || true
+    ok "two nodes find each other while a stranger's answers never stop"
     stop_all
 }
 
@@ -419,7 +448,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 case "$*" in
-    "") main one_lan two_lans private_lan doctor_lan code_lan ;;
-    one_lan | two_lans | private_lan | doctor_lan | code_lan) main "$1" ;;
-    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, doctor_lan, code_lan" ;;
+    "") main one_lan two_lans private_lan busy_lan doctor_lan code_lan ;;
+    one_lan | two_lans | private_lan | busy_lan | doctor_lan | code_lan) main "$1" ;;
+    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, busy_lan, doctor_lan, code_lan" ;;
 esac

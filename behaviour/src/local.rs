@@ -1,6 +1,6 @@
 //! Finds nodes of the same LAN by mDNS.
 //!
-//! libp2p's own behaviour is wrapped, for four reasons that were measured or read in its source:
+//! libp2p's own behaviour is wrapped, for five reasons that were measured or read in its source:
 //!
 //! 1. It speaks IPv4 or IPv6, never both: here are two of it.
 //! 2. Started before a listen address is known, it answers the first question with nothing, and the next one comes half
@@ -8,10 +8,13 @@
 //! 3. Where UDP port 5353 cannot be shared, or multicast not be sent, it is deaf for ever and tells only the log. Here
 //!    that is tested first, told once with what to do, and tried again.
 //! 4. Its tables grow with whatever is heard. Here they are bounded.
+//! 5. An answer to somebody else puts off its next question by a whole minute, even its very first: who starts while
+//!    others talk asks nobody, and is heard by nobody. Here it is asked again while few have been found.
 //!
 //! A passive node starts at once: it has no listen addresses, so its answers contain none, and nobody finds it.
 
 mod probe;
+mod question;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -37,6 +40,7 @@ use libp2p::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use probe::{Family, ProbeError};
+use question::Questions;
 
 /// The default of five minutes would leave a node alone for as long after a lost packet; a question costs 33 bytes, and
 /// an answer to anybody puts everybody's next question off.
@@ -57,6 +61,10 @@ const MAX_PEERS: usize = 512;
 /// A host with more addresses does not need them all.
 const MAX_ADDRESSES: usize = 16;
 
+/// Who has heard of so many asks no further question: they, or those whom they know, tell of the rest. So the questions of
+/// a crowd that starts at once stay few.
+const ENOUGH: usize = 8;
+
 /// Above this the table inside libp2p's behaviour is thrown away: somebody is flooding the LAN.
 const MAX_HEARD: usize = 2 * MAX_PEERS * MAX_ADDRESSES;
 
@@ -71,6 +79,7 @@ pub struct Behaviour {
     degraded: bool,
     /// When sources that do not run are tried next; set by the first poll, for it needs the runtime.
     timer: Option<Pin<Box<Sleep>>>,
+    questions: Questions,
 }
 
 /// What was found, or why nothing can be.
@@ -108,6 +117,7 @@ impl Behaviour {
             events: VecDeque::new(),
             degraded: false,
             timer: None,
+            questions: Questions::default(),
         }
     }
 
@@ -126,6 +136,7 @@ impl Behaviour {
                 Ok(running) => {
                     tracing::debug!(%family, "multicast discovery started");
                     self.sources[index] = Source { family, running: Some(running), failed: false };
+                    self.questions.begin();
                 }
                 Err(error) => {
                     tracing::debug!(%family, %error, "multicast discovery does not start");
@@ -181,6 +192,15 @@ impl Behaviour {
                     Poll::Pending => break,
                 }
                 self.bound(index);
+            }
+        }
+    }
+
+    fn poll_questions(&mut self, context: &mut Context<'_>) {
+        while self.questions.is_due(context) {
+            if self.found.len() < ENOUGH {
+                let families = self.sources.iter().filter(|source| source.running.is_some());
+                families.for_each(|source| source.family.ask());
             }
         }
     }
@@ -279,6 +299,7 @@ impl NetworkBehaviour for Behaviour {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
         self.on_timer(context);
         self.poll_sources(context);
+        self.poll_questions(context);
         self.events.pop_front().map_or(Poll::Pending, |event| Poll::Ready(ToSwarm::GenerateEvent(event)))
     }
 }

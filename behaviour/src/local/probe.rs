@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, mdns, multiaddr::Protocol};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The port of multicast DNS.
-const PORT: u16 = 5353;
+pub(super) const PORT: u16 = 5353;
 
 /// The header of an answer to nothing, which everybody ignores.
 const EMPTY_ANSWER: [u8; 12] = [0, 0, 0x84, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -61,7 +61,8 @@ impl Family {
         Ok(socket)
     }
 
-    fn send(self, address: IpAddr) -> io::Result<()> {
+    /// A socket that sends from the network with `address`, and the group to send to.
+    pub(super) fn sender(self, address: IpAddr) -> io::Result<(Socket, IpAddr)> {
         let socket = Socket::new(self.domain(), Type::DGRAM, Some(socket2::Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         let (from, group): (IpAddr, IpAddr) = match self {
@@ -69,6 +70,11 @@ impl Family {
             Self::V6 => (self.unspecified(), mdns::IPV6_MDNS_MULTICAST_ADDRESS.into()),
         };
         socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;
+        Ok((socket, group))
+    }
+
+    fn send(self, address: IpAddr) -> io::Result<()> {
+        let (socket, group) = self.sender(address)?;
         match socket.send_to(&EMPTY_ANSWER, &SockAddr::from(SocketAddr::new(group, PORT))) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
