@@ -88,6 +88,8 @@ pub struct Behaviour {
 pub enum Event {
     /// Addresses of libp2p programs on the LAN, maybe strangers: neither loopback nor link-local, without peer id.
     Found(Vec<(PeerId, Multiaddr)>),
+    /// Programs that have not answered for minutes. They may still be well.
+    Silent(Vec<PeerId>),
     /// Multicast does not work here; said once.
     Degraded {
         /// What does not work, and the remedy.
@@ -237,16 +239,21 @@ impl Behaviour {
         }
     }
 
-    /// Only makes room: a node that no longer answers multicast may be well, and a dead one is noticed by its connection.
+    /// Makes room: a node that no longer answers multicast may be well, and a dead one is noticed by its connection.
     fn on_expired(&mut self, list: &[(PeerId, Multiaddr)]) {
+        let mut silent = Vec::new();
         for (peer_id, address) in list {
             let address = without_peer_id(address.clone());
             if let Some(addresses) = self.found.get_mut(peer_id) {
                 addresses.retain(|other| *other != address);
                 if addresses.is_empty() {
                     self.found.remove(peer_id);
+                    silent.push(*peer_id);
                 }
             }
+        }
+        if !silent.is_empty() {
+            self.events.push_back(Event::Silent(silent));
         }
     }
 }

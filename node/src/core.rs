@@ -294,6 +294,9 @@ pub(crate) enum Command {
         /// Told when all is done.
         respond_to: oneshot::Sender<()>,
     },
+    /// As if multicast had named a peer.
+    #[cfg(test)]
+    Find { peer_id: PeerId, address: Multiaddr },
     /// Panics in the driver, to test its supervision.
     #[cfg(test)]
     Panic,

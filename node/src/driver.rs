@@ -12,6 +12,7 @@ mod joining;
 mod knowing;
 mod lanes;
 mod listening;
+mod prospects;
 mod status;
 mod supervising;
 mod syncing;
@@ -49,6 +50,7 @@ use self::{
     knowing::Own,
     lanes::Waiting,
     listening::Listening,
+    prospects::Prospect,
     syncing::Exchange,
     timers::{Due, Timers},
     topics::Topics,
@@ -104,6 +106,8 @@ struct Driver {
     lost: HashMap<PeerId, u32>,
     /// Discovered, and to be dialled as soon as there is room.
     found: VecDeque<PeerId>,
+    /// Named by multicast.
+    prospects: HashMap<PeerId, Prospect>,
     waiting: HashMap<PeerId, Waiting>,
     exchanges: HashMap<OutboundRequestId, Exchange>,
     started: Instant,
@@ -160,6 +164,7 @@ impl Driver {
             doubts: HashMap::new(),
             lost: HashMap::new(),
             found: VecDeque::new(),
+            prospects: HashMap::new(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
             started: now,
@@ -264,6 +269,8 @@ impl Driver {
             Command::Join { address } => self.add_join(&address),
             Command::Stop { respond_to } => self.stop(respond_to),
             #[cfg(test)]
+            Command::Find { peer_id, address } => self.find_at(vec![(peer_id, address)]),
+            #[cfg(test)]
             Command::Panic => panic!("the driver was asked to panic"),
         }
     }
@@ -293,6 +300,7 @@ impl Driver {
                 Due::Redial(peer_id) => self.redial(peer_id),
                 Due::Silence => self.close_silent(now),
                 Due::Revisit(peer_id) => self.revisit(peer_id),
+                Due::Prospect(peer_id) => self.try_prospect(peer_id),
                 Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),

@@ -45,8 +45,9 @@ fn what_has_expired_makes_room_and_is_found_again() {
     local.on_discovered(heard.clone());
     local.on_expired(&heard);
     assert!(local.found.is_empty());
-    local.on_discovered(heard);
-    assert_eq!(local.events.len(), 2);
+    local.on_discovered(heard.clone());
+    let found = Event::Found(heard.clone());
+    assert_eq!(local.events, [found.clone(), Event::Silent(vec![heard[0].0]), found]);
 }
 
 #[test]

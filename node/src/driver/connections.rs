@@ -214,6 +214,9 @@ impl Driver {
             let silent = cause.is_none();
             self.begin_redial(peer_id, if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT }, now);
         }
+        if !expected && !peer.synced {
+            self.on_prospect_missed(peer_id);
+        }
         self.pump();
     }
 
@@ -307,6 +310,7 @@ impl Driver {
                 self.on_nobody_there(peer_id, refused(error));
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
+            self.on_prospect_missed(peer_id);
         }
     }
 
@@ -325,7 +329,7 @@ impl Driver {
         } else {
             self.break_doubt(&peer_id);
         }
-        if !self.directory.is_live(&peer_id) {
+        if !self.directory.is_live(&peer_id) && !self.is_prospect(&peer_id) {
             self.book.remove(&peer_id);
         }
     }

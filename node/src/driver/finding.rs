@@ -187,6 +187,7 @@ impl Driver {
     pub(super) fn on_local(&mut self, event: local::Event) {
         match event {
             local::Event::Found(found) => self.on_found(found),
+            local::Event::Silent(peer_ids) => self.forget_prospects(&peer_ids),
             local::Event::Degraded { reason } => {
                 self.sources.heard = true;
                 self.tell(Event::Degraded { reason });
@@ -197,12 +198,15 @@ impl Driver {
 
     fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         self.sources.heard = true;
+        let others = found.into_iter().filter(|(peer_id, _)| *peer_id != self.core.peer_id);
+        self.find_at(others.filter(|(_, address)| addresses::usable(address, false)).collect());
+    }
+
+    pub(super) fn find_at(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         let mut peer_ids: Vec<PeerId> = Vec::new();
         for (peer_id, address) in found {
-            if peer_id == self.core.peer_id || !addresses::usable(&address, false) {
-                continue;
-            }
             self.book.add(peer_id, [address]);
+            self.note_prospect(peer_id);
             if !peer_ids.contains(&peer_id) {
                 peer_ids.push(peer_id);
             }

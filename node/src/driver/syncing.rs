@@ -280,6 +280,7 @@ impl Driver {
             peer.synced = true;
             self.own.synced = true;
             self.directory.on_connected(peer_id, Instant::now());
+            self.on_prospect_met(&peer_id);
         }
     }
 

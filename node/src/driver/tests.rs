@@ -132,6 +132,21 @@ async fn two_nodes_meet_through_an_address() {
     beta.is("settled", |status| status.settled && status.synced && status.connected == 1).await;
 }
 
+/// What multicast names once is dialled again, though it named it too early.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dial_that_comes_too_early_is_not_the_last() {
+    let alpha = begin(settings("alpha")).await;
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", socket.local_addr().unwrap().port()).parse().unwrap();
+    let keypair = Keypair::generate_ed25519();
+    let peer_id = keypair.public().to_peer_id();
+    alpha.core.commands.send(Command::Find { peer_id, address: address.clone() }).await.unwrap();
+    let dial = tokio::time::timeout(LIMIT, socket.accept()).await.unwrap().unwrap();
+    drop((dial, socket));
+    let _beta = begin_as(Settings { listen: vec![address], ..settings("beta") }, keypair).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_one_host_meet_through_the_folder_alone() {
     let folder = tempfile::tempdir().unwrap();

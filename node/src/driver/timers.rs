@@ -35,6 +35,8 @@ pub(super) enum Due {
     Silence,
     /// Looks whether a lost node is back.
     Revisit(PeerId),
+    /// Dials a peer again that multicast had named.
+    Prospect(PeerId),
     /// Ends a dial that takes too long.
     GiveUp(PeerId),
     /// A connection was lost and nobody came back: the node is lost.
