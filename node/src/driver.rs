@@ -4,14 +4,17 @@
 //! Calls and messages do not pass here: a lane's stream is handed over once and is then the lane's own.
 
 mod admitting;
+mod balancing;
 mod book;
 mod connections;
+mod dialling;
 mod doubts;
 mod finding;
 mod joining;
 mod knowing;
 mod lanes;
 mod listening;
+mod losing;
 mod prospects;
 mod status;
 mod supervising;
@@ -43,13 +46,15 @@ use tokio::{
 
 use self::{
     book::Book,
-    connections::{Dial, Peer, Redial},
+    connections::Peer,
+    dialling::Dial,
     doubts::Doubt,
     finding::Sources,
     joining::Joining,
     knowing::Own,
     lanes::Waiting,
     listening::Listening,
+    losing::Redial,
     prospects::Prospect,
     syncing::Exchange,
     timers::{Due, Timers},

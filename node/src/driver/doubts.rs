@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::{PeerId, TransportError, swarm::DialError};
 
-use super::{Driver, Due, connections::SECOND_CHANCE, root};
+use super::{Driver, Due, losing::SECOND_CHANCE, root};
 
 /// Two refusals of a node that nobody here was connected to belong together if no more lies between them.
 const DOUBT: Duration = Duration::from_secs(2);

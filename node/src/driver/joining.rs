@@ -4,10 +4,7 @@ use std::{io, time::Duration};
 
 use libp2p::{
     Multiaddr, PeerId,
-    swarm::{
-        ConnectionId,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::{ConnectionId, dial_opts::DialOpts},
 };
 
 use super::{Done, Driver, Due, timers::jittered};
@@ -218,22 +215,5 @@ impl Driver {
 
     pub(super) fn is_joined(&self, peer_id: &PeerId) -> bool {
         self.joins.iter().any(|joining| joining.peer == Some(*peer_id))
-    }
-
-    /// Dials a peer with all its known addresses, unless it is connected or being dialled.
-    pub(super) fn dial(&mut self, peer_id: PeerId) {
-        let mut known = self.book.addresses(&peer_id).to_vec();
-        known.extend(self.directory.addresses(&peer_id));
-        let options = DialOpts::peer_id(peer_id)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addresses::in_order(known))
-            // With the listening port two nodes that dial each other would open one TCP connection, both as its dialler.
-            .allocate_new_port()
-            .build();
-        let connection = options.connection_id();
-        match self.swarm.dial(options) {
-            Ok(()) => self.on_dialling(peer_id),
-            Err(error) => self.on_dial_failed(connection, Some(peer_id), &error),
-        }
     }
 }

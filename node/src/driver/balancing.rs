@@ -1,0 +1,111 @@
+//! How many connections are kept, and which.
+
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use rand::seq::IteratorRandom;
+
+use super::{Driver, Due, connections::Connection, finding::EAGER_PASSIVE};
+
+/// A connection younger than this is not closed to save one.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// A peer that is told of the closing has so long to note it.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Connections opened, or closed, per tick to come between the marks: no haste, no storms.
+const OPENED_AT_ONCE: usize = 2;
+const CLOSED_AT_ONCE: usize = 4;
+
+/// With fewer neighbours than that a node does not wait for the dials of those with smaller peer ids.
+const FEW: usize = 4;
+
+impl Driver {
+    /// Of several connections to one peer, both sides keep the one that the smaller peer id has dialled.
+    pub(super) fn close_duplicates(&mut self) {
+        let mut surplus = Vec::new();
+        for (peer_id, peer) in self.peers.iter().filter(|(_, peer)| peer.connections.len() > 1) {
+            let right = |connection: &&Connection| connection.outbound == (self.core.peer_id < *peer_id);
+            let kept = peer.connections.iter().find(right).or(peer.connections.first()).map(|kept| kept.id);
+            let others = peer.connections.iter().filter(|other| Some(other.id) != kept);
+            // Of two that one side has dialled only that side knows which it keeps.
+            surplus.extend(others.filter(|other| other.outbound || !right(other)).map(|other| (*peer_id, other.id)));
+        }
+        for (peer_id, connection) in surplus {
+            if self.swarm.behaviour().lanes.streams_on(&peer_id, connection) == 0 {
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    /// Keeps the number of connections between the marks.
+    pub(super) fn balance(&mut self, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let (low, high) = (self.neighbours_at_least(), self.core.settings.high_mark);
+        let count = self.peers.len();
+        if count < low {
+            self.add_neighbours(low - count);
+        } else if count > high {
+            self.release_idlest(count - high, now);
+        }
+    }
+
+    fn neighbours_at_least(&self) -> usize {
+        let low = self.core.settings.low_mark;
+        if self.core.settings.passive { low.min(EAGER_PASSIVE) } else { low }
+    }
+
+    fn add_neighbours(&mut self, missing: usize) {
+        let (own, few) = (self.core.peer_id, self.peers.len() < FEW);
+        let candidates = self.directory.live().filter(|peer_id| {
+            **peer_id != own
+                && (few || own < **peer_id)
+                && !self.peers.contains_key(*peer_id)
+                && !self.dials.contains_key(*peer_id)
+                && !self.lost.contains_key(*peer_id)
+                && !self.core.permissions.shuns(peer_id)
+        });
+        let chosen: Vec<PeerId> = candidates.copied().choose_multiple(&mut rand::rng(), missing.min(OPENED_AT_ONCE));
+        for peer_id in chosen {
+            if self.has_address(&peer_id) {
+                self.dial(peer_id);
+            }
+        }
+    }
+
+    fn release_idlest(&mut self, surplus: usize, now: Instant) {
+        let behaviour = self.swarm.behaviour();
+        let mesh: Vec<PeerId> = behaviour.gossip.mesh_peers(&self.topic).copied().collect();
+        let mut idle: Vec<(Instant, PeerId)> = self
+            .peers
+            .iter()
+            .filter(|(peer_id, peer)| {
+                !peer.releasing
+                    && now.saturating_duration_since(peer.since) > YOUNG
+                    && !mesh.contains(peer_id)
+                    && !self.core.in_use(peer_id)
+                    && behaviour.lanes.streams_to(peer_id) == 0
+                    && !self.is_joined(peer_id)
+            })
+            .map(|(peer_id, peer)| (peer.active, *peer_id))
+            .collect();
+        idle.sort_unstable();
+        for (_, peer_id) in idle.into_iter().take(surplus.min(CLOSED_AT_ONCE)) {
+            if let Some(peer) = self.peers.get_mut(&peer_id) {
+                peer.releasing = true;
+            }
+            self.release(peer_id);
+            self.timers.at(now + RELEASE_LIMIT, Due::Release(peer_id));
+        }
+    }
+
+    /// Closes the connections to a peer that knows why.
+    pub(super) fn let_go(&mut self, peer_id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer_id).filter(|peer| peer.releasing) {
+            peer.released = true;
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Dials: of one peer with all its known addresses, for a limited time, and what a failure shows.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, TransportError,
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+
+use super::{Driver, Due, doubts::refused, losing::SECOND_CHANCE, root};
+use crate::addresses;
+
+/// A dial that takes longer is ended.
+const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
+
+/// A peer that can be reached is connected in this time.
+const FRESH: Duration = Duration::from_millis(1_500);
+
+pub(super) struct Dial {
+    since: Instant,
+}
+
+impl Driver {
+    /// Dials a peer with all its known addresses, unless it is connected or being dialled.
+    pub(super) fn dial(&mut self, peer_id: PeerId) {
+        let mut known = self.book.addresses(&peer_id).to_vec();
+        known.extend(self.directory.addresses(&peer_id));
+        let options = DialOpts::peer_id(peer_id)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses::in_order(known))
+            // With the listening port two nodes that dial each other would open one TCP connection, both as its dialler.
+            .allocate_new_port()
+            .build();
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => self.on_dialling(peer_id),
+            Err(error) => self.on_dial_failed(connection, Some(peer_id), &error),
+        }
+    }
+
+    pub(super) fn has_address(&self, peer_id: &PeerId) -> bool {
+        !self.book.addresses(peer_id).is_empty() || !self.directory.addresses(peer_id).is_empty()
+    }
+
+    fn on_dialling(&mut self, peer_id: PeerId) {
+        self.dials.insert(peer_id, Dial { since: Instant::now() });
+        self.timers.after(DIAL_LIMIT, Due::GiveUp(peer_id));
+    }
+
+    pub(super) fn give_up(&mut self, peer_id: &PeerId, now: Instant) {
+        let Some(dial) = self.dials.get(peer_id) else { return };
+        let late = now.saturating_duration_since(dial.since) + Duration::from_millis(100) >= DIAL_LIMIT;
+        if late && !self.peers.contains_key(peer_id) {
+            // Ends a dial too; the error comes as an event.
+            let _ = self.swarm.disconnect_peer_id(*peer_id);
+        }
+    }
+
+    /// Dials that have begun only just now: the others probably fail, and nothing waits for them.
+    pub(super) fn fresh_dials(&self) -> usize {
+        self.dials.values().filter(|dial| dial.since.elapsed() < FRESH).count()
+    }
+
+    pub(super) fn on_dial_error(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
+        self.on_dial_failed(connection, peer_id, error);
+        self.pump();
+    }
+
+    /// Draws the conclusions, and begins no other dial of a discovered peer: that may fail at once, too.
+    pub(super) fn on_dial_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
+        tracing::debug!(?peer_id, %error, "a dial has failed");
+        if let DialError::Denied { cause } = error {
+            self.on_refused(cause, false);
+        }
+        if matches!(error, DialError::LocalPeerId { .. }) {
+            self.on_join_to_self(connection);
+        }
+        if matches!(error, DialError::DialPeerConditionFalse(_)) {
+            // It is connected or being dialled, which is what was wanted.
+            return;
+        }
+        self.on_join_failed(connection, peer_id, &reason(error));
+        let Some(peer_id) = peer_id else { return };
+        self.dials.remove(&peer_id);
+        if !self.peers.contains_key(&peer_id) {
+            if nobody_there(error) {
+                self.on_nobody_there(peer_id, refused(error));
+            }
+            self.on_lane_dial_failed(peer_id, &reason(error));
+            self.on_prospect_missed(peer_id);
+        }
+    }
+
+    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool) {
+        let now = Instant::now();
+        self.sweep_note(&peer_id);
+        if let Some(redial) = self.redials.get_mut(&peer_id) {
+            redial.attempts += 1;
+            if redial.attempts < 2 {
+                self.timers.at(now + SECOND_CHANCE, Due::Redial(peer_id));
+                return;
+            }
+            self.on_lost(peer_id, now);
+        } else if refused && self.directory.is_live(&peer_id) {
+            self.doubt(peer_id, now);
+        } else {
+            self.break_doubt(&peer_id);
+        }
+        if !self.directory.is_live(&peer_id) && !self.is_prospect(&peer_id) {
+            self.book.remove(&peer_id);
+        }
+    }
+}
+
+/// Whether a failed dial shows that the peer is not where it was said to be.
+fn nobody_there(error: &DialError) -> bool {
+    matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
+}
+
+/// What went wrong, for people: the innermost cause at each address.
+fn reason(error: &DialError) -> String {
+    let DialError::Transport(errors) = error else { return error.to_string() };
+    let at = |(address, error): &(Multiaddr, TransportError<io::Error>)| format!("{address}: {}", root(error));
+    errors.iter().map(at).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,100 @@
+//! Nodes whose connection was lost: a dial shows at once whether the node is lost as well, and later whether it is back.
+
+use std::{
+    collections::hash_map::Entry,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+
+use super::{Driver, Due, TICK, timers::jittered};
+
+/// A node whose connection was lost has so long to be reached again: one repeated SYN, and some.
+const REDIAL_LIMIT: Duration = Duration::from_millis(2_500);
+
+/// The same after it had been silent for seconds already: the answer to a repeated SYN still counts.
+const REDIAL_LIMIT_AFTER_SILENCE: Duration = Duration::from_millis(1_200);
+
+/// Of two nodes that lose their connection, the one with the larger peer id waits so long for the other's dial.
+const YIELD: Duration = Duration::from_millis(100);
+
+/// A node that restarts its network is back after a moment: only the second refusal counts.
+pub(super) const SECOND_CHANCE: Duration = Duration::from_millis(200);
+
+/// Lost nodes that are looked for; the others come back by gossip, or by themselves.
+const MAX_LOST: usize = 64;
+
+/// The pause between two looks for a lost node doubles up to this. A network that was cut is whole again soon after.
+const LONGEST_REVISIT: Duration = Duration::from_secs(10);
+
+pub(super) struct Redial {
+    pub(super) attempts: u32,
+    until: Instant,
+}
+
+impl Driver {
+    /// A connection to a live node was lost: a dial shows whether the node is.
+    pub(super) fn begin_redial(&mut self, peer_id: PeerId, silent: bool, now: Instant) {
+        let limit = if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT };
+        self.redials.insert(peer_id, Redial { attempts: 0, until: now + limit });
+        self.timers.at(now + limit, Due::Lose(peer_id));
+        if self.core.peer_id < peer_id {
+            self.dial(peer_id);
+        } else {
+            self.timers.at(now + YIELD, Due::Redial(peer_id));
+        }
+    }
+
+    pub(super) fn redial(&mut self, peer_id: PeerId) {
+        let wanted = self.redials.contains_key(&peer_id) || self.doubts.contains_key(&peer_id);
+        if wanted && self.stopping.is_none() && !self.peers.contains_key(&peer_id) && !self.dials.contains_key(&peer_id)
+        {
+            self.dial(peer_id);
+        }
+    }
+
+    pub(super) fn lose(&mut self, peer_id: &PeerId, now: Instant) {
+        let due = self.redials.get(peer_id).is_some_and(|redial| redial.until <= now);
+        if due && !self.peers.contains_key(peer_id) {
+            self.on_lost(*peer_id, now);
+            // Ends a dial too; the error comes as an event.
+            let _ = self.swarm.disconnect_peer_id(*peer_id);
+        }
+    }
+
+    pub(super) fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
+        self.redials.remove(&peer_id);
+        self.directory.on_unreachable(&peer_id, now);
+        // One that is being looked for has its next look before it already: a second series would never end, either.
+        if self.lost.len() < MAX_LOST
+            && let Entry::Vacant(looks) = self.lost.entry(peer_id)
+        {
+            looks.insert(0);
+            self.timers.at(now + revisit_pause(0), Due::Revisit(peer_id));
+        }
+    }
+
+    /// Dials a lost node again, until it is back or forgotten.
+    pub(super) fn revisit(&mut self, peer_id: PeerId) {
+        let forgotten = self.directory.record(&peer_id).is_none() || self.directory.has_stopped(&peer_id);
+        if forgotten || self.stopping.is_some() || self.peers.get(&peer_id).is_some_and(|peer| peer.synced) {
+            self.lost.remove(&peer_id);
+            return;
+        }
+        let Some(times) = self.lost.get_mut(&peer_id) else { return };
+        *times = times.saturating_add(1);
+        let pause = revisit_pause(*times);
+        self.timers.after(jittered(pause), Due::Revisit(peer_id));
+        if self.peers.contains_key(&peer_id) {
+            return;
+        }
+        if !self.dials.contains_key(&peer_id) && self.has_address(&peer_id) {
+            self.dial(peer_id);
+        }
+    }
+}
+
+/// How long a node is left alone that was looked for so often already.
+fn revisit_pause(times: u32) -> Duration {
+    (TICK * 2_u32.saturating_pow(times.min(16))).min(LONGEST_REVISIT)
+}
