@@ -31,7 +31,7 @@ const FILE: char = '@';
 /// |---|---|
 /// | `any` | every peer |
 /// | `12D3KooW...` | the peer with that id |
-/// | `@FILE` | whom one of the lines of the file means; `#` begins a comment. Read again when it changes |
+/// | `@FILE` | whom one of the lines of the regular file means; `#` begins a comment. Read again when it changes |
 /// | anything else | a condition in [CEL](https://cel.dev), with the feature `cel` |
 ///
 /// A condition has the variables `peer.id` and `peer.labels` (texts by name: those that the peer has proven, not those it
@@ -93,7 +93,8 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// The file cannot be read now, is over 1 MiB, or has a line that is no rule.
+    /// The file cannot be read now, is no regular file (a pipe cannot be read again), is over 1 MiB
+    /// ([`MAX_RULE_FILE`](crate::MAX_RULE_FILE)), or has more than 256 conditions or a line that is no rule.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, RuleFileError> {
         Ok(Self(Kind::File(Arc::new(RuleFile::open(path.as_ref())?))))
     }
