@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{AppRef, Payload};
+use multinodes::{All, AppRef, Payload};
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -45,14 +45,8 @@ impl Call {
         let arguments = json::read(&self.arguments)?;
         let payload = Payload::encode(&arguments).map_err(Failure::own)?;
         if self.all {
-            let session = Session::open(settings).await?;
-            return session
-                .with(async |session| {
-                    session.settle().await;
-                    let all = chosen.target(&session.node, &self.application).timeout(session.left()).all();
-                    everyone::print(all.call_raw(&self.action, payload).await, session, output).await
-                })
-                .await;
+            let call = async |all: All| all.call_raw(&self.action, payload).await;
+            return everyone::ask(settings, output, &chosen, &self.application, call).await;
         }
         Session::open(settings)
             .await?

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::Payload;
+use multinodes::{All, Payload};
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -39,14 +39,8 @@ impl Tell {
         let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
         let payload = Payload::encode(&message).map_err(Failure::own)?;
         if self.all {
-            let session = Session::open(settings).await?;
-            return session
-                .with(async |session| {
-                    session.settle().await;
-                    let all = chosen.target(&session.node, &self.application).timeout(session.left()).all();
-                    everyone::print(all.tell_raw(payload).await, session, output).await
-                })
-                .await;
+            let tell = async |all: All| all.tell_raw(payload).await;
+            return everyone::ask(settings, output, &chosen, &self.application, tell).await;
         }
         Session::open(settings)
             .await?
