@@ -48,6 +48,7 @@ impl Call {
             let call = async |all: All| all.call_raw(&self.action, payload).await;
             return everyone::ask(settings, output, &chosen, &self.application, call).await;
         }
+        let named = chosen.named(&format!("{}/{}", self.application, self.action));
         Session::open(settings)
             .await?
             .with(async |session| {
@@ -60,7 +61,7 @@ impl Call {
                     target = target.hedge(after);
                 }
                 let answer = target.call_raw(&self.action, payload).await;
-                let answer = answer.map_err(|error| Failure::call(&error, &session.hint()))?;
+                let answer = answer.map_err(|error| Failure::asked(&named, &error, &session.hint()))?;
                 let answer = answer.to_json().map_err(Failure::own)?;
                 if output.json { output.line(&answer) } else { output.value(&answer) }
             })

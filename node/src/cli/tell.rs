@@ -42,12 +42,13 @@ impl Tell {
             let tell = async |all: All| all.tell_raw(payload).await;
             return everyone::ask(settings, output, &chosen, &self.application, tell).await;
         }
+        let named = chosen.named(&self.application);
         Session::open(settings)
             .await?
             .with(async |session| {
                 let target = chosen.target(&session.node, &self.application).timeout(session.left());
                 let sent = if self.cast { target.cast(&message).await } else { target.tell_raw(payload).await };
-                sent.map_err(|error| Failure::call(&error, &session.hint()))
+                sent.map_err(|error| Failure::asked(&named, &error, &session.hint()))
             })
             .await?;
         Ok(ExitCode::SUCCESS)
