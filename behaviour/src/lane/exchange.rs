@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{
     HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, Pulse, Reply, SWEEP, WRITE_STALL,
     called::millis,
-    incoming::{Service, reply_frame},
+    incoming::{Refusal, Service, reply_frame},
     interest::{Interest, State},
     oddities::{Oddities, Tally},
     outbox::Rejected,
@@ -29,7 +29,7 @@ use super::{
     run::Lane,
     table::Lanes,
 };
-use crate::wire::{Call, Frame, Options, Tell};
+use crate::wire::{Call, ErrorCode, Frame, Options, Tell};
 
 /// With at most so many requests open, each is written at once; with more, what others queue meanwhile goes along.
 pub(super) const FEW: usize = 4;
@@ -315,6 +315,16 @@ impl Exchange {
 
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Says why a request of the other side has no result, or was not taken.
+    pub(super) fn refuse(&self, lane: &Lane, id: u64, mut refusal: Refusal) {
+        if refusal.code == ErrorCode::Busy {
+            Tally::add(&self.tally.refused_calls);
+        }
+        refusal.shorten();
+        // A lane that is gone has nobody who waits.
+        let _ = lane.push(&Frame::Error(refusal.frame(id)));
     }
 
     /// Sends a result back, a large one on a lane of its own.
