@@ -366,7 +366,8 @@ impl Node {
         AppRef::new(self.clone(), application.into())
     }
 
-    /// Runs an action of an application, here if it is hosted here, else on a random host, and gives its result.
+    /// Runs an action of an application, and gives its result: here if it is hosted here, else on the host that the
+    /// [strategy](crate::Strategy) for it takes, by default the less loaded of two.
     ///
     /// `Ok` means that the application ran the action and this is its answer. Dropping the future cancels the action.
     /// Takes at most 10 s; see [`app`](Self::app) for other limits.
@@ -383,7 +384,8 @@ impl Node {
         Route::new(self, application).call(action, arguments).await
     }
 
-    /// Hands a message to an application, here if it is hosted here, else on a random host.
+    /// Hands a message to an application: here if it is hosted here, else on the host that the
+    /// [strategy](crate::Strategy) for it takes.
     ///
     /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
     ///
