@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::{
     LARGE_FROM, Reply,
-    exchange::{EXACT_BELOW, Exchange, Outgoing, call_frame},
+    asking::{EXACT_BELOW, Outgoing, call_frame},
+    exchange::Exchange,
     requests::Asker,
     run::Lane,
 };

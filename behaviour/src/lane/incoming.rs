@@ -6,13 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::task::AbortHandle;
 
-use super::{
-    LARGE_FROM,
-    exchange::{Exchange, FEW},
-    interest::Replying,
-    reader::Charge,
-    run::Lane,
-};
+use super::{LARGE_FROM, asking::FEW, exchange::Exchange, interest::Replying, reader::Charge, run::Lane};
 #[cfg(doc)]
 use crate::wire::MAX_PROGRESS;
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
