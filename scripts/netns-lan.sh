@@ -44,13 +44,8 @@ main() {
 
 one_lan() {
     echo "== one LAN, found by mDNS alone"
-    local names=(alpha beta gamma delta epsilon) name number=0
-    make_lan lan
-    for name in "${names[@]}"; do
-        number=$((number + 1))
-        make_host "$name"
-        plug "$name" eth0 lan "10.77.0.$number/24"
-    done
+    local names=(alpha beta gamma delta epsilon) name
+    make_lan_of lan 10.77.0 "${names[@]}"
     begin
     for name in "${names[@]}"; do start_node "$name"; done
     all_see_all "$FIND_LIMIT_MS" "${names[@]}"
@@ -107,13 +102,8 @@ two_lans() {
 
 private_lan() {
     echo "== one LAN with an open swarm, a private one, and a stranger with a wrong secret"
-    local name number=0
-    make_lan hall
-    for name in ann ben kit lea mal; do
-        number=$((number + 1))
-        make_host "$name"
-        plug "$name" eth0 hall "10.91.0.$number/24"
-    done
+    local name
+    make_lan_of hall 10.91.0 ann ben kit lea mal
     "$program" secret new "$work/right.secret" 2>/dev/null
     "$program" secret new "$work/wrong.secret" 2>/dev/null
     begin
@@ -199,13 +189,8 @@ busy_lan() {
 
 doctor_lan() {
     echo "== one LAN, and what the doctor finds on it"
-    local name number=0
-    make_lan ward
-    for name in ida jon kim; do
-        number=$((number + 1))
-        make_host "$name"
-        plug "$name" eth0 ward "10.95.0.$number/24"
-    done
+    local name
+    make_lan_of ward 10.95.0 ida jon kim
     begin
     start_node ida
     start_node jon
@@ -255,17 +240,12 @@ doctor_lan() {
 
 code_lan() {
     echo "== one LAN on which code travels"
-    local name number=0 guests=$here/../examples/guests
+    local name guests=$here/../examples/guests
     if ! "$program" run --help 2>/dev/null | grep -q -- --install; then
         echo "skipped: this build has no feature \`wasm\`"
         return
     fi
-    make_lan dock
-    for name in ned oma pat; do
-        number=$((number + 1))
-        make_host "$name"
-        plug "$name" eth0 dock "10.97.0.$number/24"
-    done
+    make_lan_of dock 10.97.0 ned oma pat
     begin
     start_node ned --allow-code any
     start_node oma --allow-code any
@@ -334,6 +314,18 @@ check_nodes() {
     seen=$(in_host "$host" "$program" nodes --json --runtime-dir "$work/$host" "$@" 2>"$work/nodes.log" |
         grep -oE '"name":"[a-z]+"' | cut -d '"' -f 4 | sort | xargs) || true
     [ "$seen" = "$wanted" ] || fail "\`nodes\` on $host lists \`$seen\`, not \`$wanted\`: $(cat "$work/nodes.log")"
+}
+
+# make_lan_of LAN NETWORK HOST...: a LAN, and hosts on it with the addresses NETWORK.1, NETWORK.2 and so on.
+make_lan_of() {
+    local lan=$1 network=$2 host number=0
+    shift 2
+    make_lan "$lan"
+    for host in "$@"; do
+        number=$((number + 1))
+        make_host "$host"
+        plug "$host" eth0 "$lan" "$network.$number/24"
+    done
 }
 
 # add_routed_host HOST LAN ADDRESS

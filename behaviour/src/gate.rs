@@ -22,10 +22,12 @@ use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, dummy,
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+        ToSwarm, dummy,
     },
 };
+
+use crate::ended::ended;
 
 pub use gated::Gated;
 pub use handler::{Asked, Door, Handler, In};
@@ -189,14 +191,9 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        let connection_id = match event {
-            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => connection_id,
-            // A connection that another behaviour denies is never established, and its failure is reported.
-            FromSwarm::DialFailure(failure) => failure.connection_id,
-            FromSwarm::ListenFailure(failure) => failure.connection_id,
-            _ => return,
-        };
-        self.undecided.connections().remove(&connection_id);
+        if let Some((connection_id, _)) = ended(&event) {
+            self.undecided.connections().remove(&connection_id);
+        }
     }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {

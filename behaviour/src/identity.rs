@@ -19,7 +19,8 @@ pub const AGENT: &str = concat!("multinodes/", env!("CARGO_PKG_VERSION"));
 /// for addresses, more than 20 of them.
 pub const MAX_CREDENTIAL: usize = 2800;
 
-/// Creates identify. The agent version is [`AGENT`] and, after a blank, the credential if there is one. It shows the swarm's name as the protocol version: who shows another one is a stranger.
+/// Creates identify. The agent version is [`AGENT`] and, after a blank, the credential if there is one. It shows the
+/// swarm's name as the protocol version: who shows another one is a stranger.
 ///
 /// No signed peer record: with one, js-libp2p peers kept their routing tables empty (measured).
 ///

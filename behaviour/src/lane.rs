@@ -9,6 +9,7 @@
 //! What is deliberately absent: a task or a channel per request. A caller encodes its frame straight into the lane's
 //! outbox; one task per lane writes what has gathered there with one flush, and hands over what it reads.
 
+mod asking;
 mod called;
 mod exchange;
 mod incoming;
@@ -28,8 +29,9 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 
+pub use asking::Outgoing;
 pub use called::{Answers, Called, Mark};
-pub use exchange::{Exchange, Io, Limits, Opener, Outgoing};
+pub use exchange::{Exchange, Io, Limits, Opener};
 pub use incoming::{Assignment, Delivery, Incoming, Refusal, Reporter, Responder, Service, Unwritten};
 pub use oddities::Oddities;
 pub use pulse::{News, Pulse};

@@ -19,12 +19,13 @@ use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol,
     core::{Endpoint, transport::PortUse},
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm,
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
     },
 };
 use tokio::sync::oneshot;
 
+use crate::ended::ended;
 use handler::{Handler, Open};
 
 /// Streams that wait to be handed to their connection's task; more are refused.
@@ -159,19 +160,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        // A connection that another behaviour denies is never established, and its failure is reported.
-        let (peer_id, connection_id) = match event {
-            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => (peer_id, connection_id),
-            FromSwarm::DialFailure(failure) => match failure.peer_id {
-                Some(peer_id) => (peer_id, failure.connection_id),
-                None => return,
-            },
-            FromSwarm::ListenFailure(failure) => match failure.peer_id {
-                Some(peer_id) => (peer_id, failure.connection_id),
-                None => return,
-            },
-            _ => return,
-        };
+        let Some((connection_id, Some(peer_id))) = ended(&event) else { return };
         if let Some(connections) = self.connections.get_mut(&peer_id) {
             connections.retain(|connection| connection.id != connection_id);
             if connections.is_empty() {

@@ -72,6 +72,7 @@ mod behaviour;
 pub mod codec;
 pub mod corked;
 pub mod credential;
+mod ended;
 pub mod gate;
 pub mod gossip;
 pub mod identity;

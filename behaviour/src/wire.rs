@@ -1,8 +1,8 @@
 //! Every type that crosses the wire. `PROTOCOL.md` beside this crate describes the same in words and CDDL.
 //!
 //! Frames are CBOR arrays that begin with their kind; records and sync messages are CBOR maps. A reader ignores array
-//! elements and map keys it does not know, so that later versions may add some. A new kind of frame or gossip needs a new
-//! protocol id: who does not know it closes the lane, or drops the message.
+//! elements and map keys it does not know, and reads over frames of a kind it does not know, so that later versions may
+//! add some. A new kind of gossip needs a new topic: who does not know it rejects the message.
 
 mod frame;
 mod message;

@@ -112,8 +112,8 @@ impl AppRef {
     /// Declares that running an action twice does no harm: then a call that was lost with its connection is repeated
     /// on another host, within its time, and one under which the application broke
     /// ([`Panicked`](CallError::Panicked)) on one other host, so that a message that breaks every host does not get to all
-    /// of them. A call that [timed out](CallError::TimedOut) has used up its time and is not repeated. Not needed for actions of which their application says so, see
-    /// [`Actions::idempotent`](crate::Actions::idempotent).
+    /// of them. A call that [timed out](CallError::TimedOut) has used up its time and is not repeated. Not needed for
+    /// actions of which their application says so, see [`Actions::idempotent`](crate::Actions::idempotent).
     pub fn idempotent(mut self) -> Self {
         self.options = self.options | Options::IDEMPOTENT;
         self

@@ -209,7 +209,8 @@ impl Builder {
         self
     }
 
-    /// Below `low` connections the node looks for more, above `high` it lets the idlest go. 32 and 96 by default.
+    /// Below `low` connections the node looks for more, above `high` it lets the idlest go. 32 and 96 by default; `low` is at
+    /// least 1, and less than `high`.
     pub fn connections(mut self, low: usize, high: usize) -> Self {
         self.marks = (low, high);
         self
@@ -276,7 +277,7 @@ impl Builder {
         self
     }
 
-    /// The largest message that is sent or taken, in bytes; 16 MiB by default.
+    /// The largest message that is sent or taken, in bytes: 1 KiB to 1 GiB, 16 MiB by default.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self

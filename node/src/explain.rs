@@ -72,8 +72,8 @@ pub enum Verdict {
 
 impl AppRef {
     /// All known hosts of the application, whether wanted or not, with the reason why each would be taken or passed over
-    /// by a message sent now; and those that were lost under messages of this node in the last minutes. Which one of
-    /// those that fit is taken may be a matter of chance.
+    /// by a message sent now; and those that were lost under messages of this node in the last 10 minutes. Which one of
+    /// those that fit is taken may be a matter of chance. Nothing is sent: it says what is known here.
     #[must_use]
     pub fn explain(&self) -> Vec<Considered> {
         let core = self.node().core();

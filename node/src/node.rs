@@ -237,8 +237,8 @@ impl Node {
             bad_records: self.core.counters.bad_records.load(Relaxed),
             strangers: self.core.counters.strangers.load(Relaxed),
             failed_handshakes: *self.core.counters.failed_handshakes.borrow(),
-            failed_tells: self.core.registry.failed_tells.load(Relaxed),
-            dropped_casts: self.core.registry.dropped_casts.load(Relaxed),
+            failed_tells: self.core.registry.tally.failed_tells.load(Relaxed),
+            dropped_casts: self.core.registry.tally.dropped_casts.load(Relaxed),
             unasked_answers: oddities.unasked,
             malformed_frames: oddities.malformed,
             stalled_lanes: oddities.stalled,
@@ -366,7 +366,8 @@ impl Node {
         AppRef::new(self.clone(), application.into())
     }
 
-    /// Runs an action of an application, here if it is hosted here, else on a random host, and gives its result.
+    /// Runs an action of an application, and gives its result: here if it is hosted here, else on the host that the
+    /// [strategy](crate::Strategy) for it takes, by default the less loaded of two.
     ///
     /// `Ok` means that the application ran the action and this is its answer. Dropping the future cancels the action.
     /// Takes at most 10 s; see [`app`](Self::app) for other limits.
@@ -383,7 +384,8 @@ impl Node {
         Route::new(self, application).call(action, arguments).await
     }
 
-    /// Hands a message to an application, here if it is hosted here, else on a random host.
+    /// Hands a message to an application: here if it is hosted here, else on the host that the
+    /// [strategy](crate::Strategy) for it takes.
     ///
     /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
     ///

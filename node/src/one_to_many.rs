@@ -81,7 +81,8 @@ impl AppRef {
         All(self.clone())
     }
 
-    /// The first `wanted` hosts that succeed: all are asked, and who has not answered by then is cancelled.
+    /// The first `wanted` hosts that succeed: all are asked, [`HOSTS_AT_ONCE`] at a time, and who has not answered by then is
+    /// cancelled. With 0 nobody is asked.
     pub fn quorum(&self, wanted: usize) -> Quorum {
         Quorum { app: self.clone(), wanted }
     }

@@ -143,19 +143,19 @@ impl<'a> Candidate<'a> {
         Self { host, index: 0, core }
     }
 
-    /// What this node has sent to it and what is not answered yet.
+    /// How many calls and tells this node has sent to it that are not answered yet; 0 for this node itself.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         selection::work(self.core, self.host).in_flight
     }
 
-    /// The smoothed time of a round trip, if it is connected.
+    /// The smoothed time of a round trip, if it is connected; zero for this node itself.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         selection::round_trip(self.core, self.host)
     }
 
-    /// Whether its slots are known to be full.
+    /// Whether its slots are known to be full; never of one that does not say how many it has.
     #[must_use]
     pub fn is_full(&self) -> bool {
         selection::work(self.core, self.host).is_full()

@@ -65,11 +65,14 @@ pub struct Published {
 }
 
 impl Node {
-    /// Sends a value to whoever has subscribed to a topic, on this node and on all others.
+    /// Sends a value to whoever has subscribed to a topic, on this node and on all others. The topic's name has 1 to 256
+    /// bytes ([`MAX_TOPIC`]), the value, encoded, at most 48 KiB ([`MAX_TOPIC_VALUE`]).
     ///
     /// `Ok` means that it is on its way to the neighbours, which pass it on: a node gets it at most once, and misses it
     /// if it is not there now. Messages of one sender may overtake each other. A node that was just started waits for
-    /// its first neighbour, 3 s at the most. Who sends more than some hundred messages, or 768 KiB, a second, waits.
+    /// its first neighbour, 3 s at the most. Who sends more than some hundred messages, or 768 KiB, a second, waits for
+    /// its turn, 10 s at the most; a [passive](crate::Builder::passive) node for more than some thirty, or 64 KiB. Dropping the
+    /// future before its turn sends nothing.
     ///
     /// # Errors
     ///
@@ -99,11 +102,12 @@ impl Node {
     /// Subscribes to a topic: what is published from now on, by this node too, in a stream that ends when the node has
     /// stopped. Dropping it ends the subscription.
     ///
-    /// What is not read in time is lost, the oldest first, and [`Heard::Missed`] says how much.
+    /// What is not read in time is lost, the oldest first, and [`Heard::Missed`] says how much: 1024 messages, or 4 MiB of
+    /// them, wait to be read.
     ///
     /// # Errors
     ///
-    /// The topic's name is of no use, or this node has [`MAX_SUBSCRIPTIONS`] already.
+    /// The topic's name is empty or has more than 256 bytes, or this node has [`MAX_SUBSCRIPTIONS`] already.
     pub fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
         message::check(topic, 0).map_err(|error| SubscribeError::Topic { reason: error.to_string() })?;
         self.core().topics.subscribe(topic)
@@ -115,7 +119,8 @@ impl Node {
 pub struct Subscription(BoxStream<'static, Heard>);
 
 impl Subscription {
-    /// The next message, or how many were lost before it; `None` when the node has stopped.
+    /// The next message, or how many were lost before it; `None` when the node has stopped and all was read. Dropping the
+    /// future loses nothing.
     pub async fn next(&mut self) -> Option<Heard> {
         self.0.next().await
     }

@@ -43,7 +43,7 @@ struct Siege {
 impl Siege {
     async fn begin() -> Self {
         let swarm = Swarm::new();
-        let mut node = swarm.start("besieged", &[]);
+        let mut node = swarm.start("besieged", &["--demo-applications", "clock"]);
         let address = node.started()["addresses"][0].as_str().unwrap().to_owned();
         let target = Target::new(&swarm.name, &address);
         let honest = swarm.builder().name("honest").start().await.unwrap();
@@ -77,7 +77,8 @@ impl Siege {
         let before = self.counters().await[counter];
         let attacker = Attacker::begin(attack, self.target.clone());
         let (mut calls, mut memory) = (0, 0);
-        // Calls are refused only when there are too many at once: a node that keeps up has nothing to count.
+        // Calls are refused only when there are too many at once: a node that keeps up has nothing to count. Those that
+        // last are counted, see `Attack::Slow`.
         let keeps_up = attack == Attack::Calls;
         while calls < CALLS || (!keeps_up && self.counters().await[counter] == before) {
             self.call().await;
@@ -125,6 +126,11 @@ async fn lanes_are_refused_beyond_a_limit() {
 #[tokio::test]
 async fn a_flood_of_calls_keeps_nobody_else_out() {
     withstood_alone(Attack::Calls, 150).await;
+}
+
+#[tokio::test]
+async fn calls_that_do_not_end_are_refused_beyond_a_limit() {
+    withstood_alone(Attack::Slow, 150).await;
 }
 
 #[tokio::test]

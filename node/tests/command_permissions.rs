@@ -36,9 +36,18 @@ fn a_label_in_a_ticket_opens_what_is_closed_to_others() {
     assert_eq!(call(&["--ticket", &admin]).expect(0).stdout.trim(), "1");
     for arguments in [&[][..], &["--ticket", &guest], &["--ticket", &forged]] {
         let refused = call(arguments).expect(1);
-        assert!(refused.stdout.is_empty() && refused.stderr.contains("forbidden"), "{refused:?}");
+        assert_eq!((&*refused.stdout, &*refused.stderr), ("", "error: `node/echo` on node `alpha` is forbidden\n"));
     }
     swarm.run(&["call", "node", "ping", "--node", "alpha"]).expect(0);
+}
+
+#[test]
+fn who_is_forbidden_to_tell_something_is_told_what_it_was() {
+    let swarm = Swarm::new();
+    fs::write(swarm.path("nobody"), "").unwrap();
+    let _alpha = swarm.start("alpha", &["--demo-applications", "journal", "--allow", "journal/tell()=@nobody"]);
+    let refused = swarm.run(&["tell", "journal", "1"]).expect(1);
+    assert_eq!((&*refused.stdout, &*refused.stderr), ("", "error: `journal` is forbidden\n"));
 }
 
 #[test]

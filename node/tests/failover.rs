@@ -59,18 +59,24 @@ fn application(is_slow: bool, begun: &Arc<Semaphore>, ended: &Arc<Semaphore>) ->
     Actions::new().action("once", action(begun, ended)).idempotent_action("often", action(begun, ended))
 }
 
-#[tokio::test]
-async fn the_loser_of_a_hedged_call_is_cancelled() {
+/// A caller, and the two hosts of `test` that it knows: one that is slow, and one that is not.
+async fn slow_and_quick(begun: &Arc<Semaphore>, ended: &Arc<Semaphore>) -> (Node, Vec<Node>) {
     let (caller, address) = in_process("caller");
     let caller = caller.start().await.unwrap();
-    let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let mut nodes = Vec::new();
     for name in ["slow", "quick"] {
         let node = in_process(name).0.join(&address).start().await.unwrap();
-        node.register("test", application(name == "slow", &begun, &ended)).unwrap();
+        node.register("test", application(name == "slow", begun, ended)).unwrap();
         nodes.push(node);
     }
     hosts(&caller, "test", 2).await;
+    (caller, nodes)
+}
+
+#[tokio::test]
+async fn the_loser_of_a_hedged_call_is_cancelled() {
+    let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (caller, _hosts) = slow_and_quick(&begun, &ended).await;
     let target = caller.app("test").strategy(first("slow")).hedge(Duration::from_millis(20));
     for (target, action) in [(target.clone().idempotent(), "once"), (target.clone(), "often")] {
         assert!(!within(target.call::<bool>(action, ())).await.unwrap());
@@ -171,16 +177,8 @@ async fn a_call_that_breaks_its_host_is_given_to_one_other_host_if_it_may_run_tw
 
 #[tokio::test]
 async fn a_host_that_lets_calls_time_out_is_set_aside_after_the_second_one() {
-    let (caller, address) = in_process("caller");
-    let caller = caller.start().await.unwrap();
     let (begun, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let mut nodes = Vec::new();
-    for name in ["slow", "quick"] {
-        let node = in_process(name).0.join(&address).start().await.unwrap();
-        node.register("test", application(name == "slow", &begun, &ended)).unwrap();
-        nodes.push(node);
-    }
-    hosts(&caller, "test", 2).await;
+    let (caller, _hosts) = slow_and_quick(&begun, &ended).await;
     let target = caller.app("test").strategy(first("slow")).timeout(Duration::from_millis(100));
     for _ in 0..2 {
         let error = within(target.call::<bool>("often", ())).await.unwrap_err();

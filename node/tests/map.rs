@@ -241,7 +241,7 @@ async fn a_silent_worker_loses_its_items_and_one_that_shows_progress_keeps_them(
                     std::future::pending::<()>().await;
                 }
                 if x == 1 {
-                    // Twice as long as the lease, with a sign of life now and then.
+                    // Twice as long as the lease, with a sign of life now and then: that time passes is what is tested.
                     for step in 0..8 {
                         context.progress(&step);
                         tokio::time::sleep(lease / 4).await;
@@ -486,7 +486,7 @@ mod journal {
 async fn a_map_is_given_up_when_whoever_gets_an_item_thinks_for_a_while_and_refuses_it() {
     let (node, _workers) = swarm(1, |_| {
         Actions::new().slots(4).try_action("run", |_: u64| async move {
-            // As long as it is asked, somebody has an item.
+            // As long as it is asked, somebody has an item: the time that it takes is what is tested.
             tokio::time::sleep(Duration::from_millis(150)).await;
             Err::<u64, _>(AppError::busy("it never has time"))
         })

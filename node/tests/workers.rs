@@ -113,13 +113,14 @@ async fn what_a_worker_asks_within_a_request_ends_with_it(worker: String) {
 }
 
 async fn a_worker_describes_itself(worker: String) {
-    let test = Test::serve(&worker, &["--describe", "demo={\"from\": \"the flag\"}"]).await;
+    let test = Test::serve(&worker, &["--describe", "demo={\"from\": \"the flag\", \"host\": 1}"]).await;
     let host = test.described(|host| host.version.is_some()).await;
     assert_eq!(host.version.as_deref(), Some("1.0.0"));
     assert!(host.actions.iter().any(|action| action == "add") && host.description["language"].is_string(), "{host:?}");
     assert_eq!(host.idempotent, ["add", "divide", "frail"], "those that may run twice");
-    test.call("describe", (json!({"temperature": 21}),)).await.unwrap();
-    test.described(|host| host.description == json!({"temperature": 21})).await;
+    assert_eq!(host.description["from"], "the flag", "what the operator says is not lost: {host:?}");
+    test.call("describe", (json!({"temperature": 21, "host": 2}),)).await.unwrap();
+    test.described(|host| host.description == json!({"temperature": 21, "from": "the flag", "host": 1})).await;
     let error = test.call("describe", ("x".repeat(100_000),)).await;
     assert!(error.is_ok(), "it has asked for no answer: {error:?}");
 }

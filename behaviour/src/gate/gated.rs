@@ -20,6 +20,7 @@ use super::{
     NotAdmitted, Undecided,
     handler::{Handler, In, Manner},
 };
+use crate::ended::ended;
 
 /// A protocol behind the gate: of a connection that is pending it knows nothing, and the peer is shown nothing of it.
 /// Everything else passes through.
@@ -301,16 +302,10 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
             FromSwarm::ConnectionEstablished(event) => return self.on_established(event),
             FromSwarm::ConnectionClosed(event) => return self.on_closed(event),
             FromSwarm::AddressChange(event) => return self.on_address_change(event),
-            // Of a connection that another behaviour denies, which then is never established.
-            FromSwarm::DialFailure(DialFailure { peer_id: Some(peer_id), connection_id, .. }) => {
-                self.remove(&peer_id, connection_id);
-            }
-            FromSwarm::ListenFailure(failure) => {
-                if let Some(peer_id) = failure.peer_id {
-                    self.remove(&peer_id, failure.connection_id);
-                }
-            }
             _ => {}
+        }
+        if let Some((connection_id, Some(peer_id))) = ended(&event) {
+            self.remove(&peer_id, connection_id);
         }
         self.inner.on_swarm_event(event);
     }

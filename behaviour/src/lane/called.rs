@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::{
     LARGE_FROM, Reply,
-    exchange::{EXACT_BELOW, Exchange, Outgoing, call_frame},
+    asking::{EXACT_BELOW, Outgoing, call_frame},
+    exchange::Exchange,
     requests::Asker,
     run::Lane,
 };
@@ -21,7 +22,8 @@ use crate::wire::Frame;
 /// Whatever the caller tells its calls apart by.
 pub type Mark = (u64, u64);
 
-/// Where answers go. No more wait there than calls are open, whose number is bounded.
+/// Where answers go. It has no bound of its own: each call gets one answer at the most, which frees its place for another
+/// call, so what waits here is bounded only by a caller that begins no more calls than it reads answers of.
 pub type Answers = mpsc::UnboundedSender<(Mark, Reply)>;
 
 /// A call under way. Dropping it cancels the work on the other side, if it is not answered yet.

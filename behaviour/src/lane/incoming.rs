@@ -6,14 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::task::AbortHandle;
 
-use super::{
-    LARGE_FROM,
-    exchange::{Exchange, FEW},
-    interest::Replying,
-    oddities::Tally,
-    reader::Charge,
-    run::Lane,
-};
+use super::{LARGE_FROM, asking::FEW, exchange::Exchange, interest::Replying, reader::Charge, run::Lane};
 #[cfg(doc)]
 use crate::wire::MAX_PROGRESS;
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
@@ -191,16 +184,10 @@ impl Responder {
         self.send_refusal(refusal);
     }
 
-    fn send_refusal(&self, mut refusal: Refusal) {
-        if !self.exchange.served().end(self.id, self.token) {
-            return;
+    fn send_refusal(&self, refusal: Refusal) {
+        if self.exchange.served().end(self.id, self.token) {
+            self.exchange.refuse(&self.lane, self.id, refusal);
         }
-        if refusal.code == ErrorCode::Busy {
-            Tally::add(&self.exchange.tally().refused_calls);
-        }
-        refusal.shorten();
-        // A lane that is gone has no caller any more.
-        let _ = self.lane.push(&Frame::Error(refusal.frame(self.id)));
     }
 }
 
@@ -287,7 +274,7 @@ impl fmt::Debug for Reporter {
 
 impl Refusal {
     /// Cuts texts to what a frame takes.
-    fn shorten(&mut self) {
+    pub(super) fn shorten(&mut self) {
         const TEXT: usize = 32 * 1024;
         const DATA: usize = 128 * 1024;
         cut(&mut self.message, TEXT);

@@ -209,7 +209,7 @@ impl Run {
             {
                 let limit = self.exchange.limits().max_message;
                 let text = format!("the message has {} bytes, the limit there is {limit}", payload.len());
-                self.refuse(id, &Refusal::new(ErrorCode::BadArguments, text));
+                self.refuse(id, Refusal::new(ErrorCode::BadArguments, text));
             }
             Frame::Call(call) => {
                 let deadline = deadline(read, call.deadline_ms);
@@ -269,9 +269,9 @@ impl Run {
                 let responder = Responder::new(self.exchange.clone(), self.lane.clone(), id, token);
                 self.exchange.service().on_call(call, responder);
             }
-            Err(NotBegun::Duplicate) => self.refuse(id, &duplicate_id()),
+            Err(NotBegun::Duplicate) => self.refuse(id, duplicate_id()),
             Err(NotBegun::TooMany) => {
-                self.refuse(id, &Refusal::new(ErrorCode::Busy, "too many calls of this peer are running"));
+                self.refuse(id, Refusal::new(ErrorCode::Busy, "too many calls of this peer are running"));
             }
         }
     }
@@ -289,7 +289,7 @@ impl Run {
         match outcome {
             // A lane that is gone has nobody who waits.
             Ok(()) => drop(self.lane.push(&Frame::Accepted { id })),
-            Err(refusal) => self.refuse(id, &refusal),
+            Err(refusal) => self.refuse(id, refusal),
         }
     }
 
@@ -310,12 +310,8 @@ impl Run {
         }
     }
 
-    fn refuse(&self, id: u64, refusal: &Refusal) {
-        if refusal.code == ErrorCode::Busy {
-            Tally::add(&self.exchange.tally().refused_calls);
-        }
-        // A lane that is gone has nobody who waits.
-        let _ = self.lane.push(&Frame::Error(refusal.frame(id)));
+    fn refuse(&self, id: u64, refusal: Refusal) {
+        self.exchange.refuse(&self.lane, id, refusal);
     }
 
     async fn write(&self, io: WriteHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
@@ -421,7 +417,7 @@ impl Run {
         }
         self.exchange.service().on_sweep();
         for id in self.exchange.served().expire(self.lane.id(), now) {
-            self.refuse(id, &Refusal::new(ErrorCode::TimedOut, "stopped at the caller's deadline"));
+            self.refuse(id, Refusal::new(ErrorCode::TimedOut, "stopped at the caller's deadline"));
         }
     }
 

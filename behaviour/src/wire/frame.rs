@@ -247,7 +247,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// Bytes that are no frame, an unknown kind, a name or a text over its limit.
+    /// Bytes that are no frame, a name or a text over its limit. A kind that is not known is no error, see
+    /// [`Unknown`](Self::Unknown).
     pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
         let frame: Self = serde_cbor::from_slice(bytes)?;
         if !matches!(frame, Self::Unknown { .. }) {
@@ -260,7 +261,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// When the frame is longer than a length prefix can say; `buffer` is then as it was.
+    /// When a name or a text is over its limit, the frame is longer than a length prefix can say, or of a kind that is
+    /// [not known](Self::Unknown); `buffer` is then as it was.
     pub fn encode(&self, buffer: &mut Vec<u8>) -> Result<(), FrameError> {
         self.encode_apart(buffer, 0)
     }

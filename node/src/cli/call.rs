@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{AppRef, Payload};
+use multinodes::{All, AppRef, Payload};
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -45,15 +45,10 @@ impl Call {
         let arguments = json::read(&self.arguments)?;
         let payload = Payload::encode(&arguments).map_err(Failure::own)?;
         if self.all {
-            let session = Session::open(settings).await?;
-            return session
-                .with(async |session| {
-                    session.settle().await;
-                    let all = chosen.target(&session.node, &self.application).timeout(session.left()).all();
-                    everyone::print(all.call_raw(&self.action, payload).await, session, output).await
-                })
-                .await;
+            let call = async |all: All| all.call_raw(&self.action, payload).await;
+            return everyone::ask(settings, output, &chosen, &self.application, call).await;
         }
+        let named = chosen.named(&format!("{}/{}", self.application, self.action));
         Session::open(settings)
             .await?
             .with(async |session| {
@@ -66,7 +61,7 @@ impl Call {
                     target = target.hedge(after);
                 }
                 let answer = target.call_raw(&self.action, payload).await;
-                let answer = answer.map_err(|error| Failure::call(&error, &session.hint()))?;
+                let answer = answer.map_err(|error| Failure::asked(&named, &error, &session.hint()))?;
                 let answer = answer.to_json().map_err(Failure::own)?;
                 if output.json { output.line(&answer) } else { output.value(&answer) }
             })

@@ -114,6 +114,7 @@ impl Children {
             node: node.clone(),
             pool,
             describer: Default::default(),
+            description: spec.description.clone(),
         });
         for process in started {
             self.tasks.get_mut().spawn(slot::run(served.clone(), process, self.stopping.subscribe()));

@@ -51,6 +51,11 @@ impl Condition {
 }
 
 impl Chosen {
+    /// What is asked for, in the user's own words: an application, or an action of one.
+    pub(crate) fn named(&self, asked: &str) -> String {
+        self.node.iter().fold(format!("`{asked}`"), |named, node| format!("{named} on node `{node}`"))
+    }
+
     /// The application on the hosts that are meant.
     pub(crate) fn target(&self, node: &Node, application: &str) -> AppRef {
         let mut target = node.app(application);

@@ -1,13 +1,13 @@
-//! What `--all` prints: a line of JSON for each host.
+//! What `--all` does: asks every host, and prints a line of JSON for each.
 
 use std::process::ExitCode;
 
 use futures::StreamExt;
-use multinodes::{CallError, HostOutcome, Outcomes, Payload};
+use multinodes::{All, CallError, HostOutcome, Outcomes, Payload};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{failure::Failure, output::Output, session::Session};
+use super::{choice::Chosen, failure::Failure, options::Settings, output::Output, session::Session};
 
 /// One line of `call --all` and `tell --all`.
 #[derive(Debug, Serialize)]
@@ -52,13 +52,24 @@ impl Done for Payload {
     }
 }
 
-/// Prints each host's outcome as it comes. The exit code is 1 if any of them has failed.
-pub(crate) async fn print<R: Done>(
-    outcomes: Result<Outcomes<R>, CallError>,
-    session: &Session,
+/// Asks all hosts that are meant, and prints each one's outcome as it comes. The exit code is 1 if any of them has failed.
+pub(crate) async fn ask<R: Done>(
+    settings: Settings,
     output: Output,
+    chosen: &Chosen,
+    application: &str,
+    ask: impl AsyncFnOnce(All) -> Result<Outcomes<R>, CallError>,
 ) -> Result<ExitCode, Failure> {
-    let mut outcomes = outcomes.map_err(|error| Failure::call(&error, &session.hint()))?;
+    let work = async |session: &Session| {
+        session.settle().await;
+        let all = chosen.target(&session.node, application).timeout(session.left()).all();
+        let outcomes = ask(all).await.map_err(|error| Failure::call(&error, &session.hint()))?;
+        print(outcomes, output).await
+    };
+    Session::open(settings).await?.with(work).await
+}
+
+async fn print<R: Done>(mut outcomes: Outcomes<R>, output: Output) -> Result<ExitCode, Failure> {
     let (hosts, mut failed) = (outcomes.left(), 0);
     while let Some(outcome) = outcomes.next().await {
         failed += usize::from(outcome.result.is_err());

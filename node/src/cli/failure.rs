@@ -56,6 +56,14 @@ impl Failure {
         }
     }
 
+    /// The same where `asked` is what the user has named: whoever forbids something says nothing of it.
+    pub(crate) fn asked(asked: &str, error: &CallError, hint: &str) -> Self {
+        match error {
+            CallError::Forbidden => Self::negative(format_args!("{asked} is {error}")),
+            error => Self::call(error, hint),
+        }
+    }
+
     /// Says it on stderr and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match self {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::Payload;
+use multinodes::{All, Payload};
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -39,21 +39,16 @@ impl Tell {
         let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
         let payload = Payload::encode(&message).map_err(Failure::own)?;
         if self.all {
-            let session = Session::open(settings).await?;
-            return session
-                .with(async |session| {
-                    session.settle().await;
-                    let all = chosen.target(&session.node, &self.application).timeout(session.left()).all();
-                    everyone::print(all.tell_raw(payload).await, session, output).await
-                })
-                .await;
+            let tell = async |all: All| all.tell_raw(payload).await;
+            return everyone::ask(settings, output, &chosen, &self.application, tell).await;
         }
+        let named = chosen.named(&self.application);
         Session::open(settings)
             .await?
             .with(async |session| {
                 let target = chosen.target(&session.node, &self.application).timeout(session.left());
                 let sent = if self.cast { target.cast(&message).await } else { target.tell_raw(payload).await };
-                sent.map_err(|error| Failure::call(&error, &session.hint()))
+                sent.map_err(|error| Failure::asked(&named, &error, &session.hint()))
             })
             .await?;
         Ok(ExitCode::SUCCESS)

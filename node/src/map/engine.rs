@@ -79,7 +79,10 @@ pub(super) struct Engine {
     /// Some worker was there at some time.
     any_worker: bool,
     items: Items,
-    /// What comes of calls that could be sent at once: nearly all. As many as workers have room for.
+    /// What comes of calls that could be sent at once: nearly all. A call has one answer at the most, and a worker gets
+    /// another item only when an answer was read here or its attempt called off: so no more wait than workers have room
+    /// for (each 4,096 slots and 1,024 items ahead at the most), and those called off since [`TURN`] of them were read,
+    /// which every turn does before it gives out anything. An answer has at most the node's largest message.
     answers: mpsc::UnboundedReceiver<(Mark, Reply)>,
     respond_to: Answers,
     /// The others, and what runs here.

@@ -20,7 +20,9 @@ const TELLS: &str = "tell()";
 /// Who may call an application, or one of its actions, or tell it something.
 ///
 /// The rules for an action decide about that action, those for tells about tells, and those for the application about
-/// whatever has none of its own. Whom one of the rules that decide takes may; without any everybody may.
+/// whatever has none of its own. Whom one of the rules that decide takes may; without any everybody may. What was decided
+/// for a peer is remembered until its labels or a file of rules change, unless a rule looks at what is asked for, as
+/// every function may.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     application: Vec<Rule>,
@@ -50,7 +52,7 @@ impl Guard {
         self.with(Part::Application, rule.into())
     }
 
-    /// Adds a rule for an action.
+    /// Adds a rule for an action, be there one of that name or not.
     #[must_use]
     pub fn action(self, action: impl Into<String>, rule: impl Into<Rule>) -> Self {
         self.with(Part::Action(action.into()), rule.into())

@@ -31,10 +31,10 @@ const FILE: char = '@';
 /// |---|---|
 /// | `any` | every peer |
 /// | `12D3KooW...` | the peer with that id |
-/// | `@FILE` | whom one of the lines of the file means; `#` begins a comment. Read again when it changes |
+/// | `@FILE` | whom one of the lines of the regular file means; `#` begins a comment. Read again when it changes |
 /// | anything else | a condition in [CEL](https://cel.dev), with the feature `cel` |
 ///
-/// A condition has the variables `peer.id` and `peer.labels` (texts by name: those that the peer has proven, not those it
+/// A condition has at most 2 KiB, and the variables `peer.id` and `peer.labels` (texts by name: those that the peer has proven, not those it
 /// gives itself), and for calls `application` and `action` (texts; `action` is empty for what is told). As in
 /// [predicates](crate::AppRef::matching), a wrong text is refused when it is written, and a label that a peer lacks makes
 /// the condition false. So it is of no use to deny `peer.labels.role != 'admin'`: whoever has no role at all is not meant.
@@ -67,7 +67,7 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// The text is none of the above, or the file cannot be read or has a line that is none.
+    /// The text is none of the above, or its file cannot be used, see [`file`](Self::file).
     pub fn new(text: &str) -> Result<Self, RuleError> {
         match text.trim().strip_prefix(FILE) {
             Some(path) => Ok(Self::file(path)?),
@@ -93,7 +93,8 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// The file cannot be read now, is over 1 MiB, or has a line that is no rule.
+    /// The file cannot be read now, is no regular file (a pipe cannot be read again), is over 1 MiB
+    /// ([`MAX_RULE_FILE`](crate::MAX_RULE_FILE)), or has more than 256 conditions or a line that is no rule.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, RuleFileError> {
         Ok(Self(Kind::File(Arc::new(RuleFile::open(path.as_ref())?))))
     }
@@ -123,7 +124,7 @@ impl Rule {
         Err(RuleError::Unreadable { text: text.chars().take(80).collect() })
     }
 
-    /// Whether a peer is meant.
+    /// Whether a peer is meant. A function is called; one that panics means nobody here.
     #[must_use]
     pub fn takes(&self, caller: &Caller<'_>) -> bool {
         self.judge(caller).unwrap_or(false)

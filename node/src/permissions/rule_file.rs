@@ -98,6 +98,10 @@ impl Rules {
 
 fn read(path: &Path) -> Result<(Rules, Look), RuleFileError> {
     let failed = |source| RuleFileError::Io { path: path.to_owned(), source };
+    // Before it is opened: opening a pipe waits until somebody writes into it, maybe for ever.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(RuleFileError::Irregular { path: path.to_owned() });
+    }
     let file = File::open(path).map_err(failed)?;
     let look = look(&file.metadata().map_err(failed)?);
     let mut text = String::new();
@@ -163,6 +167,12 @@ pub enum RuleFileError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// It is a pipe, a folder or a device: nothing that can be read again when it changes.
+    #[error("the file of rules `{}` is no regular file", .path.display())]
+    Irregular {
+        /// The file.
+        path: PathBuf,
     },
     /// It is too long.
     #[error("the file of rules `{}` has more than {MAX_RULE_FILE} bytes", .path.display())]

@@ -152,6 +152,33 @@ fn a_file_of_rules_is_read_again_and_what_is_wrong_changes_nothing() {
     assert!(Rule::file(&path).unwrap_err().to_string().contains("more than 1048576 bytes"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_file_of_rules_and_nobody_waits_for_what_it_may_bring() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, pipe) = (folder.path().join("peers"), folder.path().join("pipe"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let peer_id = PeerId::random();
+    std::fs::write(&path, format!("{peer_id}\n")).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    // On a thread of its own: who opens the pipe waits for ever.
+    std::thread::spawn(move || {
+        tell.send(Rule::file(&pipe).unwrap_err().to_string() == refusal(&pipe)).unwrap();
+        let permissions = permissions(Wishes { allow: vec![Rule::file(&path).unwrap()], ..Wishes::default() });
+        std::fs::rename(&pipe, &path).unwrap();
+        tell.send(!permissions.reload() && permissions.admits(&peer_id)).unwrap();
+        tell.send(Rule::file(path.parent().unwrap()).unwrap_err().to_string() == refusal(path.parent().unwrap()))
+            .unwrap();
+    });
+    for what in ["refused", "what was there before it still holds", "so is a folder"] {
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true), "{what}");
+    }
+
+    fn refusal(path: &Path) -> String {
+        format!("the file of rules `{}` is no regular file", path.display())
+    }
+}
+
 /// As editors do it, so that nobody reads half a file.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");

@@ -118,6 +118,10 @@ impl Failure {
     fn concerns(&self, application: &str) -> bool {
         self.kind == Kind::Unreachable || self.application == application
     }
+
+    fn is_remembered(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.until) < MEMORY
+    }
 }
 
 /// The table as it was when it was looked at.
@@ -131,17 +135,18 @@ impl Look {
 
     /// The failure of a host that sets it aside the longest, or has done so.
     pub(crate) fn failure(&self, peer_id: &PeerId, application: &str) -> Option<&Failure> {
-        let failures = self.0.get(peer_id)?.iter().filter(|failure| failure.concerns(application));
+        let concerns = |failure: &&Failure| failure.concerns(application) && failure.is_remembered(self.1);
+        let failures = self.0.get(peer_id)?.iter().filter(concerns);
         failures.max_by_key(|failure| failure.until)
     }
 
     /// Nodes that could not be reached for an application, with what went wrong.
     pub(crate) fn unreachable(&self, application: &str) -> impl Iterator<Item = (&PeerId, &Failure)> {
         self.0.iter().filter_map(move |(peer_id, failures)| {
-            let failure = failures
-                .iter()
-                .find(|failure| failure.kind == Kind::Unreachable && failure.application == application)?;
-            Some((peer_id, failure))
+            let is_meant = |failure: &&Failure| {
+                failure.kind == Kind::Unreachable && failure.application == application && failure.is_remembered(self.1)
+            };
+            Some((peer_id, failures.iter().find(is_meant)?))
         })
     }
 
@@ -185,7 +190,7 @@ impl Asides {
             return;
         }
         table.retain(|_, failures| {
-            failures.retain(|failure| now.saturating_duration_since(failure.until) < MEMORY);
+            failures.retain(|failure| failure.is_remembered(now));
             !failures.is_empty()
         });
         // Whoever was well for long begins anew.
@@ -328,6 +333,20 @@ mod tests {
         assert!(!is_aside(&asides, &slow, "test", Instant::now()));
         asides.heard(slow, "test", &Err::<(), _>(error));
         assert!(is_aside(&asides, &slow, "test", now));
+    }
+
+    #[test]
+    fn a_failure_of_long_ago_is_told_to_nobody() {
+        let (asides, peer_id, begin) = (Asides::default(), PeerId::random(), Instant::now());
+        let error = CallError::ConnectionLost { node: "beta".into() };
+        asides.failed(peer_id, "beta", "test", Kind::Unreachable, &error, begin);
+        let told = |now| {
+            let look = Look(asides.table.load(), now);
+            (look.failure(&peer_id, "test").is_some(), look.unreachable("test").count())
+        };
+        assert_eq!(told(begin + FIRST + MEMORY / 2), (true, 1));
+        // Nothing has failed since that would have made room.
+        assert_eq!(told(begin + FIRST + MEMORY), (false, 0));
     }
 
     #[test]

@@ -8,9 +8,15 @@ use std::{
 use libp2p::PeerId;
 use multinodes_behaviour::wire::TopicMessage;
 
+use crate::directory::MAX_NODES;
+
 /// The most senders without a record (passive nodes, above all) that are remembered. Beyond that new ones are refused
 /// until others are forgotten: letting one go early would let its messages be replayed.
 const MAX_STRANGERS: usize = 8 * 1024;
+
+/// The most senders with a record when they last sent something: as many as live at once, and as many again that have
+/// gone since. Somebody may let made-up nodes come, send and go without end.
+const MAX_MEMBERS: usize = 2 * MAX_NODES;
 
 /// A sender without a record that is silent for so long is forgotten.
 const FORGET: Duration = Duration::from_secs(600);
@@ -103,6 +109,8 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Guard {
     senders: HashMap<PeerId, Sender>,
+    /// How many of them had no record when they last sent something.
+    unknown: usize,
     strangers: Bucket,
 }
 
@@ -112,11 +120,12 @@ struct Sender {
     seen: Window,
     bucket: Bucket,
     heard: Instant,
+    has_record: bool,
 }
 
 impl Guard {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { senders: HashMap::new(), strangers: Bucket::new(STRANGERS, now) }
+        Self { senders: HashMap::new(), unknown: 0, strangers: Bucket::new(STRANGERS, now) }
     }
 
     /// Judges a message of `size` bytes. `known` is the incarnation in the sender's record, if it has one.
@@ -129,29 +138,36 @@ impl Guard {
         now: Instant,
     ) -> Verdict {
         let TopicMessage { incarnation, sequence, .. } = *message;
-        let full = self.senders.len() >= MAX_STRANGERS;
-        let sender = self.senders.get_mut(&peer_id);
+        let sender = self.senders.get(&peer_id);
         let earlier = |other: u64| incarnation < other;
-        let repeated = sender.as_ref().is_some_and(|sender| {
+        let repeated = sender.is_some_and(|sender| {
             earlier(sender.incarnation) || (sender.incarnation == incarnation && sender.seen.contains(sequence))
         });
         if repeated || known.is_some_and(earlier) {
             return Verdict::Repeated;
         }
-        // Those with a record are as many as the directory takes.
-        if sender.is_none() && known.is_none() && full {
+        let has_record = known.is_some();
+        let is_counted = sender.is_some_and(|sender| sender.has_record == has_record);
+        let full = match known {
+            Some(_) => self.senders.len() - self.unknown >= MAX_MEMBERS,
+            None => self.unknown >= MAX_STRANGERS,
+        };
+        if !is_counted && full {
             return Verdict::TooMuch;
         }
         if known.is_none() && !self.strangers.take(size, now) {
             return Verdict::TooMuch;
         }
-        let sender = self.senders.entry(peer_id).or_insert_with(|| Sender {
-            incarnation,
-            seen: Window::default(),
-            bucket: Bucket::new(MEMBER, now),
-            heard: now,
+        let unknown = &mut self.unknown;
+        let sender = self.senders.entry(peer_id).or_insert_with(|| {
+            *unknown += usize::from(!has_record);
+            let (seen, bucket) = (Window::default(), Bucket::new(MEMBER, now));
+            Sender { incarnation, seen, bucket, heard: now, has_record }
         });
-        if known.is_some() && !sender.bucket.take(size, now) {
+        if std::mem::replace(&mut sender.has_record, has_record) != has_record {
+            *unknown = if has_record { *unknown - 1 } else { *unknown + 1 };
+        }
+        if has_record && !sender.bucket.take(size, now) {
             return Verdict::TooMuch;
         }
         if incarnation > sender.incarnation {
@@ -166,6 +182,7 @@ impl Guard {
     pub(crate) fn forget(&mut self, now: Instant, has_record: impl Fn(&PeerId) -> bool) {
         self.senders
             .retain(|peer_id, sender| now.saturating_duration_since(sender.heard) < FORGET || has_record(peer_id));
+        self.unknown = self.senders.values().filter(|sender| !sender.has_record).count();
     }
 }
 
@@ -274,6 +291,24 @@ mod tests {
         guard.forget(now + FORGET, |_| false);
         assert!(guard.senders.is_empty());
         assert_eq!(guard.admit(PeerId::random(), &message(1, 1), 200, None, now + FORGET), Verdict::News);
+    }
+
+    #[test]
+    fn many_members_keep_no_stranger_out_and_made_up_ones_that_come_and_go_are_bounded() {
+        let start = Instant::now();
+        let mut guard = Guard::new(start);
+        let mut admit = |known| guard.admit(PeerId::random(), &message(1, 1), 200, known, start);
+        let members = (0..MAX_MEMBERS + 10).filter(|_| admit(Some(1)) == Verdict::News).count();
+        assert_eq!((members, admit(None)), (MAX_MEMBERS, Verdict::News));
+        assert_eq!(guard.senders.len(), MAX_MEMBERS + 1);
+        // Who had a record, and has none any more, is a stranger from then on; and the other way round.
+        let turncoat = *guard.senders.iter().find(|(_, sender)| sender.has_record).unwrap().0;
+        for (sequence, known, unknown) in [(2, None, 2), (3, Some(1), 1)] {
+            assert_eq!(guard.admit(turncoat, &message(1, sequence), 200, known, start), Verdict::News);
+            assert_eq!(guard.unknown, unknown);
+        }
+        guard.forget(start + FORGET, |peer_id| *peer_id == turncoat);
+        assert_eq!((guard.senders.len(), guard.unknown), (1, 0));
     }
 
     #[test]

@@ -134,6 +134,7 @@ impl Flow {
         items: impl Stream<Item = T> + Send + 'static,
     ) -> Result<Run, FlowError> {
         let (plan, encoded) = self.plan(node)?;
+        // Bounded by what goes into it: see `Inner::events` of the source.
         let (events, receiver) = mpsc::unbounded_channel();
         let source = Source::new(&plan, self.limits, events);
         let desk = plan.desk.clone();

@@ -47,7 +47,8 @@ pub(crate) struct Source {
 
 struct Inner {
     trees: Trees,
-    /// Bounded by the pending trees and the room for outputs. Gone when the run is over.
+    /// Bounded by what goes into it: the ends of trees, of which a new one is begun only while few are pending or untold,
+    /// and outputs, which hold a place in `room` until they are read. Gone when the run is over.
     events: Option<mpsc::UnboundedSender<Told>>,
 }
 

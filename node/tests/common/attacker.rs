@@ -34,6 +34,8 @@ pub enum Attack {
     Lanes,
     /// Calls as fast as they are taken.
     Calls,
+    /// The same of an action that does not end by itself: needs the demo's application `clock`.
+    Slow,
     /// Calls whose answers are not read.
     Unread,
     /// Half of a large frame on each lane, and then nothing.
@@ -49,6 +51,7 @@ pub enum Attack {
 }
 
 impl Attack {
+    /// Those that any node can be attacked with.
     pub const ALL: [(&'static str, Self); 10] = [
         ("sockets", Self::Sockets),
         ("connections", Self::Connections),
@@ -72,7 +75,7 @@ impl Attack {
         match self {
             Self::Sockets | Self::Connections => "refused_connections",
             Self::Lanes => "refused_lanes",
-            Self::Calls => "refused_calls",
+            Self::Calls | Self::Slow => "refused_calls",
             Self::Unread | Self::HalfFrames => "stalled_lanes",
             Self::Answers => "unasked_answers",
             Self::Noise => "bad_records",
@@ -87,6 +90,7 @@ impl Attack {
             Self::Connections => crowd(CONNECTIONS, done, || hold_connection(target.clone())).await,
             Self::Lanes => lanes(target, &done).await,
             Self::Calls => flood(target, &done, calls).await,
+            Self::Slow => flood(target, &done, slow_calls).await,
             Self::Answers => flood(target, &done, answers).await,
             Self::Unread => stuck(target, &done, |_| unread()).await,
             Self::HalfFrames => stuck(target, &done, half_frame).await,
@@ -277,7 +281,8 @@ impl Member {
     }
 }
 
-/// Before who was not let in tries again.
+/// Before who was not let in tries again. No test waits for it: an attacker that only dialled would use up its one core
+/// on that, and harm less.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Keeps so many at it at once.
@@ -345,14 +350,20 @@ async fn flood(target: Target, done: &AtomicU64, batch: fn(u64) -> Vec<u8>) {
 
 fn calls(first: u64) -> Vec<u8> {
     let payload = codec::encode(&("hello",)).unwrap();
-    frames((first..first + BATCH).map(|id| call(id, &payload)))
+    frames((first..first + BATCH).map(|id| call(id, ("node", "echo"), &payload)))
 }
 
-fn call(id: u64, payload: &[u8]) -> Frame<'_> {
+fn slow_calls(first: u64) -> Vec<u8> {
+    const AN_HOUR: u64 = 3_600_000;
+    let payload = codec::encode(&(AN_HOUR,)).unwrap();
+    frames((first..first + BATCH).map(|id| call(id, ("clock", "sleep"), &payload)))
+}
+
+fn call<'a>(id: u64, (application, action): (&'a str, &'a str), payload: &'a [u8]) -> Frame<'a> {
     Frame::Call(Call {
         id,
-        application: "node",
-        action: "echo",
+        application,
+        action,
         deadline_ms: 10_000,
         options: Options::default(),
         trace: None,
@@ -399,7 +410,7 @@ async fn stuck(target: Target, done: &AtomicU64, bytes: fn(usize) -> Vec<u8>) {
 /// Calls with large answers: 8 MiB in all.
 fn unread() -> Vec<u8> {
     let payload = codec::encode(&("x".repeat(128 * 1024),)).unwrap();
-    frames((0..64).map(|id| call(id, &payload)))
+    frames((0..64).map(|id| call(id, ("node", "echo"), &payload)))
 }
 
 /// One half of the largest frame on some lanes, of one that needs no leave on the others.

@@ -56,6 +56,7 @@ impl OwnRequests {
         let served = self.served.clone();
         self.run("describe", id, Ok(None), move |_| async move {
             let announcement = Announcement::new();
+            let description = description.map(|description| merged(&served.description, description));
             let announcement = description.into_iter().fold(announcement, Announcement::description);
             let announcement = version.into_iter().fold(announcement, Announcement::version);
             let announcement = actions.into_iter().fold(announcement, Announcement::actions);
@@ -115,6 +116,18 @@ impl OwnRequests {
                 }
             }
         });
+    }
+}
+
+/// What the operator and the process say of the application. The operator knows this host, and has the last word.
+fn merged(operators: &Value, own: Value) -> Value {
+    match (operators, own) {
+        (Value::Object(operators), Value::Object(mut own)) => {
+            own.extend(operators.clone());
+            Value::Object(own)
+        }
+        (Value::Null, own) => own,
+        (operators, _) => operators.clone(),
     }
 }
 

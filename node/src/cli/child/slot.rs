@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use multinodes::Node;
+use serde_json::Value;
 use tokio::{
     process::{ChildStdin, ChildStdout},
     sync::watch,
@@ -34,6 +35,8 @@ pub(super) struct Served {
     pub(super) node: Node,
     pub(super) pool: Arc<Pool>,
     pub(super) describer: Describer,
+    /// What the operator says of it on this node.
+    pub(super) description: Value,
 }
 
 /// A process with its pipes.

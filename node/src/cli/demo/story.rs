@@ -335,7 +335,7 @@ const MEMBERS: [(&str, &str); 4] = [
 /// Who is killed: one of the two calculators and of the four workers, so that work goes on.
 const VICTIM: &str = "delta";
 
-/// How many calls are spread: with two hosts chosen at random, all of them on one is a matter of one in 2^31.
+/// How many calls are spread: of two hosts with nothing to do one is drawn, so all calls on one is a matter of one in 2^31.
 const WORK: usize = 32;
 
 /// How many items are spread, and how long each takes: together less than a second.
