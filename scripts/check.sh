@@ -27,6 +27,7 @@ main() {
     # Word splitting is meant: it is the README's command line.
     # shellcheck disable=SC2086
     step "tests" $tests
+    features
     step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features
     fuzz_targets
     dependencies
@@ -53,6 +54,21 @@ languages() {
         step "Python and Node.js are there" eval \
             "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 nodejs"
     fi
+}
+
+# All else is built with all features, and tests and examples with `wasm` in any case.
+features() {
+    local feature plain=$target/debug/multinodes-without-wasm
+    for feature in none cli wan cel journal measure wasm; do
+        step "the library compiles with: $feature" \
+            cargo check -p multinodes --lib --no-default-features --features "${feature/none/}"
+    done
+    step "the command builds by default" cargo build -p multinodes --bins
+    # The tests are about to put theirs in its place.
+    cp "$target/debug/multinodes" "$plain"
+    step "the command without the feature wasm" env MULTINODES_WITHOUT_WASM="$(realpath "$plain")" \
+        cargo test -p multinodes --all-features --test command_without_code -- --ignored
+    rm "$plain"
 }
 
 fuzz_targets() {
