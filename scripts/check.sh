@@ -3,7 +3,7 @@
 #
 #   scripts/check.sh
 #
-# Needs a Rust toolchain with rustfmt and clippy; installs the rest (cargo-deny, and iproute2 if it may). Steps that
+# Needs a Rust toolchain with rustfmt and clippy; installs the rest (cargo-deny; clang, lld and iproute2 if it may). Steps that
 # this machine does not allow are named at the end as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,6 +28,7 @@ main() {
     # shellcheck disable=SC2086
     step "tests" $tests
     features
+    guests
     step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features
     fuzz_targets
     dependencies
@@ -69,6 +70,15 @@ features() {
     step "the command without the feature wasm" env MULTINODES_WITHOUT_WASM="$(realpath "$plain")" \
         cargo test -p multinodes --all-features --test command_without_code -- --ignored
     rm "$plain"
+}
+
+# Those in examples/guests are built from their sources where that can be, and run.
+guests() {
+    local said line
+    said=$(mktemp)
+    step "guests are built again, and do what they should" eval "examples/guests/build.sh --check | tee '$said'"
+    while read -r line; do skipped+=("guests are built again: $line"); done < <(sed -n 's/^skipped: //p' "$said")
+    rm "$said"
 }
 
 fuzz_targets() {
