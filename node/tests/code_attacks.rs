@@ -12,39 +12,42 @@ use std::{fs, time::Duration};
 
 use code::{bomb, guest, within};
 use code_nodes::{Gate, SERVICE, answers, asking, compiling, failed, knowing_alpha, lie, raw, rule, serves, two};
-use multinodes::{Actions, CallError, Cid, Code, Context, Keypair};
+use multinodes::{Actions, CallError, Cid, Code, CodeRef, Context, Keypair, Node};
 use serde_bytes::ByteBuf;
+
+/// The code of the refusal is `bad_code`, its text has this in it, and alpha goes on answering.
+async fn refused(beta: &Node, reference: &CodeRef, bytes: Option<&[u8]>, part: &str) {
+    let (code, text) = failed(raw::<ByteBuf>(beta, reference, bytes).await);
+    assert!(code == "bad_code" && text.contains(part), "{code}: {text}");
+    answers(beta).await;
+}
 
 #[tokio::test]
 async fn bytes_that_are_no_code_or_not_the_code_that_was_named_are_refused() {
     let (_alpha, beta) = two(&["any:size=1MiB"]).await;
     let (echo, counter) = (guest("echo"), guest("counter"));
     let junk = b"certainly no module".repeat(3);
-    let named_junk = lie(&echo, "cid", Cid::of(&junk));
-    let size = |bytes: &[u8]| bytes.len() as u64;
     // Not wasm; a core module; half a component.
     for bytes in [&junk[..], b"\0asm\x01\0\0\0", &echo.bytes()[..100]] {
         let reference = lie(&echo, "cid", Cid::of(bytes));
-        assert!(size(bytes) <= reference.size());
-        let (code, text) = failed(raw::<ByteBuf>(&beta, &reference, Some(bytes)).await);
-        assert!(code == "bad_code" && text.contains("not WebAssembly"), "{code}: {text}");
+        assert!(bytes.len() as u64 <= reference.size());
+        refused(&beta, &reference, Some(bytes), "not WebAssembly").await;
     }
     // Another hash; more than was said; more than is allowed, by what is said alone.
-    let (code, text) = failed(raw::<ByteBuf>(&beta, &named_junk, Some(echo.bytes())).await);
-    assert!(code == "bad_code" && text.contains("the bytes are"), "{code}: {text}");
-    let (code, text) = failed(raw::<ByteBuf>(&beta, &lie(&echo, "size", 10), Some(echo.bytes())).await);
-    assert!(code == "bad_code" && text.contains("more than the limit of 10"), "{code}: {text}");
-    let (code, text) = failed(raw::<ByteBuf>(&beta, &lie(&echo, "size", u64::MAX), None).await);
-    assert!(code == "bad_code" && text.contains("more than the limit of 1048576"), "{code}: {text}");
+    refused(&beta, &lie(&echo, "cid", Cid::of(&junk)), Some(echo.bytes()), "the bytes are").await;
+    refused(&beta, &lie(&echo, "size", 10), Some(echo.bytes()), "more than the limit of 10").await;
+    refused(&beta, &lie(&echo, "size", u64::MAX), None, "more than the limit of 1048576").await;
     // Of the other world, said so or not, known by then or not.
     for _ in 0..2 {
-        let (code, text) = failed(raw::<ByteBuf>(&beta, counter.reference(), Some(counter.bytes())).await);
-        assert!(code == "bad_code" && text == "it is an application and not a task", "{code}: {text}");
-        let (code, text) = failed(raw::<ByteBuf>(&beta, &lie(&counter, "world", "task"), Some(counter.bytes())).await);
-        assert!(code == "bad_code" && text == "it is an application and not a task", "{code}: {text}");
+        let other = "it is an application and not a task";
+        refused(&beta, counter.reference(), Some(counter.bytes()), other).await;
+        refused(&beta, &lie(&counter, "world", "task"), Some(counter.bytes()), other).await;
     }
     let (code, _) = failed(within(beta.install("task", &echo).on("alpha")).await);
     assert_eq!(code, "bad_code");
+    // Of no world at all.
+    let bytes = wat::parse_str("(component)").unwrap();
+    refused(&beta, &lie(&echo, "cid", Cid::of(&bytes)), Some(&bytes), "exports neither").await;
     serves(&beta).await;
 }
 
@@ -54,12 +57,12 @@ async fn an_import_that_no_node_has_and_a_bomb_for_the_compiler_are_refused() {
     let wat = r#"(component (import "multinodes:guest/files@0.1.0" (instance)))"#;
     let bytes = wat::parse_str(wat).unwrap();
     let mut reference = lie(&guest("echo"), "cid", Cid::of(&bytes));
-    let (code, text) = failed(raw::<ByteBuf>(&beta, &reference, Some(&bytes)).await);
-    assert!(code == "bad_code" && text.contains("`multinodes:guest/files@0.1.0`"), "{code}: {text}");
+    refused(&beta, &reference, Some(&bytes), "`multinodes:guest/files@0.1.0`").await;
     let bomb = Code::from_bytes(bomb(500, 1000)).unwrap();
     for _ in 0..3 {
         let (code, text) = failed(within(beta.run(&bomb).on("alpha").timeout(code::LIMIT).call::<()>(())).await);
         assert!(code == "bad_code" && text.contains("costs the compiler too much"), "{code}: {text}");
+        answers(&beta).await;
     }
     // Beyond what a signature can be.
     reference = lie(&guest("echo"), "publisher", vec![0_u8; 36]);
@@ -159,5 +162,39 @@ async fn a_guest_is_no_way_to_what_only_the_node_itself_may() {
     let error = within(beta.uninstall("mine", "alpha")).await.unwrap_err();
     assert!(matches!(error, CallError::Forbidden), "{error:?}");
     assert_eq!(within(alpha.call::<u8>("mine", "count", ())).await.unwrap(), 1);
+    serves(&beta).await;
+}
+
+#[tokio::test]
+async fn four_guests_that_spin_take_nothing_away_from_other_applications() {
+    let wall = Duration::from_secs(6);
+    let (alpha, beta) = two(&["any:app=gate,wall=6s,cpu=1m"]).await;
+    let gate = Gate::of(&alpha);
+    alpha.register("calculator", Actions::new().action("add", |(a, b): (i64, i64)| async move { a + b })).unwrap();
+    within(beta.wait_for("calculator")).await.unwrap();
+    let spinning = Gate::guest(
+        r#"(func (export "run") (param i32 i32) (result i32) (call $pass) (loop $again (br $again)) (i32.const 0))"#,
+    );
+    let running: Vec<_> = (0..4)
+        .map(|_| {
+            let run = beta.run(&spinning).on("alpha").timeout(code::LIMIT);
+            tokio::spawn(async move { run.call::<()>(()).await })
+        })
+        .collect();
+    for _ in 0..4 {
+        gate.came().await;
+    }
+    for _ in 0..4 {
+        gate.open();
+    }
+    let calculator = beta.app("calculator").timeout(wall);
+    for number in 0..100 {
+        assert_eq!(within(calculator.call::<i64>("add", (number, 1))).await.unwrap(), number + 1);
+    }
+    assert!(!running.iter().any(|guest| guest.is_finished()), "all of them ran all the while");
+    for guest in running {
+        let (code, text) = failed(within(guest).await.unwrap());
+        assert_eq!(code, "time_limit", "{text}");
+    }
     serves(&beta).await;
 }

@@ -94,6 +94,7 @@ async fn of_two_versions_that_are_installed_at_once_the_same_one_wins_everywhere
     }
     let (code, _) = failed(within(one.install("versions", &old).on("bravo")).await);
     assert_eq!(code, "superseded");
+    serves(&one).await;
 }
 
 #[tokio::test]
