@@ -1,19 +1,19 @@
 //! Numbers hop between random nodes until they are 1: half of an even one, three times an odd one and 1 more.
 //!
-//! Only the first node decides what runs: it brings the application `collatz` to each node that joins. With the feature
-//! `wasm` it sends the code itself, `examples/guests/collatz.wasm`, to nodes that know nothing of it and take code; without,
-//! they have the code and offer to make the application. By itself it runs three nodes in this process, and a fourth that joins in the middle:
+//! Only the first node knows what runs: it sends the application, `examples/guests/collatz.wasm`, to each node that joins.
+//! The others know nothing of it, and take code. By itself it runs three nodes in this process, and a fourth that joins in
+//! the middle:
 //!
 //! ```text
-//! cargo run --release --features wasm --example collatz [NUMBERS]
+//! cargo run --release --example collatz [NUMBERS]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN; the first waits for another. Where nodes cannot find each
 //! other by themselves, say where the first listens, such as /ip4/192.168.1.7/tcp/4001.
 //!
 //! ```text
-//! cargo run --release --features wasm --example collatz first [ADDRESS [NUMBERS]]
-//! cargo run --release --features wasm --example collatz join [ADDRESS]
+//! cargo run --release --example collatz first [ADDRESS [NUMBERS]]
+//! cargo run --release --example collatz join [ADDRESS]
 //! ```
 //!
 //! The idea is a sample of the first MultiNodes, of 2013.
@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multinodes::{Actions, Builder, CallError, Event, Installed, Node};
+use multinodes::{Actions, Builder, CallError, Code, CodeRule, Event, Everywhere, Installed, Node, Rule};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -36,7 +36,7 @@ const AWAY: usize = 10;
 /// When none has come back for so long, those that are missing set out again: a node may have gone with them.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A number on its way.
+/// A number on its way, as `guests/collatz/src/lib.rs` has it.
 #[derive(Serialize, Deserialize)]
 struct Number {
     start: u64,
@@ -88,32 +88,15 @@ fn node(name: &str) -> Builder {
 }
 
 /// What others may have the node host: whatever they send, if it tells nobody but itself and `results`.
-#[cfg(feature = "wasm")]
 fn offering(builder: Builder) -> Builder {
-    let rule = multinodes::CodeRule::of(multinodes::Rule::any()).only_install();
-    builder.allow_code(rule.applications("collatz").applications("results"))
+    builder.allow_code(CodeRule::of(Rule::any()).only_install().applications("collatz").applications("results"))
 }
 
-/// Sends the application.
-#[cfg(feature = "wasm")]
-fn bring(first: &Node) -> Result<multinodes::Everywhere, Box<dyn Error>> {
-    let code = multinodes::Code::from_bytes(include_bytes!("guests/collatz.wasm"))?.named("collatz")?;
+/// Sends the application to every node, newcomers too.
+fn bring(first: &Node) -> Result<Everywhere, Box<dyn Error>> {
+    let code = Code::from_bytes(include_bytes!("guests/collatz.wasm"))?.named("collatz")?;
     println!("the code has {} bytes and is called {}", code.size(), code.cid());
     Ok(first.install("collatz", &code).everywhere())
-}
-
-/// What others may have the node host.
-#[cfg(not(feature = "wasm"))]
-fn offering(builder: Builder) -> Builder {
-    use multinodes::AppError;
-
-    builder.installable("collatz", |()| Ok::<_, AppError>(Actions::new().on_tell_with(hop)))
-}
-
-/// Has the others make the application.
-#[cfg(not(feature = "wasm"))]
-fn bring(first: &Node) -> Result<multinodes::Everywhere, Box<dyn Error>> {
-    Ok(first.install_from("collatz", "collatz", multinodes::json!(null)).everywhere())
 }
 
 /// A node that looks for nobody but those it joins.
@@ -124,24 +107,6 @@ fn alone(builder: Builder) -> Builder {
 /// A node that finds others by itself, unless they are to meet at an address of this machine alone.
 fn at(address: Option<&String>, builder: Builder) -> Builder {
     if address.is_some_and(|address| address.starts_with("/ip4/127.")) { alone(builder) } else { builder }
-}
-
-/// The application: one step, then on to any node.
-#[cfg(not(feature = "wasm"))]
-async fn hop(context: multinodes::Context, mut number: Number) {
-    let node = context.node();
-    *number.visits.entry(node.name().to_owned()).or_default() += 1;
-    let (application, to) = if number.value == 1 {
-        ("results", number.origin.clone())
-    } else {
-        (number.value, number.steps) = (step(number.value), number.steps + 1);
-        let hosts = node.hosts("collatz");
-        let Some(host) = rand::seq::IndexedRandom::choose(&hosts[..], &mut rand::rng()) else { return };
-        ("collatz", host.peer_id.to_string())
-    };
-    if let Err(error) = node.app(application).on(to).tell(number).await {
-        println!("  a number was lost at {}: {error}", node.name());
-    }
 }
 
 fn step(value: u64) -> u64 {

@@ -3,7 +3,7 @@
 #
 #   scripts/check.sh
 #
-# Needs a Rust toolchain with rustfmt and clippy; installs the rest (cargo-deny, and iproute2 if it may). Steps that
+# Needs a Rust toolchain with rustfmt and clippy; installs the rest (cargo-deny; clang, lld and iproute2 if it may). Steps that
 # this machine does not allow are named at the end as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,6 +27,8 @@ main() {
     # Word splitting is meant: it is the README's command line.
     # shellcheck disable=SC2086
     step "tests" $tests
+    features
+    guests
     step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features
     fuzz_targets
     dependencies
@@ -53,6 +55,30 @@ languages() {
         step "Python and Node.js are there" eval \
             "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 nodejs"
     fi
+}
+
+# All else is built with all features, and tests and examples with `wasm` in any case.
+features() {
+    local feature plain=$target/debug/multinodes-without-wasm
+    for feature in none cli wan cel journal measure wasm; do
+        step "the library compiles with: $feature" \
+            cargo check -p multinodes --lib --no-default-features --features "${feature/none/}"
+    done
+    step "the command builds by default" cargo build -p multinodes --bins
+    # The tests are about to put theirs in its place.
+    cp "$target/debug/multinodes" "$plain"
+    step "the command without the feature wasm" env MULTINODES_WITHOUT_WASM="$(realpath "$plain")" \
+        cargo test -p multinodes --all-features --test command_without_code -- --ignored
+    rm "$plain"
+}
+
+# Those in examples/guests are built from their sources where that can be, and run.
+guests() {
+    local said line
+    said=$(mktemp)
+    step "guests are built again, and do what they should" eval "examples/guests/build.sh --check | tee '$said'"
+    while read -r line; do skipped+=("guests are built again: $line"); done < <(sed -n 's/^skipped: //p' "$said")
+    rm "$said"
 }
 
 fuzz_targets() {

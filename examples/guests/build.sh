@@ -12,7 +12,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 readonly here root
 readonly target=wasm32-unknown-unknown
-readonly work=${CARGO_TARGET_DIR:-$root/target}/guests
+work=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")/guests
+readonly work
+# Whatever waits for the network ends after so long, in seconds: what it was for is skipped.
+readonly patience=180
 readonly c_guests=(image forever memory)
 readonly rust_guests=(collatz sum)
 
@@ -31,7 +34,7 @@ main() {
 
 build() {
     if find_clang; then build_c; else skipped+=("C (${c_guests[*]}): $why"); fi
-    if find_standard_library; then build_rust; else skipped+=("Rust (${rust_guests[*]}): $why"); fi
+    if find_standard_library && fetch_crates; then build_rust; else skipped+=("Rust (${rust_guests[*]}): $why"); fi
     for line in "${built[@]}"; do echo "built: $line"; done
     for line in "${skipped[@]}"; do echo "skipped: $line"; done
 }
@@ -94,36 +97,49 @@ fetch_sources() {
     local options=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o "Dir::Etc::sourceparts=/dev/null"
         -o "Dir::State=$apt/state" -o "Dir::State::status=$apt/state/status" -o "Dir::Cache=$apt/cache"
         -o "APT::Sandbox::User=$(id -un)")
-    if ! apt-get "${options[@]}" -q update >&2; then
+    if ! timeout "$patience" apt-get "${options[@]}" -q update >&2; then
         why+=", and Debian cannot be reached" && return 1
     fi
     found=$(apt-cache "${options[@]}" madison rust-src | awk -v version="$version" 'index($3, version "+") == 1 { print $3; exit }')
     if [ -z "$found" ]; then
         why+=", and Debian's backports have no rust-src of version $version" && return 1
     fi
-    (cd "$apt" && apt-get "${options[@]}" -q download "rust-src=$found" >&2 && dpkg -x rust-src_*.deb unpacked)
+    if ! (cd "$apt" && timeout "$patience" apt-get "${options[@]}" -q download "rust-src=$found" >&2 &&
+        dpkg -x rust-src_*.deb unpacked); then
+        why+=", and rust-src $found cannot be had from Debian" && return 1
+    fi
     mkdir -p "$sources"
     mv "$apt/unpacked/usr/src/rustc-$version/library" "$sources"
     rm -rf "$apt"
 }
 
+# Before anything is built: a registry that has no folder yet cannot be left out of the paths below.
+fetch_crates() {
+    (with_sources && timeout "$patience" cargo fetch --locked --target "$target" "${standard_library[@]}") && return
+    why="their crates cannot be fetched"
+    return 1
+}
+
+# Where cargo finds the sources of the standard library, if it has to.
+with_sources() {
+    cd "$here"
+    if [ -n "${sources:-}" ]; then
+        # Meant for those who make Rust: there is no other way to build a standard library with a stable compiler.
+        export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$sources/library
+    fi
+}
+
 build_rust() {
     local guest registry flags=()
-    # Fetched first: a registry that has no folder yet cannot be left out below.
-    cargo fetch --locked --manifest-path "$here/Cargo.toml"
     # The texts of panics name the files they are from: where those were is no business of the nodes that run it.
     for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
         flags+=("--remap-path-prefix=${registry%/}=crates")
     done
     flags+=("--remap-path-prefix=$here=guests" "--remap-path-prefix=${sources:-$(rustc --print sysroot)}=rust")
     (
-        cd "$here"
-        if [ -n "${sources:-}" ]; then
-            # Meant for those who make Rust: there is no other way to build a standard library with a stable compiler.
-            export RUSTC_BOOTSTRAP=1 __CARGO_TESTS_ONLY_SRC_ROOT=$sources/library
-        fi
+        with_sources
         CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}") CARGO_TARGET_DIR=$work \
-            cargo build --release --locked --target "$target" "${standard_library[@]}"
+            cargo build --release --locked --offline --target "$target" "${standard_library[@]}"
     )
     for guest in "${rust_guests[@]}"; do
         install -m 644 "$work/$target/release/$guest.wasm" "$out"
@@ -136,7 +152,8 @@ install_packages() {
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         why+=", and installing them needs root and apt-get" && return 1
     fi
-    if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@"; } >&2; then
+    if ! { timeout "$patience" apt-get -q update &&
+        DEBIAN_FRONTEND=noninteractive timeout "$patience" apt-get -q install -y --no-install-recommends "$@"; } >&2; then
         why+=", and apt-get cannot install them" && return 1
     fi
 }

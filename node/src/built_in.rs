@@ -14,8 +14,8 @@ use crate::{
 pub(crate) const NAME: &str = "node";
 
 /// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows, `counters` what it
-/// has dropped or refused. `installable`
-/// lists the factories that are offered there, `install` and `uninstall` use them.
+/// has dropped or refused, and how much code has come. `installable` lists the factories that are offered there, `install` and
+/// `uninstall` use them.
 pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
     let names: Arc<[String]> = factories.names().map(str::to_owned).collect();
     let mut description = factories.description();

@@ -225,7 +225,7 @@ impl Core {
     }
 }
 
-/// Everything that was dropped or refused, counted: nothing is silent.
+/// Everything that was dropped or refused, counted: nothing is silent. And what code has cost the network.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Records and beats whose signature, size or shape was wrong.
@@ -252,6 +252,12 @@ pub(crate) struct Counters {
     pub(crate) forbidden_messages: AtomicU64,
     /// Connections with peers that are not allowed to connect, ended or refused.
     pub(crate) forbidden_connections: watch::Sender<u64>,
+    /// How often code was fetched from other nodes, or was tried to.
+    #[cfg(feature = "wasm")]
+    pub(crate) code_fetches: AtomicU64,
+    /// Bytes of code that came from other nodes, fetched or with a request.
+    #[cfg(feature = "wasm")]
+    pub(crate) code_bytes: AtomicU64,
 }
 
 impl Counters {

@@ -228,7 +228,7 @@ impl Node {
         self.core.counters.forbidden_connections.subscribe()
     }
 
-    /// What was dropped or refused since the start.
+    /// What was dropped or refused since the start, and how much code has come.
     #[must_use]
     pub fn counters(&self) -> Counters {
         use std::sync::atomic::Ordering::Relaxed;
@@ -254,6 +254,10 @@ impl Node {
             refused_subscriptions: self.core.counters.refused_subscriptions.load(Relaxed),
             forbidden_messages: self.core.counters.forbidden_messages.load(Relaxed),
             forbidden_connections: *self.core.counters.forbidden_connections.borrow(),
+            #[cfg(feature = "wasm")]
+            code_fetches: self.core.counters.code_fetches.load(Relaxed),
+            #[cfg(feature = "wasm")]
+            code_bytes: self.core.counters.code_bytes.load(Relaxed),
         }
     }
 
@@ -519,7 +523,7 @@ impl Node {
     }
 }
 
-/// What was dropped or refused since the node started.
+/// What was dropped or refused since the node started, and how much code has come here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct Counters {
@@ -564,6 +568,12 @@ pub struct Counters {
     /// Connections, in either direction, with peers that are not allowed to connect: refused, or ended when a rule
     /// changed or a label expired.
     pub forbidden_connections: u64,
+    /// How often this node fetched code that it had not, or tried to. What came along with a request is not fetched.
+    #[cfg(feature = "wasm")]
+    pub code_fetches: u64,
+    /// Bytes of code that have come here from other nodes, fetched or along with a request.
+    #[cfg(feature = "wasm")]
+    pub code_bytes: u64,
 }
 
 /// What was waited for is not there.

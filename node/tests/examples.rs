@@ -35,6 +35,7 @@ fn collatz_numbers_visit_every_node_and_come_to_1() {
     let mut collatz = example("collatz");
     collatz.arg("60");
     let outcome = run(collatz, "").expect(0);
+    assert!(outcome.stdout.starts_with("the code has "), "{outcome:?}");
     for name in ["alpha", "beta", "gamma", "delta"] {
         assert!(outcome.stdout.contains(&format!("  {name} was brought `collatz`\n")), "{outcome:?}");
         assert!(outcome.stdout.contains(&format!(" visits to {name}\n")), "{outcome:?}");

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     application::{AppError, Context},
-    core::Core,
+    core::{Core, Counters},
     payload::Payload,
 };
 
@@ -55,6 +55,11 @@ pub(super) async fn ready(
     if size > limit {
         return Err(bad(format!("its {size} bytes are more than the limit of {limit}")));
     }
+    if let Some(bytes) = &inline
+        && context.caller() != core.peer_id
+    {
+        Counters::add_many(&core.counters.code_bytes, bytes.len());
+    }
     let shop = core.workshop.shop().map_err(bad)?;
     let (compiler, cid) = (shop.compiler.clone(), reference.cid());
     let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(bad)?;
@@ -80,6 +85,7 @@ async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &Cod
     if let Some(bytes) = stored(store.clone(), cid).await? {
         return Ok(bytes);
     }
+    Counters::add(&core.counters.code_fetches);
     let mut sources: Vec<PeerId> = std::iter::once(context.caller()).chain(others(core, context.caller())).collect();
     let mut wrong = None;
     for _ in 0..ATTEMPTS {
@@ -160,6 +166,7 @@ async fn fetch(
             Ok(piece) => piece,
             Err(reason) => return Err((Some(partial), reason)),
         };
+        Counters::add_many(&core.counters.code_bytes, piece.len());
         // Smaller ones would take for ever.
         if piece.len() as u64 != wanted {
             let reason = format!("{} bytes were sent where {wanted} were wanted", piece.len());

@@ -1,0 +1,195 @@
+//! Code that stays: who may put it where, what comes after it, and what holds it up.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod code;
+#[path = "common/code_nodes.rs"]
+mod code_nodes;
+#[path = "common/in_process.rs"]
+mod in_process;
+
+use std::{fs, sync::Mutex, time::Duration};
+
+use code::{guest, within};
+use code_nodes::{Gate, asking, compiling, failed, joined, knowing_alpha, rule, serves, two};
+use in_process::in_process;
+use multinodes::{Actions, CallError, Code, Keypair, Node};
+
+#[tokio::test]
+async fn an_upgrade_by_somebody_else_has_only_what_that_one_may() {
+    let (trusted, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let of = |key: &Keypair, options: &str| format!("{}:{options}", key.public().to_peer_id());
+    let (builder, address) = compiling("alpha");
+    let builder =
+        builder.allow_code(rule(&of(&trusted, "app=secret"))).allow_code(rule(&of(&other, "install,wall=5s")));
+    let alpha = builder.start().await.unwrap();
+    alpha.register("secret", Actions::new().action("read", |()| async { 42 })).unwrap();
+    let [trusted, other] = [("trusted", trusted), ("other", other)]
+        .map(|(name, key)| knowing_alpha(compiling(name).0.keypair(key).join(&address)));
+    let (trusted, other) = (trusted.await, other.await);
+    let (_, reader) = asking("secret", "read");
+    let version = |version: &str| reader.clone().versioned(version).unwrap();
+    within(trusted.install("reader", &version("1.0.0")).on("alpha")).await.unwrap();
+    assert_eq!(within(alpha.call::<i64>("reader", "any", ())).await.unwrap(), 42);
+    within(other.install("reader", &version("2.0.0")).on("alpha")).await.unwrap();
+    let (_, text) = failed(within(alpha.call::<i64>("reader", "any", ())).await);
+    assert_eq!(text, "forbidden");
+    within(trusted.install("reader", &version("3.0.0")).on("alpha")).await.unwrap();
+    assert_eq!(within(alpha.call::<i64>("reader", "any", ())).await.unwrap(), 42);
+}
+
+#[tokio::test]
+async fn whoever_passes_signed_code_on_takes_none_of_it_away_from_others() {
+    let publisher = Keypair::generate_ed25519();
+    let (alpha, beta) = two(&[&format!("publisher={}", publisher.public().to_peer_id())]).await;
+    let signed = guest("counter").sign(&publisher).unwrap();
+    within(beta.install("counter", &signed).on("alpha")).await.unwrap();
+    let error = within(beta.install("other", &guest("counter")).on("alpha")).await.unwrap_err();
+    assert!(matches!(error, CallError::Forbidden), "it is not signed: {error:?}");
+    let stranger = joined("stranger", &alpha.addresses()[0].to_string()).await;
+    let error = within(stranger.uninstall("counter", "alpha")).await.unwrap_err();
+    assert!(matches!(error, CallError::Forbidden), "{error:?}");
+    within(beta.uninstall("counter", "alpha")).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_versions_that_are_installed_at_once_the_same_one_wins_everywhere() {
+    let (builder, address) = compiling("alpha");
+    let alpha = builder.allow_code(rule("any")).start().await.unwrap();
+    let host = |name: &str| compiling(name).0.allow_code(rule("any")).join(&address).start();
+    let targets = [alpha.clone(), host("bravo").await.unwrap(), host("charlie").await.unwrap()];
+    let (one, other) = (joined("one", &address).await, joined("other", &address).await);
+    for node in [&one, &other] {
+        for name in ["bravo", "charlie"] {
+            within(node.wait_for_node(name)).await.unwrap();
+        }
+    }
+    let (old, new) = (guest("counter").versioned("1.9.0").unwrap(), guest("counter").versioned("1.10.0").unwrap());
+    let (_, unnamed) = asking("secret", "read");
+    let plain = guest("counter");
+    let larger = plain.cid().max(unnamed.cid());
+    let install = |node: &Node, name: &str, code: &Code| {
+        let installation = node.install(name, code).timeout(code::LIMIT);
+        async move {
+            for target in ["alpha", "bravo", "charlie"] {
+                match installation.on(target).await {
+                    Ok(()) => {}
+                    Err(CallError::Failed { code, .. }) if code == "superseded" => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }
+    };
+    let all = futures::future::join4(
+        install(&one, "versions", &old),
+        install(&other, "versions", &new),
+        install(&one, "hashes", &plain),
+        install(&other, "hashes", &unnamed),
+    );
+    within(all).await;
+    for node in &targets {
+        let own = |application: &str| node.hosts(application).iter().find(|host| host.local).unwrap().clone();
+        assert_eq!(own("versions").version.as_deref(), Some("1.10.0"), "{}", node.name());
+        assert_eq!(own("hashes").description["code"], larger.to_string(), "{}", node.name());
+    }
+    let (code, _) = failed(within(one.install("versions", &old).on("bravo")).await);
+    assert_eq!(code, "superseded");
+    serves(&one).await;
+}
+
+#[tokio::test]
+async fn no_call_is_lost_while_a_guest_is_upgraded_in_place() {
+    let (alpha, beta) = two(&["any"]).await;
+    let version = |number: usize| guest("counter").versioned(format!("1.0.{number}")).unwrap();
+    within(beta.install("counter", &version(0)).on("alpha")).await.unwrap();
+    within(beta.wait_for("counter")).await.unwrap();
+    let done = Mutex::new(false);
+    let calls = async {
+        let mut count = 0;
+        while !*done.lock().unwrap() {
+            let all = (0..32).map(|_| beta.call::<u8>("counter", "count", ()));
+            count += futures::future::join_all(all).await.into_iter().map(Result::unwrap).count();
+        }
+        count
+    };
+    let upgrades = async {
+        for number in 1..=10 {
+            beta.install("counter", &version(number)).on("alpha").await.unwrap();
+        }
+        *done.lock().unwrap() = true;
+    };
+    let (count, ()) = within(futures::future::join(calls, upgrades)).await;
+    assert!(count >= 32);
+    assert_eq!(alpha.hosts("counter")[0].version.as_deref(), Some("1.0.10"));
+    // One that does not start leaves the old one as it was.
+    let bad = beta.install("counter", &version(11)).config(&1000).unwrap();
+    let (_, text) = failed(within(bad.on("alpha")).await);
+    assert_eq!(text, "not with such a configuration");
+    within(beta.call::<u8>("counter", "count", ())).await.unwrap();
+    assert_eq!(alpha.hosts("counter")[0].version.as_deref(), Some("1.0.10"));
+}
+
+#[tokio::test]
+async fn what_was_installed_is_back_after_a_start_as_long_as_its_rule_and_its_sender_are_permitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (identity, peers) = (folder.path().join("key"), folder.path().join("peers"));
+    let key = Keypair::generate_ed25519();
+    let allowed = key.public().to_peer_id().to_string();
+    fs::write(&peers, &allowed).unwrap();
+    let by_file = format!("@{}", peers.display());
+    let start = async |rules: &[&str]| {
+        let (builder, address) = compiling("alpha");
+        let builder = rules.iter().fold(builder, |builder, text| builder.allow_code(rule(text)));
+        (builder.identity(&identity).start().await.unwrap(), address)
+    };
+    let (alpha, address) = start(&[&by_file]).await;
+    let beta = knowing_alpha(compiling("beta").0.keypair(key).join(&address)).await;
+    within(beta.install("counter", &guest("counter")).on("alpha")).await.unwrap();
+    within(beta.stop()).await;
+    let stop = async |node: Node| within(node.stop()).await;
+    stop(alpha).await;
+    let (alpha, _) = start(&["any:run", &by_file]).await;
+    assert_eq!(within(alpha.call::<u8>("counter", "count", ())).await.unwrap(), 1);
+    stop(alpha).await;
+    let (alpha, _) = start(&["any"]).await;
+    assert!(alpha.hosts("counter").is_empty(), "its rule is gone");
+    stop(alpha).await;
+    fs::write(&peers, "# nobody").unwrap();
+    let (alpha, _) = start(&[&by_file]).await;
+    assert!(alpha.hosts("counter").is_empty(), "its installer may not do that any more");
+    stop(alpha).await;
+}
+
+#[tokio::test]
+async fn a_map_over_an_installed_application_needs_nobody_who_has_its_code() {
+    let (alpha, beta) = two(&["any"]).await;
+    within(beta.install("counter", &guest("counter")).on("alpha")).await.unwrap();
+    within(beta.wait_for("counter")).await.unwrap();
+    within(beta.stop()).await;
+    let gamma = in_process("gamma").0.join(alpha.addresses()[0].to_string()).start().await.unwrap();
+    within(gamma.wait_for("counter")).await.unwrap();
+    let map = gamma.app("counter").map_iter::<u8>("count", vec![(); 100]);
+    let results: Vec<_> = within(futures::StreamExt::collect(map)).await;
+    assert_eq!(results.len(), 100);
+    assert!(results.iter().all(|outcome| outcome.as_ref().unwrap().result.is_ok()));
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_finish_its_start_holds_up_nothing_but_its_name() {
+    let (alpha, beta) = two(&["any:app=gate,wall=1m"]).await;
+    let gate = Gate::of(&alpha);
+    let waiting = Gate::guest(
+        r#"(func (export "start") (param i32 i32) (result i32) (call $pass) (i32.const 0))
+        (func (export "handle") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+        (func (export "process") (param i32 i32) (result i32) (i32.const 0))"#,
+    );
+    let slow = beta.install("slow", &waiting).timeout(Duration::from_secs(50));
+    let installing = tokio::spawn(async move { slow.on("alpha").await });
+    gate.came().await;
+    within(beta.install("counter", &guest("counter")).on("alpha")).await.unwrap();
+    within(beta.uninstall("counter", "alpha")).await.unwrap();
+    assert!(!installing.is_finished());
+    gate.open();
+    within(installing).await.unwrap().unwrap();
+    serves(&beta).await;
+}
