@@ -45,8 +45,9 @@ impl Node {
         self.wait_until(node, || self.nodes().into_iter().find(named)).await
     }
 
-    /// Waits until every way of finding others was asked and had its time: see [`Status::settled`]. Usually takes well
-    /// under a second; what is not known then is probably not there.
+    /// Waits until every way of finding others was asked and had its time: see
+    /// [`Status::settled`](crate::Status::settled). Usually takes well under a second; what is not known then is probably
+    /// not there.
     pub async fn settled(&self) {
         let mut status = self.core().status.subscribe();
         // An error means that the node has stopped: it is as settled as it will be.
