@@ -1,38 +1,35 @@
 //! Describes a node and starts it: the builder collects, `resolve` checks, `start` runs.
 
+mod resolve;
+mod start_error;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
-use multinodes_behaviour::{Grant, NameError, Privacy, RecordError, SwarmName, record};
+use libp2p::{PeerId, identity::Keypair};
+use multinodes_behaviour::{Grant, SwarmName, record};
 use serde::de::DeserializeOwned;
 
+pub use self::start_error::StartError;
 #[cfg(feature = "wasm")]
 use crate::code::{CodeRule, installed, service};
 use crate::{
-    addresses::{self, JoinError},
     application::{AppError, Application},
     built_in,
-    core::{Core, Settings},
-    driver::{self, DriverError},
-    factories::{Factories, Factory, FactoryError},
-    identity::{Identity, IdentityError},
+    core::Core,
+    driver,
+    factories::Factory,
     node::{Guard, Node},
-    permissions::{self, Rule, RuleError, TargetError, Wishes},
-    random_name::random_name,
-    rendezvous,
+    permissions::{self, Rule, TargetError, Wishes},
     secret::Secret,
     ticket::Ticket,
 };
 
 /// The largest message unless it is said otherwise: 16 MiB.
 pub const DEFAULT_MAX_MESSAGE: usize = 16 * 1024 * 1024;
-
-/// A largest message above this would not fit a frame.
-const LARGEST_MAX_MESSAGE: usize = 1024 * 1024 * 1024;
 
 /// Below so many connections a node looks for more of them.
 pub const DEFAULT_LOW_MARK: usize = 32;
@@ -368,193 +365,4 @@ impl Builder {
         }
         Ok(Node::new(core, guard))
     }
-
-    pub(crate) fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
-        let name = self.name.unwrap_or_else(random_name);
-        let fits = (1..=MAX_NODE_NAME).contains(&name.len())
-            && !name.chars().any(|character| character.is_control() || character.is_whitespace())
-            && name.parse::<libp2p::PeerId>().is_err();
-        if !fits {
-            return Err(StartError::Name { name: name.chars().take(80).collect() });
-        }
-        check_labels(&self.labels)?;
-        if let Some(rule) = self.wishes.allow.iter().chain(&self.wishes.deny).find(|rule| rule.is_about_requests()) {
-            return Err(StartError::Rule(RuleError::Request { rule: format!("{rule:?}") }));
-        }
-        let swarm: SwarmName = self.swarm.parse()?;
-        let listen = match (&self.listen[..], self.passive) {
-            ([], true) => Vec::new(),
-            ([], false) => vec![any_port(Protocol::Ip4([0; 4].into())), any_port(Protocol::Ip6([0; 16].into()))],
-            (given, _) => given.iter().map(|address| listen_address(address)).collect::<Result<_, _>>()?,
-        };
-        for address in &self.join {
-            addresses::parse_join(address).map_err(StartError::Join)?;
-        }
-        let privacy = self.secret.as_ref().map(|secret| secret.privacy(&swarm));
-        if privacy.is_some() {
-            let joins = self.join.iter().filter_map(|text| text.trim().parse().ok());
-            if let Some(address) = joins.chain(listen.iter().cloned()).find(|address| !is_guarded(address)) {
-                return Err(StartError::Unguarded { address });
-            }
-        }
-        let (low_mark, high_mark) = self.marks;
-        if low_mark == 0 || high_mark <= low_mark {
-            return Err(StartError::Marks { low: low_mark, high: high_mark });
-        }
-        if !(1024..=LARGEST_MAX_MESSAGE).contains(&self.max_message) {
-            return Err(StartError::MaxMessage { size: self.max_message });
-        }
-        let factories = Factories::new(self.factories, self.passive)?;
-        let identity = match (self.identity, self.keypair) {
-            (_, Some(keypair)) => Identity::given(keypair),
-            (Some(path), None) => Identity::from_file(&path)?,
-            (None, None) => Identity::ephemeral(),
-        };
-        let peer_id = identity.keypair.public().to_peer_id();
-        let credential = self.grant.as_ref().map(|grant| grant.claim(&swarm, &peer_id));
-        // Who listens only within the process is found by nobody else.
-        let within = !listen.is_empty() && listen.iter().all(is_memory);
-        let mark = privacy.as_ref().map_or(swarm.as_str(), Privacy::mark);
-        let rendezvous = self.rendezvous.then(|| match (self.rendezvous_folder, &self.runtime_folder) {
-            (Some(folder), _) => folder,
-            (None, Some(below)) => rendezvous::folder_in(below, mark),
-            (None, None) => rendezvous::default_folder(mark),
-        });
-        let settings = Settings {
-            name,
-            labels: self.labels,
-            swarm,
-            secret: self.secret,
-            privacy,
-            listen,
-            join: self.join,
-            mdns: self.mdns && !within,
-            kademlia: self.kademlia,
-            rendezvous: rendezvous.filter(|_| !within),
-            passive: self.passive,
-            low_mark,
-            high_mark,
-            max_message: self.max_message,
-            drain_timeout: self.drain_timeout,
-            grant: self.grant,
-            credential: credential.transpose().map_err(StartError::Credential)?,
-        };
-        Ok((settings, identity, factories))
-    }
-}
-
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), StartError> {
-    let unfit = |character: char| character.is_control() || character.is_whitespace() || character == '=';
-    for (key, value) in labels {
-        let fits = (1..=MAX_LABEL).contains(&key.len()) && !key.contains(unfit) && value.len() <= MAX_LABEL;
-        if !fits {
-            return Err(StartError::Label { key: key.chars().take(80).collect() });
-        }
-    }
-    let size = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if labels.len() > MAX_LABELS || size > MAX_ALL_LABELS {
-        return Err(StartError::Labels { count: labels.len(), size });
-    }
-    Ok(())
-}
-
-fn any_port(host: Protocol<'static>) -> Multiaddr {
-    Multiaddr::from(host).with(Protocol::Tcp(0))
-}
-
-fn listen_address(text: &str) -> Result<Multiaddr, StartError> {
-    text.parse().map_err(|error: libp2p::multiaddr::Error| StartError::Listen {
-        address: text.to_owned(),
-        reason: error.to_string(),
-    })
-}
-
-fn is_memory(address: &Multiaddr) -> bool {
-    matches!(address.iter().next(), Some(Protocol::Memory(_)))
-}
-
-/// Whether a secret can guard what is said there: memory, or TCP with nothing on top.
-fn is_guarded(address: &Multiaddr) -> bool {
-    let (address, _) = addresses::without_peer(address.clone());
-    let parts: Vec<_> = address.iter().collect();
-    matches!(parts[..], [Protocol::Memory(_)] | [_, Protocol::Tcp(_)])
-}
-
-/// Why a node does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The name cannot be a node's.
-    #[error("`{name}` cannot name a node: 1 to {MAX_NODE_NAME} bytes without white space can, but no peer id")]
-    Name {
-        /// The name, shortened.
-        name: String,
-    },
-    /// A label is too long, or its key is of no use.
-    #[error(
-        "`{key}` cannot be a label: a key of 1 to {MAX_LABEL} bytes without white space and `=`, and a value of at most {MAX_LABEL} bytes can"
-    )]
-    Label {
-        /// Its key, shortened.
-        key: String,
-    },
-    /// There are too many labels.
-    #[error("{count} labels with {size} bytes are too many: {MAX_LABELS} with {MAX_ALL_LABELS} bytes are allowed")]
-    Labels {
-        /// How many.
-        count: usize,
-        /// Keys and values, in bytes.
-        size: usize,
-    },
-    /// The name cannot be a swarm's.
-    #[error(transparent)]
-    Swarm(#[from] NameError),
-    /// An address to listen on is malformed.
-    #[error("`{address}` is no multiaddress to listen on, such as /ip4/0.0.0.0/tcp/4001: {reason}")]
-    Listen {
-        /// As it was given.
-        address: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// In a private swarm, an address is of a kind that no secret can guard.
-    #[error(
-        "`{address}` cannot be used in a private swarm: its secret guards plain TCP only, such as /ip4/0.0.0.0/tcp/4001"
-    )]
-    Unguarded {
-        /// The address to listen on or to join through.
-        address: Multiaddr,
-    },
-    /// The labels of the ticket cannot be shown to peers.
-    #[error("the labels of the ticket cannot be shown to peers: {0}")]
-    Credential(RecordError),
-    /// A rule for connections is none.
-    #[error(transparent)]
-    Rule(RuleError),
-    /// An address to join through is malformed.
-    #[error(transparent)]
-    Join(JoinError),
-    /// The marks make no sense.
-    #[error("{low} and {high} cannot be the low and the high mark of connections: 1 <= low < high is needed")]
-    Marks {
-        /// The low mark.
-        low: usize,
-        /// The high mark.
-        high: usize,
-    },
-    /// The largest message is too small or too large.
-    #[error("{size} bytes cannot be the largest message: 1 KiB to 1 GiB can")]
-    MaxMessage {
-        /// In bytes.
-        size: usize,
-    },
-    /// A factory cannot be offered.
-    #[error(transparent)]
-    Factory(#[from] FactoryError),
-    /// The identity file cannot be used.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The network cannot be started, for example because a port is taken.
-    #[error(transparent)]
-    Network(#[from] DriverError),
 }

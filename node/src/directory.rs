@@ -5,6 +5,10 @@
 //!
 //! Pure: no clock, no network, no task. Whoever calls says what time it is, and takes the changes away afterwards.
 
+mod describing;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -12,19 +16,10 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
-use multinodes_behaviour::{
-    SignedBeat, SignedRecord,
-    wire::{ApplicationRecord, Version},
-};
-use serde_json::Value;
+use multinodes_behaviour::{SignedBeat, SignedRecord, wire::Version};
 
-use crate::{
-    addresses,
-    description::{ApplicationInfo, Event, LeftReason, NodeInfo, Snapshot},
-};
-
-#[cfg(test)]
-mod tests;
+use self::describing::{describe, says_the_same, weight};
+use crate::description::{Event, LeftReason, NodeInfo, Snapshot};
 
 /// More live nodes than that are not held: state and sync grow with their number.
 pub(crate) const MAX_NODES: usize = 10_000;
@@ -35,9 +30,6 @@ const MAX_WEIGHT: usize = 128 * 1024 * 1024;
 
 /// Others are let go for a record that weighs no more: those that are connected could make up large ones as well.
 const MODEST: usize = 64 * 1024;
-
-/// About what one value in a record takes in memory, as a text or a list of its own.
-const VALUE: usize = 64;
 
 /// Nodes that are gone are remembered, so that late gossip cannot bring them back, but not more than these.
 pub(crate) const MAX_GONE: usize = 2_000;
@@ -525,63 +517,5 @@ impl Directory {
             Arc::make_mut(&mut entry.info).load = load;
             self.change = self.change.max(Change::Slight);
         }
-    }
-}
-
-/// About what a record takes in memory beside its fixed part, which [`MAX_NODES`] limits: the bytes, which are held, and
-/// every value in it, which may be a single byte on the wire.
-fn weight(signed: &SignedRecord) -> usize {
-    let record = &signed.record;
-    let applications = record.applications.iter().map(|application| {
-        1 + application.actions.len() + application.idempotent.len() + values(&application.description)
-    });
-    let values = applications.sum::<usize>() + record.labels.len() + record.addresses.len();
-    signed.envelope().len() + values * VALUE
-}
-
-/// How many values there are in one, itself included.
-fn values(value: &Value) -> usize {
-    match value {
-        Value::Array(inner) => 1 + inner.iter().map(values).sum::<usize>(),
-        Value::Object(inner) => 1 + inner.values().map(|inner| 1 + values(inner)).sum::<usize>(),
-        _ => 1,
-    }
-}
-
-/// Whether two descriptions of one node differ in nothing that its users see.
-fn says_the_same(one: &NodeInfo, other: &NodeInfo) -> bool {
-    let key = |info: &NodeInfo| NodeInfo { revision: 0, load: 0, conflict: false, ..info.clone() };
-    key(one) == key(other)
-}
-
-fn describe(signed: &SignedRecord, local: bool, same_host: bool) -> NodeInfo {
-    let record = &signed.record;
-    let mut applications: Vec<ApplicationInfo> = record.applications.iter().map(application).collect();
-    applications.sort_by(|one, other| one.name.cmp(&other.name));
-    let usable = signed.addresses().into_iter().filter(|address| addresses::usable(address, same_host));
-    NodeInfo {
-        name: record.name.clone(),
-        peer_id: signed.peer_id,
-        incarnation: record.incarnation,
-        revision: record.revision,
-        software: record.software.clone(),
-        addresses: addresses::in_order(usable),
-        applications,
-        labels: record.labels.clone(),
-        load: 0,
-        local,
-        conflict: false,
-    }
-}
-
-fn application(record: &ApplicationRecord) -> ApplicationInfo {
-    ApplicationInfo {
-        name: record.name.clone(),
-        version: record.version.clone(),
-        description: record.description.clone(),
-        actions: record.actions.clone(),
-        slots: record.slots,
-        idempotent: record.idempotent.clone(),
-        trouble: record.trouble.clone(),
     }
 }

@@ -76,7 +76,7 @@
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
 //! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `strategy.rs`,
 //! `selection.rs` and `predicate.rs` (where a message goes), `one_to_many.rs` and `topics.rs` (to many), `secret.rs` and
-//! `ticket.rs` (who may join), `links.rs` (how it gets there: the lanes are in
+//! `ticket.rs` (who may join), `permissions.rs` (who may do what), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and
 //! the files beside it (the one task that owns the network). `map/engine.rs` spreads items, `topology.rs` begins with a
 //! reading order of its own. `core.rs` is what all of them share.
@@ -101,6 +101,7 @@ mod call_error;
 #[doc(hidden)]
 pub mod code;
 mod core;
+mod counters;
 mod crew;
 mod description;
 #[cfg(feature = "cli")]
@@ -138,6 +139,7 @@ mod strategy;
 mod ticket;
 mod topics;
 pub mod topology;
+mod waiting;
 
 pub use actions::Actions;
 pub use addresses::JoinError;
@@ -153,6 +155,7 @@ pub use call_error::CallError;
 pub use code::{
     Cid, CidError, Code, CodeError, CodeRef, CodeRule, CodeRuleError, GuestError, Limits as GuestLimits, Run, World,
 };
+pub use counters::Counters;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};
 pub use driver::DriverError;
 pub use events::Events;
@@ -165,7 +168,7 @@ pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use map::JournalError;
 pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
-pub use node::{Counters, Node, WaitError};
+pub use node::Node;
 pub use one_to_many::{All, HOSTS_AT_ONCE, HostAnswer, HostOutcome, Outcomes, Quorum, QuorumError};
 pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
 pub use permissions::{Caller, Guard, MAX_RULE_FILE, Rule, RuleError, RuleFileError, TargetError};
@@ -182,6 +185,7 @@ pub use topics::{
     Heard, MAX_SUBSCRIPTIONS, MAX_TOPIC, MAX_TOPIC_VALUE, PublishError, Published, SubscribeError, Subscription,
     TopicMessage,
 };
+pub use waiting::WaitError;
 
 /// The README's own program compiles, too.
 #[cfg(doctest)]

@@ -9,11 +9,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 #[cfg(feature = "cel")]
 use crate::predicate::{Predicate, PredicateError};
@@ -42,9 +38,6 @@ const PARTING: Duration = Duration::from_millis(300);
 
 /// How long the last goodbyes may take.
 const GOODBYE: Duration = Duration::from_secs(3);
-
-/// How long `wait_for` waits.
-const WAIT: Duration = Duration::from_secs(10);
 
 /// A node of the swarm: hosts applications, knows the other nodes, and sends messages to applications wherever they
 /// are.
@@ -214,53 +207,6 @@ impl Node {
         *self.core.status.borrow()
     }
 
-    /// How many incoming connections have ended before it was known whose they are, from now on as it grows: in a private
-    /// swarm somebody without its secret may be knocking. See [`Counters::failed_handshakes`].
-    #[must_use]
-    pub fn failed_handshakes(&self) -> watch::Receiver<u64> {
-        self.core.counters.failed_handshakes.subscribe()
-    }
-
-    /// Counts the connections with peers that may not connect, and says so each time. See
-    /// [`Counters::forbidden_connections`].
-    #[must_use]
-    pub fn forbidden_connections(&self) -> watch::Receiver<u64> {
-        self.core.counters.forbidden_connections.subscribe()
-    }
-
-    /// What was dropped or refused since the start, and how much code has come.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        use std::sync::atomic::Ordering::Relaxed;
-        let oddities = self.core.links.oddities();
-        Counters {
-            bad_records: self.core.counters.bad_records.load(Relaxed),
-            strangers: self.core.counters.strangers.load(Relaxed),
-            failed_handshakes: *self.core.counters.failed_handshakes.borrow(),
-            failed_tells: self.core.registry.tally.failed_tells.load(Relaxed),
-            dropped_casts: self.core.registry.tally.dropped_casts.load(Relaxed),
-            unasked_answers: oddities.unasked,
-            malformed_frames: oddities.malformed,
-            stalled_lanes: oddities.stalled,
-            refused_lanes: oddities.refused_lanes,
-            refused_calls: oddities.refused_calls,
-            refused_connections: self.core.counters.refused_connections.load(Relaxed),
-            refused_records: self.core.counters.refused_records.load(Relaxed),
-            refused_requests: self.core.counters.refused_requests.load(Relaxed),
-            bad_messages: self.core.counters.bad_messages.load(Relaxed),
-            repeated_messages: self.core.counters.repeated_messages.load(Relaxed),
-            refused_messages: self.core.counters.refused_messages.load(Relaxed),
-            missed_messages: self.core.topics.missed.load(Relaxed),
-            refused_subscriptions: self.core.counters.refused_subscriptions.load(Relaxed),
-            forbidden_messages: self.core.counters.forbidden_messages.load(Relaxed),
-            forbidden_connections: *self.core.counters.forbidden_connections.borrow(),
-            #[cfg(feature = "wasm")]
-            code_fetches: self.core.counters.code_fetches.load(Relaxed),
-            #[cfg(feature = "wasm")]
-            code_bytes: self.core.counters.code_bytes.load(Relaxed),
-        }
-    }
-
     /// Hosts an application under a name. All other nodes are told, those that join later as well.
     ///
     /// A node hosts one application of a name. Several versions of one live side by side on different nodes, which may be
@@ -414,46 +360,6 @@ impl Node {
         self.core.events.subscribe()
     }
 
-    /// Waits until an application is hosted somewhere, and gives its hosts. Waits 10 s at the most.
-    ///
-    /// # Errors
-    ///
-    /// Nobody hosts it by then.
-    pub async fn wait_for(&self, application: &str) -> Result<Vec<Arc<Host>>, WaitError> {
-        self.wait_until(application, || Some(self.hosts(application)).filter(|hosts| !hosts.is_empty())).await
-    }
-
-    /// Waits until so many nodes host an application, and gives all its hosts. Waits 10 s at the most.
-    ///
-    /// # Errors
-    ///
-    /// There are fewer by then.
-    pub async fn wait_for_hosts(&self, application: &str, count: usize) -> Result<Vec<Arc<Host>>, WaitError> {
-        let enough = || Some(self.hosts(application)).filter(|hosts| hosts.len() >= count);
-        match self.wait_until(application, enough).await {
-            Ok(hosts) => Ok(hosts),
-            Err(error) => Err(WaitError { hosts: Some((self.hosts(application).len(), count)), ..error }),
-        }
-    }
-
-    /// Waits until a node of some name or peer id is known. Waits 10 s at the most.
-    ///
-    /// # Errors
-    ///
-    /// There is none by then.
-    pub async fn wait_for_node(&self, node: &str) -> Result<Arc<NodeInfo>, WaitError> {
-        let named = |info: &Arc<NodeInfo>| info.name == node || info.peer_id.to_base58() == node;
-        self.wait_until(node, || self.nodes().into_iter().find(named)).await
-    }
-
-    /// Waits until every way of finding others was asked and had its time: see [`Status::settled`]. Usually takes well
-    /// under a second; what is not known then is probably not there.
-    pub async fn settled(&self) {
-        let mut status = self.core.status.subscribe();
-        // An error means that the node has stopped: it is as settled as it will be.
-        let _ = status.wait_for(|status| status.settled).await;
-    }
-
     /// Tries to join the swarm through another address: a multiaddress, or `host:port`. Retried for ever.
     ///
     /// # Errors
@@ -505,96 +411,6 @@ impl Node {
         }
         core.topics.close();
     }
-
-    async fn wait_until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> Result<T, WaitError> {
-        let mut changed = self.core.changed.subscribe();
-        timeout(WAIT, async {
-            loop {
-                if let Some(found) = look() {
-                    return Some(found);
-                }
-                changed.changed().await.ok()?;
-            }
-        })
-        .await
-        .ok()
-        .flatten()
-        .ok_or_else(|| WaitError { what: what.to_owned(), hosts: None })
-    }
-}
-
-/// What was dropped or refused since the node started, and how much code has come here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Records and signs of life whose signature, size or shape was wrong.
-    pub bad_records: u64,
-    /// Connections of programs that do not belong to this swarm.
-    pub strangers: u64,
-    /// Incoming connections that ended before it was known whose they are: in a private swarm, those without its secret.
-    pub failed_handshakes: u64,
-    /// Tells that applications here could not process.
-    pub failed_tells: u64,
-    /// Casts to applications here whose queue was full.
-    pub dropped_casts: u64,
-    /// Answers that came too late, or that nobody had asked for.
-    pub unasked_answers: u64,
-    /// Frames that could not be read.
-    pub malformed_frames: u64,
-    /// Lanes of peers that sent half a frame and no more, or did not read, for 30 s.
-    pub stalled_lanes: u64,
-    /// Lanes that peers opened beyond the limit.
-    pub refused_lanes: u64,
-    /// Calls and tells of other nodes that were answered with `Busy`.
-    pub refused_calls: u64,
-    /// Incoming connections beyond the limits.
-    pub refused_connections: u64,
-    /// Records for which there was no room, and records and gossip beyond what a neighbour may send.
-    pub refused_records: u64,
-    /// Exchanges of directories that a neighbour asked for too often.
-    pub refused_requests: u64,
-    /// Messages of topics whose signature, size or shape was wrong.
-    pub bad_messages: u64,
-    /// Messages of topics that had been here before, or came out of an earlier life of their sender.
-    pub repeated_messages: u64,
-    /// Messages of topics beyond what a sender may send.
-    pub refused_messages: u64,
-    /// Messages of topics that subscriptions here have lost, because they are read too slowly.
-    pub missed_messages: u64,
-    /// Subscriptions of peers to gossip that this swarm does not have.
-    pub refused_subscriptions: u64,
-    /// Calls and messages that their senders were not allowed to send.
-    pub forbidden_messages: u64,
-    /// Connections, in either direction, with peers that are not allowed to connect: refused, or ended when a rule
-    /// changed or a label expired.
-    pub forbidden_connections: u64,
-    /// How often this node fetched code that it had not, or tried to. What came along with a request is not fetched.
-    #[cfg(feature = "wasm")]
-    pub code_fetches: u64,
-    /// Bytes of code that have come here from other nodes, fetched or along with a request.
-    #[cfg(feature = "wasm")]
-    pub code_bytes: u64,
-}
-
-/// What was waited for is not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{what}` was not found{} within {WAIT:?}", so_often(.hosts))]
-pub struct WaitError {
-    what: String,
-    /// How many hosts there were, and how many were waited for.
-    hosts: Option<(usize, usize)>,
-}
-
-impl WaitError {
-    /// How many hosts there were when time was up, if so many were waited for. See [`Node::wait_for_hosts`].
-    #[must_use]
-    pub fn hosts(&self) -> Option<usize> {
-        self.hosts.map(|(found, _)| found)
-    }
-}
-
-fn so_often(hosts: &Option<(usize, usize)>) -> String {
-    hosts.map_or_else(String::new, |(found, wanted)| format!(" on {wanted} nodes, but on {found},"))
 }
 
 impl fmt::Debug for Node {

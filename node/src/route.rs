@@ -140,7 +140,7 @@ impl<'a> Route<'a> {
                 && self.on.is_none()
                 && self.may_run_twice(&target, kind)
             {
-                return Box::pin(self.hedged(core, target, kind, &payload, time, after)).await;
+                return Box::pin(self.hedged(target, tried, kind, &payload, time, after)).await;
             }
             let peer_id = target.peer_id(core);
             match self.at(core, &target, kind, &payload, time).await {

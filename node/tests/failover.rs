@@ -20,7 +20,7 @@ use std::{
 
 use common::Swarm;
 use in_process::{hosts, in_process, within};
-use multinodes::{Actions, AppRef, CallError, Node, Strategy};
+use multinodes::{Actions, AppError, AppRef, CallError, Node, Strategy};
 use tokio::sync::{Semaphore, watch};
 
 /// Always the host of that name, while it may be taken.
@@ -186,6 +186,31 @@ async fn a_host_that_lets_calls_time_out_is_set_aside_after_the_second_one() {
     }
     // On a busy machine the moment may be over before the next call: then it is longer after that one.
     within(async { while target.call::<bool>("often", ()).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn a_hedged_call_does_not_go_back_to_a_host_that_has_refused_it() {
+    let (caller, address) = in_process("caller");
+    let caller = caller.start().await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let refusing = Actions::new().try_action("run", move |()| {
+        count.fetch_add(1, SeqCst);
+        async { Err::<bool, _>(AppError::busy("it never has time")) }
+    });
+    let slow = Actions::new().idempotent_action("run", |()| std::future::pending::<bool>());
+    let mut nodes = Vec::new();
+    for (name, application) in [("refusing", refusing), ("slow", slow)] {
+        let node = in_process(name).0.join(&address).start().await.unwrap();
+        node.register("test", application).unwrap();
+        nodes.push(node);
+    }
+    hosts(&caller, "test", 2).await;
+    // By the time of the second attempt the first host is not set aside any more.
+    let target = caller.app("test").strategy(first("refusing")).hedge(Duration::from_millis(400));
+    let error = within(target.timeout(Duration::from_secs(1)).call::<bool>("run", ())).await.unwrap_err();
+    assert!(matches!(&error, CallError::TimedOut { node, .. } if node == "slow"), "{error:?}");
+    assert_eq!(asked.load(SeqCst), 1);
 }
 
 const TIME: Duration = Duration::from_secs(10);

@@ -185,6 +185,15 @@ fn signed(keypair: &Keypair, incarnation: u64, sequence: u64, text: &str) -> Vec
     SignedMessage::sign(keypair, &name(), message).unwrap().envelope().to_vec()
 }
 
+/// A node that is attacked, an honest one with that key which it knows, and the way to the first.
+async fn victim_and_honest(keypair: Keypair) -> (Node, Node, String) {
+    let (victim, address) = in_process("victim");
+    let victim = victim.start().await.unwrap();
+    let honest = in_process("honest").0.keypair(keypair).join(&address).start().await.unwrap();
+    within(victim.wait_for_node("honest")).await.unwrap();
+    (victim, honest, address)
+}
+
 /// Waits until a counter of a node has got so far.
 async fn counted(node: &Node, wanted: u64, counter: impl Fn(multinodes::Counters) -> u64) {
     within(async {
@@ -197,10 +206,7 @@ async fn counted(node: &Node, wanted: u64, counter: impl Fn(multinodes::Counters
 
 #[tokio::test]
 async fn forged_and_altered_messages_are_dropped_and_counted() {
-    let (victim, address) = in_process("victim");
-    let victim = victim.start().await.unwrap();
-    let honest = in_process("honest").0.join(&address).start().await.unwrap();
-    within(victim.wait_for_node("honest")).await.unwrap();
+    let (victim, honest, address) = victim_and_honest(Keypair::generate_ed25519()).await;
     let mut subscription = victim.subscribe("news").unwrap();
     let attacker = Attacker::at(&address).await;
 
@@ -232,11 +238,8 @@ async fn forged_and_altered_messages_are_dropped_and_counted() {
 
 #[tokio::test]
 async fn a_replayed_message_is_dropped_and_counted() {
-    let (victim, address) = in_process("victim");
-    let victim = victim.start().await.unwrap();
     let keypair = Keypair::generate_ed25519();
-    let honest = in_process("honest").0.keypair(keypair.clone()).join(&address).start().await.unwrap();
-    within(victim.wait_for_node("honest")).await.unwrap();
+    let (victim, honest, address) = victim_and_honest(keypair.clone()).await;
     let mut subscription = victim.subscribe("news").unwrap();
     let attacker = Attacker::at(&address).await;
     // What the honest node has signed in an earlier life, which the victim has never heard.
@@ -253,10 +256,7 @@ async fn a_replayed_message_is_dropped_and_counted() {
 
 #[tokio::test]
 async fn a_flood_of_messages_of_endless_senders_is_dropped_and_counted_and_honest_ones_arrive() {
-    let (victim, address) = in_process("victim");
-    let victim = victim.start().await.unwrap();
-    let honest = in_process("honest").0.join(&address).start().await.unwrap();
-    within(victim.wait_for_node("honest")).await.unwrap();
+    let (victim, honest, address) = victim_and_honest(Keypair::generate_ed25519()).await;
     let mut subscription = victim.subscribe("honest news").unwrap();
     let attacker = Attacker::at(&address).await;
     let text = "x".repeat(40_000);
@@ -278,10 +278,7 @@ async fn a_flood_of_messages_of_endless_senders_is_dropped_and_counted_and_hones
 
 #[tokio::test]
 async fn a_flood_of_subscriptions_is_dropped_and_counted() {
-    let (victim, address) = in_process("victim");
-    let victim = victim.start().await.unwrap();
-    let honest = in_process("honest").0.join(&address).start().await.unwrap();
-    within(victim.wait_for_node("honest")).await.unwrap();
+    let (victim, honest, address) = victim_and_honest(Keypair::generate_ed25519()).await;
     let mut subscription = victim.subscribe("news").unwrap();
     let keypair = Keypair::generate_ed25519();
     let transport = multinodes_behaviour::transport::new(&keypair).unwrap();

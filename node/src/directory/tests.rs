@@ -3,10 +3,11 @@ use std::sync::LazyLock;
 use libp2p::identity::Keypair;
 use multinodes_behaviour::{
     SwarmName,
-    wire::{Beat, Record},
+    wire::{ApplicationRecord, Beat, Record},
 };
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
+use serde_json::Value;
 
 use super::*;
 

@@ -1,0 +1,168 @@
+//! What is read on a lane, and what is done with each frame.
+
+use std::{
+    sync::atomic::Ordering::SeqCst,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::io::ReadHalf;
+
+use super::{
+    super::{
+        LaneEnd, LaneError, duplicate_id,
+        exchange::Io,
+        incoming::{Delivery, Incoming, Refusal, Responder},
+        oddities::Tally,
+        reader::{FrameReader, RawFrame},
+        requests::NotBegun,
+    },
+    Run,
+};
+use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
+
+/// After so many frames in a row the others on the thread get their turn: a peer that sends without end always has
+/// another one ready, and what it has woken would wait behind it.
+const TURN: usize = 64;
+
+/// The longest deadline that is taken from a peer: later than any sensible call.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Run {
+    pub(super) async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
+        let budget = self.exchange.limits().budget.clone();
+        let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
+        let mut turn = 0;
+        while let Some(frame) = frames.next(&mut io).await? {
+            turn += 1;
+            if turn % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+            // Answers that nobody reads are not piled up: no more work is taken until there is room for them. A lane of
+            // ours carries answers only, and they are always read: else both sides could wait for each other.
+            if !self.ours && self.lane.shared.outbox.is_full() {
+                self.lane.shared.outbox.has_room().await;
+            }
+            self.on_frame(frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn on_frame(&self, raw: RawFrame) -> Result<(), LaneEnd> {
+        let RawFrame { bytes, charge, read } = raw;
+        match Frame::decode(&bytes)? {
+            Frame::Call(_) | Frame::Tell(_) if self.ours => return Err(LaneEnd::Misplaced),
+            Frame::Call(Call { id, payload, .. }) | Frame::Tell(Tell { id, payload, .. })
+                if payload.len() > self.exchange.limits().max_message =>
+            {
+                let limit = self.exchange.limits().max_message;
+                let text = format!("the message has {} bytes, the limit there is {limit}", payload.len());
+                self.refuse(id, Refusal::new(ErrorCode::BadArguments, text));
+            }
+            Frame::Call(call) => {
+                let deadline = deadline(read, call.deadline_ms);
+                let incoming = Incoming {
+                    application: call.application,
+                    action: call.action,
+                    deadline,
+                    options: call.options,
+                    trace: call.trace,
+                    received: read,
+                    payload: share(&bytes, call.payload),
+                    charge,
+                };
+                self.on_call(call.id, incoming);
+            }
+            Frame::Tell(tell) => {
+                let incoming = Incoming {
+                    application: tell.application,
+                    action: "",
+                    deadline: deadline(read, tell.deadline_ms),
+                    options: tell.options,
+                    trace: tell.trace,
+                    received: read,
+                    payload: share(&bytes, tell.payload),
+                    charge,
+                };
+                self.on_tell(tell.id, tell.options, incoming).await;
+            }
+            Frame::Reply { id, payload } => self.on_answer(id, Ok(share(&bytes, payload))),
+            Frame::Accepted { id } => self.on_answer(id, Ok(Bytes::new())),
+            Frame::Error(error) => {
+                let refusal = Refusal {
+                    code: error.code,
+                    name: error.name.to_owned(),
+                    message: error.message.to_owned(),
+                    data: share(&bytes, error.data),
+                };
+                self.on_answer(error.id, Err(LaneError::Refused(refusal)));
+            }
+            Frame::Cancel { id } => self.exchange.served().cancel(id),
+            Frame::Goodbye => self.on_goodbye(),
+            Frame::Progress { id, waiting, payload } => {
+                // Usually the answer has come first, or the caller has just given up.
+                if let Some(pulse) = self.exchange.asked().pulse(id) {
+                    // Copied: the buffer that it was read into is much larger.
+                    pulse.tell(waiting, Bytes::copy_from_slice(payload));
+                }
+            }
+            Frame::Unknown { kind } => tracing::debug!(kind, "a frame of a later version was read over"),
+        }
+        Ok(())
+    }
+
+    fn on_call(&self, id: u64, call: Incoming<'_>) {
+        match self.exchange.served().begin(id, self.lane.id(), call.deadline) {
+            Ok(token) => {
+                let responder = Responder::new(self.exchange.clone(), self.lane.clone(), id, token);
+                self.exchange.service().on_call(call, responder);
+            }
+            Err(NotBegun::Duplicate) => self.refuse(id, duplicate_id()),
+            Err(NotBegun::TooMany) => {
+                self.refuse(id, Refusal::new(ErrorCode::Busy, "too many calls of this peer are running"));
+            }
+        }
+    }
+
+    async fn on_tell(&self, id: u64, options: Options, tell: Incoming<'_>) {
+        let delivery = self.exchange.service().on_tell(tell);
+        let outcome = match delivery {
+            Delivery::Accepted => Ok(()),
+            Delivery::Refused(refusal) => Err(refusal),
+            Delivery::Later(later) => later.await,
+        };
+        if options.contains(Options::CAST) {
+            return;
+        }
+        match outcome {
+            // A lane that is gone has nobody who waits.
+            Ok(()) => drop(self.lane.push(&Frame::Accepted { id })),
+            Err(refusal) => self.refuse(id, refusal),
+        }
+    }
+
+    fn on_goodbye(&self) {
+        let is_first = !self.lane.shared.retired.swap(true, SeqCst);
+        // Once: who says it again and again, and reads nothing, must not pile up answers here.
+        if self.ours && is_first {
+            self.exchange.on_goodbye();
+            // Behind the last request, so that the other side knows that nothing more comes.
+            let _ = self.lane.push(&Frame::Goodbye);
+        }
+    }
+
+    fn on_answer(&self, id: u64, answer: Result<Bytes, LaneError>) {
+        if !self.exchange.asked().answer(id, answer) {
+            // Usually the caller has just given up.
+            Tally::add(&self.exchange.tally().unasked);
+        }
+    }
+
+    pub(super) fn refuse(&self, id: u64, refusal: Refusal) {
+        self.exchange.refuse(&self.lane, id, refusal);
+    }
+}
+
+fn deadline(read: Instant, left_ms: u64) -> Instant {
+    read + Duration::from_millis(left_ms).min(LONGEST)
+}

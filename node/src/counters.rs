@@ -1,0 +1,109 @@
+//! What a node has dropped or refused, and how much code has come to it.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::node::Node;
+
+impl Node {
+    /// How many incoming connections have ended before it was known whose they are, from now on as it grows: in a private
+    /// swarm somebody without its secret may be knocking. See [`Counters::failed_handshakes`].
+    #[must_use]
+    pub fn failed_handshakes(&self) -> watch::Receiver<u64> {
+        self.core().counters.failed_handshakes.subscribe()
+    }
+
+    /// Counts the connections with peers that may not connect, and says so each time. See
+    /// [`Counters::forbidden_connections`].
+    #[must_use]
+    pub fn forbidden_connections(&self) -> watch::Receiver<u64> {
+        self.core().counters.forbidden_connections.subscribe()
+    }
+
+    /// What was dropped or refused since the start, and how much code has come.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let oddities = self.core().links.oddities();
+        Counters {
+            bad_records: self.core().counters.bad_records.load(Relaxed),
+            strangers: self.core().counters.strangers.load(Relaxed),
+            failed_handshakes: *self.core().counters.failed_handshakes.borrow(),
+            failed_tells: self.core().registry.tally.failed_tells.load(Relaxed),
+            dropped_casts: self.core().registry.tally.dropped_casts.load(Relaxed),
+            unasked_answers: oddities.unasked,
+            malformed_frames: oddities.malformed,
+            stalled_lanes: oddities.stalled,
+            refused_lanes: oddities.refused_lanes,
+            refused_calls: oddities.refused_calls,
+            refused_connections: self.core().counters.refused_connections.load(Relaxed),
+            refused_records: self.core().counters.refused_records.load(Relaxed),
+            refused_requests: self.core().counters.refused_requests.load(Relaxed),
+            bad_messages: self.core().counters.bad_messages.load(Relaxed),
+            repeated_messages: self.core().counters.repeated_messages.load(Relaxed),
+            refused_messages: self.core().counters.refused_messages.load(Relaxed),
+            missed_messages: self.core().topics.missed.load(Relaxed),
+            refused_subscriptions: self.core().counters.refused_subscriptions.load(Relaxed),
+            forbidden_messages: self.core().counters.forbidden_messages.load(Relaxed),
+            forbidden_connections: *self.core().counters.forbidden_connections.borrow(),
+            #[cfg(feature = "wasm")]
+            code_fetches: self.core().counters.code_fetches.load(Relaxed),
+            #[cfg(feature = "wasm")]
+            code_bytes: self.core().counters.code_bytes.load(Relaxed),
+        }
+    }
+}
+
+/// What was dropped or refused since the node started, and how much code has come here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Records and signs of life whose signature, size or shape was wrong.
+    pub bad_records: u64,
+    /// Connections of programs that do not belong to this swarm.
+    pub strangers: u64,
+    /// Incoming connections that ended before it was known whose they are: in a private swarm, those without its secret.
+    pub failed_handshakes: u64,
+    /// Tells that applications here could not process.
+    pub failed_tells: u64,
+    /// Casts to applications here whose queue was full.
+    pub dropped_casts: u64,
+    /// Answers that came too late, or that nobody had asked for.
+    pub unasked_answers: u64,
+    /// Frames that could not be read.
+    pub malformed_frames: u64,
+    /// Lanes of peers that sent half a frame and no more, or did not read, for 30 s.
+    pub stalled_lanes: u64,
+    /// Lanes that peers opened beyond the limit.
+    pub refused_lanes: u64,
+    /// Calls and tells of other nodes that were answered with `Busy`.
+    pub refused_calls: u64,
+    /// Incoming connections beyond the limits.
+    pub refused_connections: u64,
+    /// Records for which there was no room, and records and gossip beyond what a neighbour may send.
+    pub refused_records: u64,
+    /// Exchanges of directories that a neighbour asked for too often.
+    pub refused_requests: u64,
+    /// Messages of topics whose signature, size or shape was wrong.
+    pub bad_messages: u64,
+    /// Messages of topics that had been here before, or came out of an earlier life of their sender.
+    pub repeated_messages: u64,
+    /// Messages of topics beyond what a sender may send.
+    pub refused_messages: u64,
+    /// Messages of topics that subscriptions here have lost, because they are read too slowly.
+    pub missed_messages: u64,
+    /// Subscriptions of peers to gossip that this swarm does not have.
+    pub refused_subscriptions: u64,
+    /// Calls and messages that their senders were not allowed to send.
+    pub forbidden_messages: u64,
+    /// Connections, in either direction, with peers that are not allowed to connect: refused, or ended when a rule
+    /// changed or a label expired.
+    pub forbidden_connections: u64,
+    /// How often this node fetched code that it had not, or tried to. What came along with a request is not fetched.
+    #[cfg(feature = "wasm")]
+    pub code_fetches: u64,
+    /// Bytes of code that have come here from other nodes, fetched or along with a request.
+    #[cfg(feature = "wasm")]
+    pub code_bytes: u64,
+}
