@@ -57,8 +57,11 @@ pub(super) async fn ready(
     }
     let shop = core.workshop.shop().map_err(bad)?;
     let (compiler, cid) = (shop.compiler.clone(), reference.cid());
+    let budget = Budget::from(limits);
     let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(bad)?;
     if let Some(compiled) = found.filter(|compiled| compiled.world() == reference.world()) {
+        // Another rule may have let it in, and what is said of its size be wrong.
+        compiled.vetted().check(&budget).map_err(bad)?;
         return Ok(compiled);
     }
     let bytes = match inline {
@@ -66,7 +69,7 @@ pub(super) async fn ready(
         None => bytes(core, context, shop, reference).await?,
     };
     let code = Code::received(bytes, reference.clone()).map_err(bad)?;
-    let compiled = shop.compiler.compile(&code, &Budget::from(limits)).await.map_err(bad)?;
+    let compiled = shop.compiler.compile(&code, &budget).await.map_err(bad)?;
     // Kept, so that others can have it from here, and this node after its next start.
     let store = shop.store.clone();
     if let Ok(Err(error)) = spawn_blocking(move || store.put(&code)).await {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, io, path::Path};
 use sha2::{Digest, Sha256};
 
 use super::{Compiled, here::MAX_COMPILED};
-use crate::code::{cid::Cid, code_ref::World, folder::Folder};
+use crate::code::{cid::Cid, code_ref::World, folder::Folder, vetting::Vetted};
 
 /// Code that is kept ready to run. Its machine code is a few times as long as the code that travels.
 const LOADED: usize = 64;
@@ -13,8 +13,14 @@ const LOADED: usize = 64;
 /// All the compiled code on disk, in bytes. Compiling anew what was let go costs time only.
 const ON_DISK: u64 = 1024 * 1024 * 1024;
 
-/// A hash of what follows comes first, then the world.
+/// A hash of what follows comes first, then what is known of the code it was made of.
 const HASH: usize = 32;
+
+/// The world, and three numbers of 8 bytes.
+const KNOWN: usize = 1 + 3 * 8;
+
+/// Part of the hash, so that a file of another form is none.
+const FORM: &str = "multinodes-compiled-2";
 
 /// Of the files with machine code.
 const EXTENSION: &str = "cwasm";
@@ -56,7 +62,7 @@ impl Cache {
     }
 
     /// What was compiled before, if it is as it was written.
-    pub(super) fn read(&self, cid: &Cid) -> Option<(World, Vec<u8>)> {
+    pub(super) fn read(&self, cid: &Cid) -> Option<(Vetted, Vec<u8>)> {
         let name = cid.to_string();
         let mut bytes = match self.0.read(&name) {
             Ok(bytes) => bytes?,
@@ -66,10 +72,10 @@ impl Cache {
             }
         };
         match open(&bytes) {
-            Some(world) => {
+            Some(vetted) => {
                 self.0.touch(&name);
-                bytes.drain(..=HASH);
-                Some((world, bytes))
+                bytes.drain(..HASH + KNOWN);
+                Some((vetted, bytes))
             }
             None => {
                 tracing::warn!(%cid, "compiled code is damaged, and is compiled anew");
@@ -79,11 +85,11 @@ impl Cache {
         }
     }
 
-    pub(super) fn write(&self, cid: &Cid, world: World, native: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, cid: &Cid, vetted: &Vetted, native: &[u8]) -> io::Result<()> {
         debug_assert!(native.len() as u64 <= MAX_COMPILED, "the compiler's limit");
-        let world = [byte(world)];
-        let hash = seal(&world, native);
-        self.0.write(&cid.to_string(), &[&hash[..], &world, native])
+        let known = known(vetted);
+        let hash = seal(&known, native);
+        self.0.write(&cid.to_string(), &[&hash[..], &known, native])
     }
 }
 
@@ -106,18 +112,29 @@ pub fn forget_compiled(folder: &Path, cid: &Cid) -> io::Result<bool> {
     Ok(found)
 }
 
-/// The world, if nothing is missing or changed.
-fn open(bytes: &[u8]) -> Option<World> {
+/// What is known of the code, if nothing is missing or changed.
+fn open(bytes: &[u8]) -> Option<Vetted> {
     let (hash, rest) = bytes.split_at_checked(HASH)?;
-    let (world, native) = rest.split_at_checked(1)?;
-    if hash != seal(world, native) {
+    let (known, native) = rest.split_at_checked(KNOWN)?;
+    if hash != seal(known, native) {
         return None;
     }
-    [World::Task, World::Application].into_iter().find(|known| [byte(*known)] == world)
+    let (tag, numbers) = known.split_first()?;
+    let world = [World::Task, World::Application].into_iter().find(|world| byte(*world) == *tag)?;
+    let (numbers, _) = numbers.as_chunks();
+    let [size, cost, largest] = *numbers else { return None };
+    let [size, cost, largest] = [size, cost, largest].map(u64::from_le_bytes);
+    Some(Vetted { world, size, cost, largest })
 }
 
-fn seal(world: &[u8], native: &[u8]) -> [u8; HASH] {
-    Sha256::new().chain_update(world).chain_update(native).finalize().into()
+fn known(vetted: &Vetted) -> Vec<u8> {
+    let Vetted { world, size, cost, largest } = vetted;
+    let numbers = [size, cost, largest].map(|number| number.to_le_bytes());
+    [&[byte(*world)][..], numbers.as_flattened()].concat()
+}
+
+fn seal(known: &[u8], native: &[u8]) -> [u8; HASH] {
+    Sha256::new().chain_update(FORM).chain_update(known).chain_update(native).finalize().into()
 }
 
 fn byte(world: World) -> u8 {
