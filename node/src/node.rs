@@ -27,7 +27,7 @@ use crate::{
     core::{Command, Core},
     description::{Description, Host, NodeInfo, Status},
     events::Events,
-    factories::Recipe,
+    factories::Maker,
     identity::Identity,
     installation::Installation,
     registry::RegisterError,
@@ -60,6 +60,8 @@ pub struct Node {
     deadline: Option<Instant>,
     /// How many calls within calls led to this handle.
     depth: u8,
+    /// On whose behalf this node sends through this handle; none on its own.
+    principal: Option<PeerId>,
 }
 
 /// Lives as long as a handle of the user does.
@@ -93,12 +95,12 @@ impl Drop for Guard {
 
 impl Node {
     pub(crate) fn new(core: Arc<Core>, guard: Arc<Guard>) -> Self {
-        Self { core, guard: Some(guard), deadline: None, depth: 0 }
+        Self { core, guard: Some(guard), deadline: None, depth: 0, principal: None }
     }
 
     /// A handle for an application: it does not keep the node.
     pub(crate) fn inner(core: Arc<Core>) -> Self {
-        Self { core, guard: None, deadline: None, depth: 0 }
+        Self { core, guard: None, deadline: None, depth: 0, principal: None }
     }
 
     /// Lets whatever is sent through this handle end at `deadline` at the latest.
@@ -109,6 +111,17 @@ impl Node {
     /// Says how many calls within calls led to this handle.
     pub(crate) fn deepen(&mut self, depth: u8) {
         self.depth = depth;
+    }
+
+    /// Says on whose behalf this node sends: applications here see that peer as their caller.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn act_for(&mut self, principal: PeerId) {
+        self.principal = Some(principal);
+    }
+
+    /// Whom applications here see as their caller.
+    pub(crate) fn principal(&self) -> PeerId {
+        self.principal.unwrap_or(self.core.peer_id)
     }
 
     /// How many calls within calls led to this handle.
@@ -266,20 +279,15 @@ impl Node {
     ///
     /// The name is of no use or taken, or the node's record would become too large, see [`RegisterError`].
     pub fn register(&self, name: &str, application: impl Application) -> Result<(), RegisterError> {
-        self.host(name, application, None)
+        self.host(name, application, Maker::User)
     }
 
-    /// Hosts what was made by a recipe, or by the user.
-    pub(crate) fn host(
-        &self,
-        name: &str,
-        application: impl Application,
-        recipe: Option<Recipe>,
-    ) -> Result<(), RegisterError> {
+    /// Hosts what somebody has made.
+    pub(crate) fn host(&self, name: &str, application: impl Application, maker: Maker) -> Result<(), RegisterError> {
         if self.core.settings.passive {
             return Err(RegisterError::Passive);
         }
-        self.core.registry.register(name, application, recipe, |records| self.core.announceable(records))?;
+        self.core.registry.register(name, application, maker, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }
@@ -298,9 +306,9 @@ impl Node {
         Ok(())
     }
 
-    /// Hosts what was installed no longer; whatever was registered by the user is not touched.
-    pub(crate) fn unhost(&self, name: &str) -> Result<(), RegisterError> {
-        self.core.registry.unregister(name, |hosted| hosted.recipe.is_some())?;
+    /// Hosts no longer what one of these has made; whatever others have made is not touched.
+    pub(crate) fn unhost(&self, name: &str, is_meant: impl FnOnce(&Maker) -> bool) -> Result<(), RegisterError> {
+        self.core.registry.unregister(name, |hosted| is_meant(&hosted.maker))?;
         self.core.announce();
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::{
     announcement::Announcement,
     application::{AppError, AppErrorKind, Application, Context, Hostable, Origin, Profile},
     core::Core,
-    factories::Recipe,
+    factories::Maker,
     node::Node,
     payload::Payload,
     permissions::Guards,
@@ -66,7 +66,7 @@ pub(crate) struct Hosted {
     pub(crate) name: Arc<str>,
     pub(crate) profile: Profile,
     /// What it was installed by; `None` if the node's own program has registered it.
-    pub(crate) recipe: Option<Recipe>,
+    pub(crate) maker: Maker,
     pub(crate) guards: Guards,
     shown: ArcSwap<Shown>,
     application: Arc<dyn Hostable>,
@@ -168,7 +168,7 @@ impl Registry {
         &self,
         name: &str,
         application: impl Application,
-        recipe: Option<Recipe>,
+        maker: Maker,
         check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
         check_name(name)?;
@@ -177,7 +177,7 @@ impl Registry {
         if hosted.contains_key(name) {
             return Err(RegisterError::Taken { name: name.to_owned() });
         }
-        let new = self.host(name.into(), application, recipe);
+        let new = self.host(name.into(), application, maker);
         hosted.insert(new.name.clone(), Arc::new(new));
         check(&records(&hosted)).map_err(|error| unannounceable(name, &error))?;
         self.hosted.store(Arc::new(hosted));
@@ -221,9 +221,9 @@ impl Registry {
         self.hosted.load().get(name).cloned()
     }
 
-    /// How many of the hosted applications were installed by others.
-    pub(crate) fn installed(&self) -> usize {
-        self.hosted.load().values().filter(|hosted| hosted.recipe.is_some()).count()
+    /// How many of the hosted applications factories have made for others.
+    pub(crate) fn made_by_factories(&self) -> usize {
+        self.hosted.load().values().filter(|hosted| matches!(hosted.maker, Maker::Factory(_))).count()
     }
 
     /// What is hosted, in order of the names, as others are told: nothing more once the node is stopping.
@@ -261,7 +261,7 @@ impl Registry {
         while queues.join_next().await.is_some() {}
     }
 
-    fn host(&self, name: Arc<str>, application: impl Application, recipe: Option<Recipe>) -> Hosted {
+    fn host(&self, name: Arc<str>, application: impl Application, maker: Maker) -> Hosted {
         let (profile, guard) = (application.profile(), application.guard());
         let guards = self.core.upgrade().map(|core| core.permissions.guards(&name, guard)).unwrap_or_default();
         let application: Arc<dyn Hostable> = Arc::new(application);
@@ -289,7 +289,7 @@ impl Registry {
             }),
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             profile,
-            recipe,
+            maker,
             guards,
             application,
             admitted: AtomicUsize::new(0),

@@ -78,6 +78,53 @@ pub(super) async fn ready(
     Ok(compiled)
 }
 
+/// Sees to it that the bytes are here for the next start: what was compiled is of no use to another version of the engine.
+///
+/// # Errors
+///
+/// They cannot be had, or not be kept.
+pub(super) async fn keep(
+    core: &Arc<Core>,
+    context: &Context,
+    reference: &CodeRef,
+    inline: Option<ByteBuf>,
+) -> Result<(), AppError> {
+    let shop = core.workshop.shop().map_err(bad)?;
+    let (store, cid) = (shop.store.clone(), reference.cid());
+    if !store.is_on_disk() || store.find(&cid).is_some() {
+        return Ok(());
+    }
+    let bytes = match inline {
+        Some(bytes) => bytes.into_vec().into(),
+        None => bytes(core, context, shop, reference).await?,
+    };
+    let code = Code::received(bytes, reference.clone()).map_err(bad)?;
+    let kept = spawn_blocking(move || store.put(&code)).await.map_err(AppError::of)?;
+    kept.map_err(|error| {
+        tracing::error!(%cid, %error, "code cannot be kept");
+        AppError::new("not_kept", error.told())
+    })
+}
+
+/// Code that is here already, ready to run.
+///
+/// # Errors
+///
+/// It is gone, or not taken within these limits.
+pub(super) async fn kept(core: &Core, reference: &CodeRef, limits: &Limits) -> Result<Compiled, AppError> {
+    let shop = core.workshop.shop().map_err(bad)?;
+    let (compiler, store, cid) = (shop.compiler.clone(), shop.store.clone(), reference.cid());
+    let budget = Budget::from(limits);
+    let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(AppError::of)?;
+    if let Some(compiled) = found {
+        compiled.vetted().check(&budget).map_err(bad)?;
+        return Ok(compiled);
+    }
+    let bytes = stored(store, cid).await?.ok_or_else(|| no_code(cid, "it is gone"))?;
+    let code = Code::received(bytes, reference.clone()).map_err(bad)?;
+    shop.compiler.compile(&code, &budget).await.map_err(bad)
+}
+
 async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &CodeRef) -> Result<Bytes, AppError> {
     let (store, cid, size) = (shop.store.clone(), reference.cid(), reference.size());
     if let Some(bytes) = stored(store.clone(), cid).await? {
@@ -105,7 +152,7 @@ async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &Cod
                 }
                 wrong = Some(bad(error));
             }
-            Err(error) => return Err(bad(error)),
+            Err(error) => return Err(bad(error.told())),
         }
     }
     Err(wrong.unwrap_or_else(|| no_code(cid, "nobody has it")))
@@ -174,7 +221,7 @@ async fn fetch(
         });
         match written.await {
             Ok((back, Ok(()))) => partial = back,
-            Ok((_, Err(error))) => return Err((None, error.to_string())),
+            Ok((_, Err(error))) => return Err((None, error.told())),
             Err(error) => return Err((None, error.to_string())),
         }
     }
@@ -208,12 +255,12 @@ fn others(core: &Arc<Core>, asker: PeerId) -> Vec<PeerId> {
 async fn begin(store: Store, cid: Cid, size: u64) -> Result<Partial, AppError> {
     spawn_blocking(move || store.begin(cid, size)).await.map_err(bad)?.map_err(|error| match error {
         StoreError::InProgress { .. } => AppError::busy(error),
-        error => bad(error),
+        error => bad(error.told()),
     })
 }
 
 async fn stored(store: Store, cid: Cid) -> Result<Option<Bytes>, AppError> {
-    spawn_blocking(move || store.get(&cid)).await.map_err(bad)?.map_err(bad)
+    spawn_blocking(move || store.get(&cid)).await.map_err(bad)?.map_err(|error| bad(error.told()))
 }
 
 /// A piece of code that this node has.
@@ -223,7 +270,10 @@ pub(super) async fn piece(core: &Arc<Core>, cid: Cid, offset: u64, length: u64) 
         (Some(bytes), _) => Some(part(&bytes, offset, length)),
         (None, Some(shop)) => {
             let store = shop.map_err(bad)?.store.clone();
-            spawn_blocking(move || store.piece(&cid, offset, length)).await.map_err(bad)?.map_err(bad)?
+            spawn_blocking(move || store.piece(&cid, offset, length))
+                .await
+                .map_err(bad)?
+                .map_err(|error| bad(error.told()))?
         }
         (None, None) => None,
     };
