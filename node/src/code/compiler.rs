@@ -69,7 +69,7 @@ struct Inner {
     /// Compiled code on disk, for the next time the node starts.
     cache: Option<Cache>,
     /// Compiled code that is ready to run.
-    loaded: Mutex<Loaded>,
+    loaded: Mutex<Loaded<Compiled>>,
     /// What was refused, so that asking again costs nothing.
     refused: Mutex<Refusals>,
     /// One at a time.
@@ -227,11 +227,11 @@ impl Inner {
         let component = load::load(self.runtime.engine(), native)?;
         let ready = self.runtime.link(&component)?;
         let compiled = Compiled { cid, vetted, ready, timings: Timings::default() };
-        self.loaded().insert(compiled.clone());
+        self.loaded().insert(cid, compiled.clone(), native.len());
         Ok(compiled)
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded> {
+    fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded<Compiled>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

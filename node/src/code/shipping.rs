@@ -1,7 +1,10 @@
 //! How code gets to where it runs: with the request if it is small, else fetched in pieces from whoever asks, or from any
 //! other node that has it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -32,6 +35,9 @@ pub(super) const INLINE: u64 = 64 * 1024;
 
 /// The largest piece that is fetched at once, in bytes. It travels on a stream of its own, beside everything else.
 pub(super) const PIECE: u64 = 1024 * 1024;
+
+/// Whoever takes longer for a piece does not give it: others wait for the same code meanwhile.
+const SLOWEST: Duration = Duration::from_secs(30);
 
 /// So many other nodes are asked for code that the asker does not give, or not all of.
 const OTHERS: usize = 8;
@@ -127,13 +133,13 @@ pub(super) async fn kept(core: &Core, reference: &CodeRef, limits: &Limits) -> R
 
 async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &CodeRef) -> Result<Bytes, AppError> {
     let (store, cid, size) = (shop.store.clone(), reference.cid(), reference.size());
-    if let Some(bytes) = stored(store.clone(), cid).await? {
-        return Ok(bytes);
-    }
     let mut sources: Vec<PeerId> = std::iter::once(context.caller()).chain(others(core, context.caller())).collect();
     let mut wrong = None;
     for _ in 0..ATTEMPTS {
-        let partial = begin(store.clone(), cid, size).await?;
+        let partial = match begin(&store, cid, size, context.deadline()).await? {
+            Begun::Whole(bytes) => return Ok(bytes),
+            Begun::Part(partial) => partial,
+        };
         let is_begun = partial.received() > 0;
         let (whole, givers) = match gather(core, &sources, cid, partial, context.deadline()).await {
             Ok(gathered) => gathered,
@@ -205,7 +211,7 @@ async fn fetch(
         let wanted = PIECE.min(partial.size() - offset);
         // Whoever does not answer leaves time for the next one.
         let now = Instant::now();
-        let until = now + deadline.saturating_duration_since(now) / 2;
+        let until = now + (deadline.saturating_duration_since(now) / 2).min(SLOWEST);
         let piece = match ask(core, peer_id, (cid, offset, wanted), until).await {
             Ok(piece) => piece,
             Err(reason) => return Err((Some(partial), reason)),
@@ -252,11 +258,29 @@ fn others(core: &Arc<Core>, asker: PeerId) -> Vec<PeerId> {
     others.map(|node| node.peer_id).choose_multiple(&mut rand::rng(), OTHERS)
 }
 
-async fn begin(store: Store, cid: Cid, size: u64) -> Result<Partial, AppError> {
-    spawn_blocking(move || store.begin(cid, size)).await.map_err(bad)?.map_err(|error| match error {
-        StoreError::InProgress { .. } => AppError::busy(error),
-        error => bad(error.told()),
-    })
+/// What there is of some code.
+enum Begun {
+    Whole(Bytes),
+    Part(Partial),
+}
+
+/// Begins to receive some code, unless it is here. Where another request receives it, that one is waited for.
+async fn begin(store: &Store, cid: Cid, size: u64, deadline: Instant) -> Result<Begun, AppError> {
+    loop {
+        let released = store.released();
+        if let Some(bytes) = stored(store.clone(), cid).await? {
+            return Ok(Begun::Whole(bytes));
+        }
+        let here = store.clone();
+        match spawn_blocking(move || here.begin(cid, size)).await.map_err(bad)? {
+            Ok(partial) => return Ok(Begun::Part(partial)),
+            Err(error @ StoreError::InProgress { .. }) => {
+                let waited = tokio::time::timeout_at(deadline.into(), released).await;
+                waited.map_err(|_| AppError::busy(error))?;
+            }
+            Err(error) => return Err(bad(error.told())),
+        }
+    }
 }
 
 async fn stored(store: Store, cid: Cid) -> Result<Option<Bytes>, AppError> {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{cid::Cid, folder::Folder, portable::Code};
 
@@ -36,6 +37,8 @@ struct Inner {
     place: Place,
     /// What is being received just now.
     receiving: Mutex<HashSet<Cid>>,
+    /// Something is not being received any more.
+    released: Notify,
 }
 
 #[derive(Debug)]
@@ -136,7 +139,7 @@ impl Store {
                 Place::Disk { whole, partial }
             }
         };
-        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default(), released: Notify::new() })))
     }
 
     /// Looks into the folder of a store that a node may use just now: one that is not there is not made, and what is being
@@ -150,7 +153,7 @@ impl Store {
         let whole = Folder::existing(folder.clone(), "wasm", DISK).map_err(failed)?;
         let partial = Folder::existing(folder.clone(), "partial", DISK).map_err(failed)?;
         let place = Place::Disk { whole, partial };
-        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default(), released: Notify::new() })))
     }
 
     /// Keeps some code.
@@ -264,6 +267,11 @@ impl Store {
     /// [`StoreError::InProgress`], [`StoreError::Full`], [`StoreError::Io`].
     pub fn begin(&self, cid: Cid, size: u64) -> Result<Partial, StoreError> {
         Partial::begin(self.clone(), cid, size)
+    }
+
+    /// Ends when something is not being received any more, from the moment on that this is called.
+    pub(super) fn released(&self) -> Notified<'_> {
+        self.0.released.notified()
     }
 
     pub(super) fn is_on_disk(&self) -> bool {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, io, path::Path};
 
 use sha2::{Digest, Sha256};
 
-use super::{Compiled, here::MAX_COMPILED};
+use super::here::MAX_COMPILED;
 use crate::code::{cid::Cid, code_ref::World, folder::Folder, vetting::Vetted};
 
 /// Code that is kept ready to run. Its machine code is a few times as long as the code that travels.
@@ -25,28 +25,52 @@ const FORM: &str = "multinodes-compiled-2";
 /// Of the files with machine code.
 const EXTENSION: &str = "cwasm";
 
+/// All of it together, in bytes of machine code: what one rule lets in can be some megabytes each.
+const LOADED_BYTES: usize = 512 * 1024 * 1024;
+
 /// What is ready to run; the one that was not used for longest goes first.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    compiled: HashMap<Cid, (Compiled, u64)>,
+#[derive(Debug)]
+pub(super) struct Loaded<T> {
+    all: HashMap<Cid, Ready<T>>,
+    bytes: usize,
     clock: u64,
 }
 
-impl Loaded {
-    pub(super) fn find(&mut self, cid: &Cid) -> Option<Compiled> {
+#[derive(Debug)]
+struct Ready<T> {
+    value: T,
+    bytes: usize,
+    used: u64,
+}
+
+impl<T: Clone> Loaded<T> {
+    pub(super) fn find(&mut self, cid: &Cid) -> Option<T> {
         self.clock += 1;
-        let (compiled, used) = self.compiled.get_mut(cid)?;
-        *used = self.clock;
-        Some(compiled.clone())
+        let ready = self.all.get_mut(cid)?;
+        ready.used = self.clock;
+        Some(ready.value.clone())
     }
 
-    pub(super) fn insert(&mut self, compiled: Compiled) {
+    pub(super) fn insert(&mut self, cid: Cid, value: T, bytes: usize) {
         self.clock += 1;
-        self.compiled.insert(compiled.cid, (compiled, self.clock));
-        if self.compiled.len() > LOADED {
-            let oldest = self.compiled.iter().min_by_key(|(_, (_, used))| *used).map(|(cid, _)| *cid);
-            self.compiled.retain(|cid, _| Some(*cid) != oldest);
+        self.remove(&cid);
+        self.bytes += bytes;
+        self.all.insert(cid, Ready { value, bytes, used: self.clock });
+        while self.all.len() > LOADED || self.bytes > LOADED_BYTES && self.all.len() > 1 {
+            let oldest = self.all.iter().min_by_key(|(_, ready)| ready.used).map(|(cid, _)| *cid);
+            let Some(oldest) = oldest else { break };
+            self.remove(&oldest);
         }
+    }
+
+    fn remove(&mut self, cid: &Cid) {
+        self.bytes -= self.all.remove(cid).map_or(0, |ready| ready.bytes);
+    }
+}
+
+impl<T> Default for Loaded<T> {
+    fn default() -> Self {
+        Self { all: HashMap::new(), bytes: 0, clock: 0 }
     }
 }
 
@@ -156,4 +180,26 @@ fn sweep(folder: &Path, engine: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ready_to_run_is_bounded_in_number_and_in_bytes_and_the_last_one_stays() {
+        let mut loaded = Loaded::default();
+        let cid = |number: usize| Cid::of(&number.to_be_bytes());
+        for number in 0..=LOADED {
+            loaded.insert(cid(number), number, 1);
+            assert!(loaded.find(&cid(0)).is_some(), "it is used all the time");
+        }
+        assert_eq!((loaded.all.len(), loaded.bytes, loaded.find(&cid(1))), (LOADED, LOADED, None));
+        loaded.insert(cid(0), 0, LOADED_BYTES / 2);
+        assert_eq!((loaded.all.len(), loaded.bytes), (LOADED, LOADED_BYTES / 2 + LOADED - 1));
+        loaded.insert(cid(1), 1, LOADED_BYTES / 2);
+        assert_eq!((loaded.all.len(), loaded.bytes), (2, LOADED_BYTES));
+        loaded.insert(cid(2), 2, LOADED_BYTES + 1);
+        assert_eq!((loaded.all.len(), loaded.find(&cid(2))), (1, Some(2)));
+    }
 }
