@@ -48,7 +48,7 @@ pub(crate) struct Workshop {
     shop: OnceLock<Result<Shop, CodeError>>,
     /// Never held while a guest runs.
     pub(crate) installed: Waiting<Guests>,
-    /// Held while guests are stopped or brought back because rules say another thing.
+    /// Held while guests are brought back.
     pub(crate) reviewing: Waiting<()>,
     /// Names under which something is being installed just now: of two that want the same one, the second finds it there.
     turns: Mutex<HashMap<String, Weak<Waiting<()>>>>,

@@ -154,9 +154,9 @@ pub(crate) async fn restore(core: Arc<Core>) {
 
 /// Stops what rules admit no longer, and brings back what they admit again.
 pub(crate) async fn review(core: &Arc<Core>) {
-    // One at a time is enough.
-    let Ok(_reviewing) = core.workshop.reviewing.try_lock() else { return };
     core.workshop.installed.lock().await.stop_forbidden(core);
+    // One at a time is enough: guests may be slow to start.
+    let Ok(_reviewing) = core.workshop.reviewing.try_lock() else { return };
     bring_back(core).await;
 }
 

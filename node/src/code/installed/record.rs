@@ -27,6 +27,7 @@ const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// A guest that is to be there again after a start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Record {
     /// The application's name.
     pub name: String,
