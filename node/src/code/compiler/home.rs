@@ -97,11 +97,22 @@ impl Home {
 fn find() -> Option<PathBuf> {
     let file = format!("{COMMAND}{}", std::env::consts::EXE_SUFFIX);
     let this = std::env::current_exe().ok();
+    if let Some(running) = this.as_deref().and_then(|this| running(this, &file)) {
+        return Some(running);
+    }
     let beside = this.as_deref().and_then(Path::parent);
     let above = beside.and_then(Path::parent);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = beside.into_iter().chain(above).map(Path::to_owned).chain(std::env::split_paths(&path));
     folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(&file)).find(|path| path.is_file())
+}
+
+/// This program itself, if it is the command: also when its file was replaced by another version since it was started.
+fn running(this: &Path, file: &str) -> Option<PathBuf> {
+    const SELF: &str = "/proc/self/exe";
+    // What Linux appends when the file is another one by now.
+    let name = this.file_name()?.to_str()?.trim_end_matches(" (deleted)");
+    (cfg!(target_os = "linux") && name == file && Path::new(SELF).exists()).then(|| SELF.into())
 }
 
 fn warn_once() {
