@@ -328,7 +328,8 @@ impl Node {
     /// Brings code to other nodes, which host it as the application `name`: sandboxed, within limits, and only where a
     /// [rule](crate::CodeRule) allows it. Say where: [`on`](Installation::on) one, on [`all`](Installation::all) that take
     /// code, or [`everywhere`](Installation::everywhere). It is an application like any other, and started anew with its node
-    /// if that has a [data folder](Builder::data_folder).
+    /// if that has a [data folder](Builder::data_folder). It is stopped while no rule gives its sender the right to it:
+    /// labels of a ticket count until that expires, and installing it again with a new one renews them.
     ///
     /// Installing it where it is does no harm. Of two versions under one name the later one stays, and of one version that with
     /// the larger hash; it takes the place of the other without losing a message.
