@@ -240,13 +240,22 @@ async fn labels_of_an_installer_who_is_gone_count_as_long_as_their_issuer_has_sa
         assert_eq!(asked, installer.peer_id().to_base58());
         stop(installer).await;
     }
+    // Whoever installs it again with a new ticket renews what the old one gave.
+    let (renewing, _) = key();
+    for seconds in [3, 3600] {
+        let installer = joined(in_process("renewing").0.keypair(renewing.clone()).ticket(ticket(seconds))).await;
+        within(installer.install("renewed", &asking).on("alpha")).await.unwrap();
+        stop(installer).await;
+    }
     within(alpha.call::<String>("short", "any", ())).await.unwrap();
     hosted(&alpha, "short", false).await;
     within(alpha.call::<String>("lasting", "any", ())).await.unwrap();
     stop(alpha).await;
     let (alpha, _) = start(&[issuer_id]).await;
     assert!(alpha.hosts("short").is_empty(), "its time is over");
-    within(alpha.call::<String>("lasting", "any", ())).await.unwrap();
+    for name in ["lasting", "renewed"] {
+        within(alpha.call::<String>(name, "any", ())).await.unwrap();
+    }
     stop(alpha).await;
     let (alpha, _) = start(&[]).await;
     assert!(alpha.hosts("lasting").is_empty(), "its issuer is not trusted any more");
