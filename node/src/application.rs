@@ -163,7 +163,8 @@ impl Context {
         &self.application
     }
 
-    /// Who sent the message: proven by the connection it came on, not by anything in it.
+    /// Who sent the message: proven by the connection it came on, not by anything in it. Of what a guest asks of its own node
+    /// (feature `wasm`) that is whoever has sent the guest.
     #[must_use]
     pub fn caller(&self) -> PeerId {
         self.caller

@@ -21,7 +21,7 @@ use crate::{
     built_in,
     core::Core,
     driver,
-    factories::Factory,
+    factories::{Factory, Maker},
     node::{Guard, Node},
     permissions::{self, Rule, TargetError, Wishes},
     secret::Secret,
@@ -348,13 +348,13 @@ impl Builder {
         if !passive {
             // Only a name that is too long or taken is refused, and a record without anything else is small.
             let registered =
-                core.registry.register(built_in::NAME, built_in::node(factories, takes_code), None, |_| Ok(()));
+                core.registry.register(built_in::NAME, built_in::node(factories, takes_code), Maker::User, |_| Ok(()));
             debug_assert!(registered.is_ok(), "the first application of a node");
         }
         #[cfg(feature = "wasm")]
         {
             // Passive nodes have it, too: what they send is fetched from them.
-            let registered = core.registry.register(service::NAME, service::CodeService, None, |_| Ok(()));
+            let registered = core.registry.register(service::NAME, service::CodeService, Maker::User, |_| Ok(()));
             debug_assert!(registered.is_ok(), "a name that nothing else can have");
         }
         let driver = driver::start(core.clone(), commands).await?;

@@ -190,6 +190,23 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The same of what its caller has in mind, where an application that belongs to the nodes stands between.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn of(mut self, name: &str) -> Self {
+        if let Self::Busy { application, .. }
+        | Self::TimedOut { application, .. }
+        | Self::Expired { application, .. }
+        | Self::ResultTooLarge { application, .. }
+        | Self::BadArguments { application, .. }
+        | Self::TooDeep { application }
+        | Self::Failed { application, .. }
+        | Self::Panicked { application, .. } = &mut self
+        {
+            name.clone_into(application);
+        }
+        self
+    }
+
     /// Whether the message may have been acted on. `false` is a promise.
     #[must_use]
     pub fn may_have_run(&self) -> bool {

@@ -137,6 +137,9 @@ enum Done {
     NotServed { peer_id: PeerId, respond_to: lanes::RespondTo },
     /// A lane was opened or not; whoever asked knows.
     Lane,
+    /// What is installed was looked at.
+    #[cfg(feature = "wasm")]
+    Guests,
 }
 
 /// How a run of the driver ended.
@@ -287,6 +290,8 @@ impl Driver {
             Some(Done::Rules { changed }) => self.on_rules(changed),
             Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
             Some(Done::Lane) | None => {}
+            #[cfg(feature = "wasm")]
+            Some(Done::Guests) => {}
         }
     }
 

@@ -50,7 +50,7 @@ impl Factory {
             let config = C::deserialize(&recipe.config)
                 .map_err(|error| AppError::bad_arguments(format!("`{}`: {error}", recipe.factory)))?;
             let application = make(config).map_err(Into::into)?;
-            node.host(name, application, Some(recipe)).map_err(refused)
+            node.host(name, application, Maker::Factory(recipe)).map_err(refused)
         };
         Self { name, make: Arc::new(make) }
     }
@@ -69,12 +69,16 @@ pub(crate) struct Recipe {
     config: Value,
 }
 
-impl Recipe {
-    /// Of what was made of code.
+/// Who has made an application that is hosted: whoever takes it away has to go the same way.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Maker {
+    /// The node's own program.
+    User,
+    /// A factory, for others.
+    Factory(Recipe),
+    /// It is code that others have installed.
     #[cfg(feature = "wasm")]
-    pub(crate) fn of_code(cid: &str) -> Self {
-        Self { factory: format!("code {cid}"), config: Value::Null }
-    }
+    Code,
 }
 
 /// All factories of a node.
@@ -132,9 +136,9 @@ impl Factories {
         let node = context.node();
         let _making = self.making.lock().await;
         if let Some(hosted) = node.core().registry.find(name) {
-            return if hosted.recipe.as_ref() == Some(&recipe) { Ok(()) } else { Err(taken(name)) };
+            return if hosted.maker == Maker::Factory(recipe) { Ok(()) } else { Err(taken(name)) };
         }
-        if node.core().registry.installed() >= MAX_INSTALLED {
+        if node.core().registry.made_by_factories() >= MAX_INSTALLED {
             let text = format!("{MAX_INSTALLED} applications are installed here, which is the limit");
             return Err(AppError::new("too_many_installed", text));
         }
@@ -153,9 +157,10 @@ impl Factories {
     }
 }
 
-/// Hosts no longer what was installed. Whatever the node's own program has registered stays.
+/// Hosts no longer what a factory has made. Whatever the node's own program has registered stays, and so does code: there
+/// a rule says who may install and uninstall.
 pub(crate) fn uninstall(context: &Context, name: &str) -> Result<(), AppError> {
-    context.node().unhost(name).map_err(|_| {
+    context.node().unhost(name, |maker| matches!(maker, Maker::Factory(_))).map_err(|_| {
         AppError::new("not_installed", format!("no application `{}` was installed here by others", shortened(name)))
     })?;
     tracing::info!(application = %name, caller = %context.caller(), "an application was uninstalled");

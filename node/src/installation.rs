@@ -154,7 +154,10 @@ impl Installation {
     ///
     /// See [`CallError`]: [`Failed`](CallError::Failed) with the code `no_such_factory`, `name_taken` or
     /// `too_many_installed`, or whatever the factory itself says; [`BadArguments`](CallError::BadArguments) if the
-    /// factory does not take the configuration, or the name cannot be an application's.
+    /// factory does not take the configuration, or the name cannot be an application's. For code
+    /// [`Forbidden`](CallError::Forbidden) if no rule of that node lets this one install it; [`Failed`](CallError::Failed)
+    /// with what the guest says at its start, or with the code `superseded` (a later version is there), `name_taken`,
+    /// `too_many_installed`, `not_kept` (no room on its disk), `bad_code`, `no_code`, `trapped`, or that of a limit.
     pub async fn on(&self, node: impl Into<String>) -> Result<(), CallError> {
         let Order { what, application, .. } = &*self.order;
         match what {

@@ -23,7 +23,7 @@ use crate::{
     core::{Command, Core},
     description::{Description, Host, NodeInfo, Status},
     events::Events,
-    factories::Recipe,
+    factories::Maker,
     identity::Identity,
     installation::Installation,
     registry::RegisterError,
@@ -53,6 +53,8 @@ pub struct Node {
     deadline: Option<Instant>,
     /// How many calls within calls led to this handle.
     depth: u8,
+    /// On whose behalf this node sends through this handle; none on its own.
+    principal: Option<PeerId>,
 }
 
 /// Lives as long as a handle of the user does.
@@ -86,12 +88,12 @@ impl Drop for Guard {
 
 impl Node {
     pub(crate) fn new(core: Arc<Core>, guard: Arc<Guard>) -> Self {
-        Self { core, guard: Some(guard), deadline: None, depth: 0 }
+        Self { core, guard: Some(guard), deadline: None, depth: 0, principal: None }
     }
 
     /// A handle for an application: it does not keep the node.
     pub(crate) fn inner(core: Arc<Core>) -> Self {
-        Self { core, guard: None, deadline: None, depth: 0 }
+        Self { core, guard: None, deadline: None, depth: 0, principal: None }
     }
 
     /// Lets whatever is sent through this handle end at `deadline` at the latest.
@@ -102,6 +104,17 @@ impl Node {
     /// Says how many calls within calls led to this handle.
     pub(crate) fn deepen(&mut self, depth: u8) {
         self.depth = depth;
+    }
+
+    /// Says on whose behalf this node sends: applications here see that peer as their caller.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn act_for(&mut self, principal: PeerId) {
+        self.principal = Some(principal);
+    }
+
+    /// Whom applications here see as their caller.
+    pub(crate) fn principal(&self) -> PeerId {
+        self.principal.unwrap_or(self.core.peer_id)
     }
 
     /// How many calls within calls led to this handle.
@@ -216,20 +229,15 @@ impl Node {
     ///
     /// The name is of no use or taken, or the node's record would become too large, see [`RegisterError`].
     pub fn register(&self, name: &str, application: impl Application) -> Result<(), RegisterError> {
-        self.host(name, application, None)
+        self.host(name, application, Maker::User)
     }
 
-    /// Hosts what was made by a recipe, or by the user.
-    pub(crate) fn host(
-        &self,
-        name: &str,
-        application: impl Application,
-        recipe: Option<Recipe>,
-    ) -> Result<(), RegisterError> {
+    /// Hosts what somebody has made.
+    pub(crate) fn host(&self, name: &str, application: impl Application, maker: Maker) -> Result<(), RegisterError> {
         if self.core.settings.passive {
             return Err(RegisterError::Passive);
         }
-        self.core.registry.register(name, application, recipe, |records| self.core.announceable(records))?;
+        self.core.registry.register(name, application, maker, |records| self.core.announceable(records))?;
         self.core.announce();
         Ok(())
     }
@@ -248,9 +256,9 @@ impl Node {
         Ok(())
     }
 
-    /// Hosts what was installed no longer; whatever was registered by the user is not touched.
-    pub(crate) fn unhost(&self, name: &str) -> Result<(), RegisterError> {
-        self.core.registry.unregister(name, |hosted| hosted.recipe.is_some())?;
+    /// Hosts no longer what one of these has made; whatever others have made is not touched.
+    pub(crate) fn unhost(&self, name: &str, is_meant: impl FnOnce(&Maker) -> bool) -> Result<(), RegisterError> {
+        self.core.registry.unregister(name, |hosted| is_meant(&hosted.maker))?;
         self.core.announce();
         Ok(())
     }
@@ -270,7 +278,8 @@ impl Node {
     /// Brings code to other nodes, which host it as the application `name`: sandboxed, within limits, and only where a
     /// [rule](crate::CodeRule) allows it. Say where: [`on`](Installation::on) one, on [`all`](Installation::all) that take
     /// code, or [`everywhere`](Installation::everywhere). It is an application like any other, and started anew with its node
-    /// if that has a [data folder](Builder::data_folder).
+    /// if that has a [data folder](Builder::data_folder). It is stopped while no rule gives its sender the right to it:
+    /// labels of a ticket count until that expires, and installing it again with a new one renews them.
     ///
     /// Installing it where it is does no harm. Of two versions under one name the later one stays, and of one version that with
     /// the larger hash; it takes the place of the other without losing a message.

@@ -24,7 +24,7 @@ pub(crate) use self::{
     hosted::{Admission, Hosted, Told},
     refusals::{draining, forbidden, panic_text, unknown},
 };
-use crate::{announcement::Announcement, application::Application, core::Core, factories::Recipe};
+use crate::{announcement::Announcement, application::Application, core::Core, factories::Maker};
 
 /// The applications that a node hosts.
 pub(crate) struct Registry {
@@ -95,7 +95,7 @@ impl Registry {
         &self,
         name: &str,
         application: impl Application,
-        recipe: Option<Recipe>,
+        maker: Maker,
         check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
         check_name(name)?;
@@ -104,7 +104,7 @@ impl Registry {
         if hosted.contains_key(name) {
             return Err(RegisterError::Taken { name: name.to_owned() });
         }
-        let new = self.host(name.into(), application, recipe);
+        let new = self.host(name.into(), application, maker);
         hosted.insert(new.name.clone(), Arc::new(new));
         check(&records(&hosted)).map_err(|error| unannounceable(name, &error))?;
         self.hosted.store(Arc::new(hosted));
@@ -145,9 +145,9 @@ impl Registry {
         self.hosted.load().get(name).cloned()
     }
 
-    /// How many of the hosted applications were installed by others.
-    pub(crate) fn installed(&self) -> usize {
-        self.hosted.load().values().filter(|hosted| hosted.recipe.is_some()).count()
+    /// How many of the hosted applications factories have made for others.
+    pub(crate) fn made_by_factories(&self) -> usize {
+        self.hosted.load().values().filter(|hosted| matches!(hosted.maker, Maker::Factory(_))).count()
     }
 
     /// What is hosted, in order of the names, as others are told: nothing more once the node is stopping.
@@ -185,10 +185,10 @@ impl Registry {
         while queues.join_next().await.is_some() {}
     }
 
-    fn host(&self, name: Arc<str>, application: impl Application, recipe: Option<Recipe>) -> Hosted {
+    fn host(&self, name: Arc<str>, application: impl Application, maker: Maker) -> Hosted {
         let guards = self.core.upgrade().map(|core| core.permissions.guards(&name, application.guard()));
         let guards = guards.unwrap_or_default();
-        let (hosted, work) = Hosted::new(&self.core, name, application, recipe, guards, self.tally.clone());
+        let (hosted, work) = Hosted::new(&self.core, name, application, maker, guards, self.tally.clone());
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         while queues.try_join_next().is_some() {}
         queues.spawn(work);

@@ -337,7 +337,7 @@ impl<'a> Route<'a> {
         let refused = |refusal| CallError::of_refusal(refusal, &attempt);
         let watcher = self.pulse.map_or(Watcher::Nobody, |pulse| Watcher::Here(pulse.clone()));
         let depth = self.node.depth();
-        let origin = Origin { caller: core.peer_id, deadline: time.deadline, trace: None, watcher, depth };
+        let origin = Origin { caller: self.node.principal(), deadline: time.deadline, trace: None, watcher, depth };
         match kind {
             Kind::Call(action) => {
                 let admission = hosted.admit().map_err(refused)?;

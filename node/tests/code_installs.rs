@@ -151,7 +151,7 @@ async fn what_was_installed_is_back_after_a_start_as_long_as_its_rule_and_its_se
     let (alpha, _) = start(&["any:run", &by_file]).await;
     assert_eq!(within(alpha.call::<u8>("counter", "count", ())).await.unwrap(), 1);
     stop(alpha).await;
-    let (alpha, _) = start(&["any"]).await;
+    let (alpha, _) = start(&["any:run"]).await;
     assert!(alpha.hosts("counter").is_empty(), "its rule is gone");
     stop(alpha).await;
     fs::write(&peers, "# nobody").unwrap();

@@ -153,7 +153,7 @@ impl Asked<'_> {
     }
 
     fn rules(&self) -> String {
-        let node = self.node.map_or("it".to_owned(), |node| format!("node `{node}`"));
+        let node = self.node.map_or("that node".to_owned(), |node| format!("node `{node}`"));
         format!("who runs {node} can allow it with `multinodes start --allow-code RULE`, where {}", self.rule())
     }
 

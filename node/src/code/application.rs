@@ -208,7 +208,7 @@ fn told(error: GuestError) -> AppError {
         E::Failed(text) => AppError::of(text),
         E::InstanceLimit { .. } | E::Resting { .. } => AppError::busy(error),
         E::Reentrant => AppError::new("reentrant", error.to_string()),
-        error => AppError::crashed(error),
+        error => AppError::crashed(format_args!("broke: {error}")),
     }
 }
 

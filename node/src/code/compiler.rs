@@ -30,7 +30,7 @@ use super::{
     portable::Code,
     runtime::Runtime,
     timings::Timings,
-    vetting::{Budget, vet},
+    vetting::{Budget, Vetted, vet},
 };
 
 pub use cache::forget_compiled;
@@ -69,7 +69,7 @@ struct Inner {
     /// Compiled code on disk, for the next time the node starts.
     cache: Option<Cache>,
     /// Compiled code that is ready to run.
-    loaded: Mutex<Loaded>,
+    loaded: Mutex<Loaded<Compiled>>,
     /// What was refused, so that asking again costs nothing.
     refused: Mutex<Refusals>,
     /// One at a time.
@@ -80,7 +80,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct Compiled {
     pub(crate) cid: Cid,
-    pub(crate) world: World,
+    pub(crate) vetted: Vetted,
     pub(crate) ready: InstancePre<Guest>,
     timings: Timings,
 }
@@ -95,7 +95,13 @@ impl Compiled {
     /// What it is for.
     #[must_use]
     pub fn world(&self) -> World {
-        self.world
+        self.vetted.world
+    }
+
+    /// What was found out when it was looked at: those who take less than whoever had it compiled have to ask.
+    #[must_use]
+    pub fn vetted(&self) -> Vetted {
+        self.vetted
     }
 
     /// What it took this time: nothing if it was ready.
@@ -140,8 +146,8 @@ impl Compiler {
             return Some(compiled);
         }
         let begun = Instant::now();
-        let (world, bytes) = self.0.cache.as_ref()?.read(cid)?;
-        match self.0.load(*cid, world, &bytes) {
+        let (vetted, bytes) = self.0.cache.as_ref()?.read(cid)?;
+        match self.0.load(*cid, vetted, &bytes) {
             Ok(compiled) => {
                 let timings = Timings { compile: begun.elapsed(), ..Timings::default() };
                 Some(Compiled { timings, ..compiled })
@@ -165,10 +171,12 @@ impl Compiler {
             Some(compiled) => compiled,
             None => self.compile_anew(cid, code.bytes(), budget).await?,
         };
-        if compiled.world == expected {
-            return Ok(compiled);
+        // Others may take more than this budget, and have had it compiled.
+        compiled.vetted.check(budget)?;
+        match compiled.world() {
+            actual if actual == expected => Ok(compiled),
+            actual => Err(CodeError::Misdescribed { expected, actual }),
         }
-        Err(CodeError::Misdescribed { expected, actual: compiled.world })
     }
 
     async fn compile_anew(&self, cid: Cid, bytes: &Bytes, budget: &Budget) -> Result<Compiled, CodeError> {
@@ -196,16 +204,16 @@ impl Inner {
         let begun = Instant::now();
         let looked_at = bytes.clone();
         let vetted = tokio::task::spawn_blocking(move || vet(&looked_at, &budget)).await;
-        let world = vetted.map_err(CodeError::compiler)??.world;
+        let vetted = vetted.map_err(CodeError::compiler)??;
         let vetting = begun.elapsed();
         let native = self.home.compile(bytes, &self.engine, self.limits, &turn).await?;
         let this = self.clone();
         let compiled = tokio::task::spawn_blocking(move || {
-            if let Some(Err(error)) = this.cache.as_ref().map(|cache| cache.write(&cid, world, &native)) {
+            if let Some(Err(error)) = this.cache.as_ref().map(|cache| cache.write(&cid, &vetted, &native)) {
                 // It runs all the same, and is compiled again after the next start.
                 tracing::warn!(%cid, %error, "compiled code cannot be kept");
             }
-            this.load(cid, world, &native)
+            this.load(cid, vetted, &native)
         });
         let compiled = compiled.await.map_err(CodeError::compiler)??;
         let timings = Timings { vetting, compile: begun.elapsed() - vetting, ..Timings::default() };
@@ -215,15 +223,15 @@ impl Inner {
     }
 
     /// Loads what our own compiler has made.
-    fn load(&self, cid: Cid, world: World, native: &[u8]) -> Result<Compiled, CodeError> {
+    fn load(&self, cid: Cid, vetted: Vetted, native: &[u8]) -> Result<Compiled, CodeError> {
         let component = load::load(self.runtime.engine(), native)?;
         let ready = self.runtime.link(&component)?;
-        let compiled = Compiled { cid, world, ready, timings: Timings::default() };
-        self.loaded().insert(compiled.clone());
+        let compiled = Compiled { cid, vetted, ready, timings: Timings::default() };
+        self.loaded().insert(cid, compiled.clone(), native.len());
         Ok(compiled)
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded> {
+    fn loaded(&self) -> std::sync::MutexGuard<'_, Loaded<Compiled>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -244,6 +252,6 @@ impl fmt::Debug for Inner {
 
 impl fmt::Debug for Compiled {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Compiled").field("cid", &self.cid).field("world", &self.world).finish_non_exhaustive()
+        formatter.debug_struct("Compiled").field("cid", &self.cid).field("vetted", &self.vetted).finish_non_exhaustive()
     }
 }

@@ -1,11 +1,15 @@
 //! A folder of the node's own: nobody else gets in, what is in it is whole or not there, and it has a bound.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -22,6 +26,8 @@ pub(crate) struct Folder {
     extension: &'static str,
     /// The most bytes that its files may have together.
     limit: u64,
+    /// Files that do not go for others.
+    pinned: Arc<Mutex<HashSet<String>>>,
 }
 
 /// One of its files.
@@ -44,7 +50,7 @@ impl Folder {
         // It may have been there, with other rights.
         #[cfg(unix)]
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let folder = Self { path, extension, limit };
+        let folder = Self { path, extension, limit, pinned: Arc::default() };
         for entry in folder.with_extension(UNFINISHED)? {
             _ = fs::remove_file(folder.path.join(format!("{}.{UNFINISHED}", entry.name)));
         }
@@ -53,7 +59,7 @@ impl Folder {
 
     /// One that is there, perhaps in use by a node that runs: nothing is made or tidied up.
     pub(crate) fn existing(path: PathBuf, extension: &'static str, limit: u64) -> io::Result<Self> {
-        let folder = Self { path, extension, limit };
+        let folder = Self { path, extension, limit, pinned: Arc::default() };
         fs::read_dir(&folder.path).map(|_| folder)
     }
 
@@ -131,17 +137,24 @@ impl Folder {
         _ = File::options().append(true).open(self.path_of(name)).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
+    /// From now on these do not go to make room, and no others stay for that reason.
+    pub(crate) fn pin(&self, names: HashSet<String>) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
     /// Lets the files go that were not used for longest, until there is room for one more, of so many bytes.
     pub(crate) fn make_room(&self, size: u64) -> io::Result<()> {
-        if size > self.limit {
-            let reason = format!("{size} bytes are more than the folder's limit of {}", self.limit);
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
-        }
         let mut entries = self.entries()?;
         let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
         entries.sort_by_key(|entry| entry.used);
         let mut count = entries.len();
-        for entry in entries {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stay: u64 = entries.iter().filter(|entry| pinned.contains(&entry.name)).map(|entry| entry.size).sum();
+        if size.saturating_add(stay) > self.limit {
+            let reason = format!("{size} bytes are more than the folder's limit of {} lets in", self.limit);
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, reason));
+        }
+        for entry in entries.into_iter().filter(|entry| !pinned.contains(&entry.name)) {
             if total + size <= self.limit && count < MOST {
                 break;
             }

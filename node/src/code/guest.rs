@@ -6,7 +6,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline, component::Instance};
 
 use super::{
-    code_error::shorten, compiler::Compiled, engine::STACK, guest_error::GuestError, limits::Limits,
+    code_error::shorten, compiler::Compiled, engine::STACK, guest_error::GuestError, limits::Limits, runtime::computed,
     surroundings::Surroundings,
 };
 
@@ -31,7 +31,6 @@ pub(crate) struct Guest {
     /// Bytes of its memories and tables.
     memory: usize,
     wanted_more: bool,
-    ticks: u128,
     host_calls: u64,
     /// What it was stopped for.
     stopped: Option<GuestError>,
@@ -90,30 +89,19 @@ pub(crate) fn begin(store: &mut Store<Guest>, binding: Binding) {
     let guest = store.data_mut();
     let Binding { limits, surroundings, home, callers } = binding;
     (guest.limits, guest.surroundings, guest.home, guest.callers) = (limits, surroundings, home, callers);
-    (guest.ticks, guest.host_calls, guest.wanted_more, guest.stopped) = (0, 0, false, None);
+    (guest.host_calls, guest.wanted_more, guest.stopped) = (0, false, None);
     store.set_epoch_deadline(1);
 }
 
 impl Guest {
     fn new(binding: Binding) -> Self {
         let Binding { limits, surroundings, home, callers } = binding;
-        Self {
-            limits,
-            surroundings,
-            home,
-            callers,
-            memory: 0,
-            wanted_more: false,
-            ticks: 0,
-            host_calls: 0,
-            stopped: None,
-        }
+        Self { limits, surroundings, home, callers, memory: 0, wanted_more: false, host_calls: 0, stopped: None }
     }
 
-    /// It has computed for one more tick of the clock. Others have their turn.
+    /// The clock has ticked, once or more: one instruction may last longer than that. Others have their turn.
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        self.ticks += 1;
-        if self.ticks > self.limits.cpu.as_millis() {
+        if computed() > self.limits.cpu {
             return self.stop(GuestError::CpuLimit { limit: self.limits.cpu });
         }
         Ok(UpdateDeadline::Yield(1))

@@ -58,7 +58,7 @@ pub enum GuestError {
     #[error("{0}")]
     Failed(String),
     /// It broke lately, and is started again only after a while. It surely did not run.
-    #[error("the guest broke and rests for {remaining:?}: {reason}")]
+    #[error("the guest broke and rests for {} ms: {reason}", .remaining.as_millis())]
     Resting {
         /// Until it is tried again.
         remaining: Duration,

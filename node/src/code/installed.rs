@@ -1,12 +1,11 @@
 //! Guests that stay: installed under a name, announced like any other application, replaced by later versions, and there
 //! again when the node is started anew.
 
+mod guests;
 mod record;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::{StreamExt, stream};
-use libp2p::PeerId;
 use serde_bytes::ByteBuf;
 use serde_json::json;
 
@@ -15,19 +14,18 @@ use super::{
     cid::Cid,
     code_ref::{CodeRef, World},
     compiler::Compiled,
-    policy::{Request, Wish},
-    reach::{Behalf, Bound, Reach},
+    reach::{Asker, Behalf, Bound, Reach},
     service, shipping,
-    vetting::Budget,
 };
 use crate::{
     announcement::Announcement,
     application::{AppError, Context, Profile},
     core::Core,
-    factories::Recipe,
+    factories::Maker,
     node::Node,
     registry,
 };
+pub(crate) use guests::{Guests, restore, review};
 pub use record::{Record, read as read_records};
 
 /// Guests that others may have a node host.
@@ -42,8 +40,6 @@ pub(crate) struct Installed {
     pub(crate) code: CodeRef,
     config: Vec<u8>,
     behalf: Behalf,
-    /// The rule that has admitted it.
-    rule: String,
 }
 
 /// Which of two that are installed under one name stays, the same on all nodes: the later version; of one version, or of
@@ -70,7 +66,8 @@ pub(super) async fn install(
         let text = format!("the configuration has {} bytes, the limit is {MAX_CONFIG}", config.len());
         return Err(AppError::bad_arguments(text));
     }
-    let compiled = shipping::ready(core, context, &code, bytes, behalf.admitted.allowance.limits()).await?;
+    let compiled = shipping::ready(core, context, &code, bytes.clone(), behalf.admitted.allowance.limits()).await?;
+    shipping::keep(core, context, &code, bytes).await?;
     // From here on nothing is waited for that the caller could hold up.
     let core = core.clone();
     let work = tokio::spawn(async move { host(&core, code, compiled, name, config, behalf).await });
@@ -86,21 +83,56 @@ async fn host(
     behalf: Behalf,
 ) -> Result<(), AppError> {
     let _turn = core.workshop.turn(&name).await;
-    let there = core.workshop.installed.lock().await.get(&name).map(|there| {
-        let same = there.code == code && there.config == config;
-        (same, rank(&there.code) > rank(&code), there.code.cid(), there.application.clone())
-    });
-    match there {
-        Some((true, ..)) => return Ok(()),
-        Some((_, true, cid, _)) => {
+    match there(core, &code, &config, &name).await {
+        There::Same(held) => {
+            // It may have been proven anew, for longer.
+            if held.asker.sender == behalf.asker.sender {
+                held.asker.proof.store(behalf.asker.proof.load_full());
+                guests::keep(core, &*core.workshop.installed.lock().await).await?;
+            }
+            return Ok(());
+        }
+        There::Later(cid) => {
             let text = format!("`{name}` is there in a later version, `{cid}`");
             return Err(AppError::new("superseded", text));
         }
-        Some((.., application)) => upgrade(core, application, code, compiled, &name, config, behalf).await?,
-        None => begin(core, code, compiled, &name, config, behalf).await?,
+        There::Other(application) => upgrade(core, application, code, compiled, &name, config, behalf).await?,
+        There::Nothing => {
+            begin(core, code, compiled, &name, config, behalf).await?;
+            let mut installed = core.workshop.installed.lock().await;
+            if let Err(error) = guests::keep(core, &installed).await {
+                installed.stop(core, &name);
+                return Err(error);
+            }
+        }
     }
     tracing::info!(application = %name, "a guest is installed");
     Ok(())
+}
+
+/// What is hosted under a name.
+enum There {
+    Nothing,
+    Same(Box<Behalf>),
+    Later(Cid),
+    Other(GuestApplication),
+}
+
+async fn there(core: &Core, code: &CodeRef, config: &[u8], name: &str) -> There {
+    let mut installed = core.workshop.installed.lock().await;
+    // The node's own program may have taken it out of the registry.
+    if core.registry.find(name).is_none_or(|hosted| hosted.maker != Maker::Code) {
+        installed.here.remove(name);
+    }
+    match installed.here.get(name) {
+        None => There::Nothing,
+        // By a rule that is good no more it would not be there for long.
+        Some(there) if there.code == *code && there.config == config && there.behalf.holds(core) => {
+            There::Same(there.behalf.clone().into())
+        }
+        Some(there) if rank(&there.code) > rank(code) => There::Later(there.code.cid()),
+        Some(there) => There::Other(there.application.clone()),
+    }
 }
 
 /// Puts other code in the place of a guest. What it reaches, and how much it takes, is from then on what its sender may.
@@ -117,17 +149,15 @@ async fn upgrade(
     let replaced = application.take_over(compiled, config.clone(), terms(core, &behalf));
     replaced.await.map_err(service::told)?;
     let mut installed = core.workshop.installed.lock().await;
-    let Some(there) = installed.get_mut(name) else { return Err(not_installed(name)) };
+    let Some(there) = installed.here.get_mut(name) else { return Err(not_installed(name)) };
     let announcement = Announcement::new().description(description(&code, &behalf));
     let announcement = match code.version() {
         Some(version) => announcement.version(version),
         None => announcement,
     };
-    let rule = core.workshop.policy.text(&behalf.admitted);
-    (there.code, there.config, there.rule, there.behalf) = (code, config, rule, behalf);
+    (there.code, there.config, there.behalf) = (code, config, behalf);
     Node::inner(core.clone()).announce(name, announcement).map_err(AppError::of)?;
-    keep(core, &installed).await;
-    Ok(())
+    guests::keep(core, &installed).await
 }
 
 /// Starts a guest and registers it.
@@ -139,7 +169,7 @@ async fn begin(
     config: Vec<u8>,
     behalf: Behalf,
 ) -> Result<(), AppError> {
-    check_room(core, &*core.workshop.installed.lock().await, name)?;
+    core.workshop.installed.lock().await.check_room(core, name)?;
     let runtime = core.workshop.shop().map_err(shipping::bad)?.runtime.clone();
     let profile = Profile {
         description: description(&code, &behalf),
@@ -150,13 +180,10 @@ async fn begin(
     let application = GuestApplication::start_within(runtime, compiled, config.clone(), terms, profile);
     let application = application.await.map_err(service::told)?;
     let mut installed = core.workshop.installed.lock().await;
-    check_room(core, &installed, name)?;
-    let recipe = Recipe::of_code(&code.cid().to_string());
-    let registered = Node::inner(core.clone()).host(name, application.clone(), Some(recipe));
+    installed.check_room(core, name)?;
+    let registered = Node::inner(core.clone()).host(name, application.clone(), Maker::Code);
     registered.map_err(|error| AppError::new("not_registered", error.to_string()))?;
-    let rule = core.workshop.policy.text(&behalf.admitted);
-    installed.insert(name.to_owned(), Installed { application, code, config, behalf, rule });
-    keep(core, &installed).await;
+    installed.add(name, Installed { application, code, config, behalf });
     Ok(())
 }
 
@@ -170,128 +197,33 @@ fn terms(core: &Arc<Core>, behalf: &Behalf) -> Terms {
     })
 }
 
-/// Whether another guest may be hosted under a name.
-fn check_room(core: &Core, installed: &BTreeMap<String, Installed>, name: &str) -> Result<(), AppError> {
-    if core.registry.find(name).is_some() {
-        return Err(AppError::new("name_taken", format!("another application `{name}` is registered here")));
-    }
-    if installed.len() >= MAX_INSTALLED {
-        let text = format!("{MAX_INSTALLED} guests are installed here, which is the limit");
-        return Err(AppError::new("too_many_installed", text));
-    }
-    Ok(())
-}
-
 /// What others see of it.
 fn description(code: &CodeRef, behalf: &Behalf) -> serde_json::Value {
     json!({
         "code": code.cid().to_string(),
         "name": code.name(),
-        "installed_by": behalf.sender.to_base58(),
-        "publisher": behalf.publisher.map(|publisher| publisher.to_base58()),
+        "installed_by": behalf.asker.sender.to_base58(),
+        "publisher": behalf.asker.publisher.map(|publisher| publisher.to_base58()),
     })
 }
 
 /// Hosts it no longer, for somebody who may install.
-pub(super) async fn uninstall_for(core: &Arc<Core>, context: &Context, name: &str) -> Result<(), AppError> {
+pub(super) async fn uninstall(core: &Arc<Core>, context: &Context, name: &str) -> Result<(), AppError> {
     let sender = context.caller();
-    let behalf = core.workshop.installed.lock().await.get(name).map(|installed| installed.behalf.clone());
+    let asker = core.workshop.installed.lock().await.asker(core, name);
     // Whoever passes signed code on speaks for its publisher only as long as it is that code which is asked for.
-    let publisher = behalf.and_then(|behalf| behalf.publisher.filter(|by| *by == sender || behalf.sender == sender));
-    service::may(core, &Request { sender: &sender, publisher: publisher.as_ref(), wish: Wish::Install(name) })?;
-    if uninstall(core, name).await {
-        tracing::info!(application = %name, caller = %sender, "a guest was uninstalled");
-        return Ok(());
+    let publisher = asker.and_then(|asker| asker.publisher.filter(|by| *by == sender || asker.sender == sender));
+    let (proof, bound) = (service::proof(core, &sender), Bound::Itself(name.to_owned()));
+    service::may(core, Asker { sender, publisher, proof, bound })?;
+    let mut installed = core.workshop.installed.lock().await;
+    if !installed.stop(core, name) {
+        return Err(not_installed(name));
     }
-    Err(not_installed(name))
+    tracing::info!(application = %name, caller = %sender, "a guest was uninstalled");
+    guests::keep(core, &installed).await
 }
 
 fn not_installed(name: &str) -> AppError {
     let text = format!("no code is installed here as `{}`", name.chars().take(80).collect::<String>());
     AppError::new("not_installed", text)
-}
-
-/// Hosts it no longer; false if it was not hosted.
-pub(crate) async fn uninstall(core: &Arc<Core>, name: &str) -> bool {
-    let mut installed = core.workshop.installed.lock().await;
-    if installed.remove(name).is_none() {
-        return false;
-    }
-    // It may be unregistered already.
-    let _ = Node::inner(core.clone()).unhost(name);
-    keep(core, &installed).await;
-    true
-}
-
-/// Writes down what is installed, for the next start.
-async fn keep(core: &Core, installed: &BTreeMap<String, Installed>) {
-    let Some(folder) = core.workshop.folder.clone() else { return };
-    let records: Vec<Record> = installed.iter().map(|(name, installed)| Record::of(name, installed)).collect();
-    let written = tokio::task::spawn_blocking(move || record::write(&folder, &records)).await;
-    if let Ok(Err(error)) = written {
-        tracing::error!(%error, "what is installed cannot be written down: it will be missing after the next start");
-    }
-}
-
-/// Brings back what was installed when the node ran last, as far as its rules still admit it.
-pub(crate) async fn restore(core: Arc<Core>) {
-    let Some(folder) = core.workshop.folder.clone() else { return };
-    let records = tokio::task::spawn_blocking(move || record::read(&folder)).await;
-    let records = match records {
-        Ok(Ok(records)) => records,
-        Ok(Err(error)) => return tracing::error!(%error, "what was installed cannot be read"),
-        Err(_) => return,
-    };
-    let all = stream::iter(records.into_iter().take(MAX_INSTALLED));
-    // One that is slow to start does not hold the others up.
-    all.for_each_concurrent(BACK_AT_ONCE, |record| async {
-        let name = record.name.clone();
-        match tokio::time::timeout(RESTORE_LIMIT, bring_back(&core, record)).await {
-            Ok(Ok(())) => tracing::info!(application = %name, "a guest is back"),
-            Ok(Err(error)) => tracing::error!(application = %name, %error, "a guest cannot be brought back"),
-            Err(_) => tracing::error!(application = %name, "a guest was not back in time"),
-        }
-    })
-    .await;
-}
-
-/// So many guests are brought back at once.
-const BACK_AT_ONCE: usize = 16;
-
-/// How long bringing back one guest may take: it may have to be compiled.
-const RESTORE_LIMIT: Duration = Duration::from_secs(120);
-
-async fn bring_back(core: &Arc<Core>, record: Record) -> Result<(), AppError> {
-    let Record { name, code, config, sender, rule } = record;
-    let sender: PeerId = sender.parse().map_err(AppError::of)?;
-    let admitted = core.workshop.policy.again(&rule).ok_or_else(|| {
-        AppError::new("forbidden", format!("the rule `{rule}`, by which it was installed, is not there any more"))
-    })?;
-    let publisher = core.workshop.publisher(&code).unwrap_or_default();
-    let request = Request { sender: &sender, publisher: publisher.as_ref(), wish: Wish::Install(&name) };
-    if !core.workshop.policy.still_holds(&core.permissions, &admitted, &request) {
-        let text = format!("`{sender}`, who has installed it, may not do that any more");
-        return Err(AppError::new("forbidden", text));
-    }
-    let shop = core.workshop.shop().map_err(shipping::bad)?;
-    let (compiler, store, cid) = (shop.compiler.clone(), shop.store.clone(), code.cid());
-    let found = tokio::task::spawn_blocking(move || compiler.find(&cid)).await.map_err(AppError::of)?;
-    let compiled = match found {
-        Some(compiled) => compiled,
-        None => {
-            let bytes = tokio::task::spawn_blocking(move || store.get(&cid)).await.map_err(AppError::of)?;
-            let bytes = bytes.map_err(AppError::of)?;
-            let bytes = bytes.ok_or_else(|| AppError::new("no_code", format!("its code `{cid}` is gone")))?;
-            let code = super::portable::Code::received(bytes, code.clone()).map_err(shipping::bad)?;
-            let budget = Budget::from(admitted.allowance.limits());
-            shop.compiler.compile(&code, &budget).await.map_err(shipping::bad)?
-        }
-    };
-    let behalf = Behalf { sender, publisher, admitted, bound: Bound::Itself(name.clone()) };
-    let _turn = core.workshop.turn(&name).await;
-    // Somebody may have been faster.
-    if core.workshop.installed.lock().await.contains_key(&name) {
-        return Ok(());
-    }
-    begin(core, code, compiled, &name, config.into_vec(), behalf).await
 }

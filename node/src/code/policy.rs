@@ -2,14 +2,27 @@
 
 mod text;
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use libp2p::PeerId;
 
 use super::{allowance::Allowance, limits::Limits};
-use crate::permissions::{Caller, Permissions, Rule, RuleError};
+use crate::permissions::{Caller, Permissions, Proof, Rule, RuleError};
 
 /// Whose code this node takes, what for, and how much that may take of it.
+///
+/// It is asked when code comes, at each use that a guest makes of the node, and for guests that stay once a second and at
+/// each start: they are stopped when no rule gives what they have any more, and are back when one does. Labels that an
+/// installer had proven count until their ticket expires, also while it is gone. Whoever may install may also replace and
+/// uninstall what others have installed under the same name: a condition on `application`, which is that name, says which
+/// names are meant.
+///
+/// What a guest does is done by this node: applications here see the sender of the code as their caller, and their rules
+/// are asked about it, but applications on other nodes see this node. So with `app=GLOB` a sender reaches whatever these
+/// let this node do: name no applications that trust this node more than the sender.
+///
+/// A publisher signs the code, its name and its version. Neither the application's name, nor the configuration, nor the
+/// arguments are signed: whoever has signed code chooses them.
 ///
 /// As a text, as in `multinodes start --allow-code`, it says who, and after a colon, separated by commas, what and within
 /// which limits: `12D3KooW...:run,app=calculator,cpu=1s`. Who is any [`Rule`] (`any`, a peer id, `@FILE`, a condition on
@@ -110,10 +123,18 @@ impl CodeRule {
             && match &self.who {
                 Who::Publisher(publisher) => request.publisher == Some(publisher),
                 Who::Peers(rule) => {
-                    let labels = permissions.proofs.labels(request.sender);
-                    rule.takes(&Caller { peer_id: request.sender, labels: &labels, application, action })
+                    let takes = |labels: &BTreeMap<String, String>| {
+                        rule.takes(&Caller { peer_id: request.sender, labels, application, action })
+                    };
+                    takes(&permissions.proofs.labels(request.sender))
+                        || request.proof.and_then(|proof| proof.labels(SystemTime::now())).is_some_and(takes)
                 }
             }
+    }
+
+    /// Whether it may say another thing later on of the same request.
+    fn may_change(&self) -> bool {
+        self.rule().is_some_and(|rule| rule.looks_at_labels() || rule.is_file())
     }
 
     fn reaches(&self, application: &str) -> bool {
@@ -150,6 +171,9 @@ pub(crate) enum Wish<'a> {
 pub(crate) struct Request<'a> {
     pub(crate) sender: &'a PeerId,
     pub(crate) publisher: Option<&'a PeerId>,
+    /// What the sender had proven earlier. It could show that again at any time, so it counts as long as it is good,
+    /// wherever the sender is.
+    pub(crate) proof: Option<&'a Proof>,
     pub(crate) wish: Wish<'a>,
 }
 
@@ -192,11 +216,9 @@ impl Policy {
         admitted.rule.is_none() || rule.is_some_and(|(rule, _)| rule.admits(permissions, request))
     }
 
-    /// The same for a guest that stays. It is on its own: its installer may be gone, and with it the labels that it had.
-    pub(crate) fn still_holds(&self, permissions: &Permissions, admitted: &Admitted, request: &Request<'_>) -> bool {
-        let rule = admitted.rule.and_then(|index| self.rules.get(index)).and_then(|(rule, _)| rule.rule());
-        let unseen = rule.is_some_and(Rule::looks_at_labels) && !permissions.proofs.has_shown(request.sender);
-        unseen || self.holds(permissions, admitted, request)
+    /// Whether what was admitted once may not be any more without a start in between.
+    pub(crate) fn may_change(&self) -> bool {
+        self.rules.iter().any(|(rule, _)| rule.may_change())
     }
 
     /// Whether anybody but the node itself may send code.
@@ -210,19 +232,10 @@ impl Policy {
         admitted.rule.is_none() || rule.is_some_and(|(rule, _)| rule.reaches(application))
     }
 
-    /// Names the rule, so that it is found again after a restart; empty for the node's own code.
+    /// The rule as it is written, for people; empty for the node's own code.
     pub(crate) fn text(&self, admitted: &Admitted) -> String {
         let rule = admitted.rule.and_then(|index| self.rules.get(index));
         rule.map_or_else(String::new, |(rule, _)| rule.text.to_string())
-    }
-
-    /// The rule of that text, if it is there still and lets install.
-    pub(crate) fn again(&self, text: &str) -> Option<Admitted> {
-        if text.is_empty() {
-            return Some(Admitted { rule: None, allowance: self.own_allowance.clone() });
-        }
-        let index = self.rules.iter().position(|(rule, _)| *rule.text == *text && rule.install)?;
-        Some(Admitted { rule: Some(index), allowance: self.rules[index].1.clone() })
     }
 }
 
@@ -295,7 +308,7 @@ mod tests {
         let rule = CodeRule::of(friend).applications("calc*").only_run();
         let policy = Policy::new(own, vec![rule, CodeRule::publisher(stranger)]);
         let admit = |sender: &PeerId, publisher: Option<&PeerId>, wish| {
-            policy.admit(&permissions, &Request { sender, publisher, wish }).is_some()
+            policy.admit(&permissions, &Request { sender, publisher, proof: None, wish }).is_some()
         };
         assert!(admit(&own, None, Wish::RunIn("x")) && admit(&friend, None, Wish::Run));
         assert!(admit(&friend, None, Wish::RunIn("calculator")) && !admit(&friend, None, Wish::RunIn("store")));

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
@@ -18,6 +19,7 @@ use crate::{
     core::Core,
     node::Node,
     payload::Payload,
+    permissions::Proof,
     route::{Kind, Route},
     selection::Chooser,
     strategy::Strategy,
@@ -29,13 +31,46 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What is said of everything that is not permitted.
 const FORBIDDEN: &str = "forbidden";
 
-/// Whose guest it is, and what it is bound to.
+/// Who wants to have which guest here.
 #[derive(Debug, Clone)]
-pub(crate) struct Behalf {
+pub(crate) struct Asker {
     pub(crate) sender: PeerId,
     pub(crate) publisher: Option<PeerId>,
-    pub(crate) admitted: Admitted,
+    /// What the sender has proven. Shared by all clones: it can be proven anew.
+    pub(crate) proof: Arc<ArcSwap<Proof>>,
     pub(crate) bound: Bound,
+}
+
+/// The same, once a rule has admitted it.
+#[derive(Debug, Clone)]
+pub(crate) struct Behalf {
+    pub(crate) asker: Asker,
+    pub(crate) admitted: Admitted,
+}
+
+impl Asker {
+    /// Somebody who is admitted by the rules, as they are now.
+    pub(crate) fn admit(self, core: &Core) -> Option<Behalf> {
+        let admitted = self.request(|request| core.workshop.policy.admit(&core.permissions, &request))?;
+        Some(Behalf { asker: self, admitted })
+    }
+
+    fn request<T>(&self, ask: impl FnOnce(Request<'_>) -> T) -> T {
+        let Self { sender, publisher, proof, bound } = self;
+        let wish = match bound {
+            Bound::Node => Wish::Run,
+            Bound::Application(name) => Wish::RunIn(name),
+            Bound::Itself(name) => Wish::Install(name),
+        };
+        ask(Request { sender, publisher: publisher.as_ref(), proof: Some(&proof.load()), wish })
+    }
+}
+
+impl Behalf {
+    /// Whether the rule that has admitted it does so still.
+    pub(crate) fn holds(&self, core: &Core) -> bool {
+        self.asker.request(|request| core.workshop.policy.holds(&core.permissions, &self.admitted, &request))
+    }
 }
 
 /// What `this` is.
@@ -69,13 +104,14 @@ impl Reach {
         payload: Vec<u8>,
     ) -> BoxFuture<'static, Result<Vec<u8>, String>> {
         let Some(core) = self.core.upgrade() else { return async { Err("the node stops".to_owned()) }.boxed() };
-        if !self.may(&core, &application, here, action.as_deref()) {
-            tracing::debug!(sender = %self.behalf.sender, %application, action, "a guest may not use this");
+        if !self.behalf.holds(&core) || !self.reaches(&core, &application, here, action.as_deref()) {
+            tracing::debug!(sender = %self.behalf.asker.sender, %application, action, "a guest may not use this");
             return async { Err(FORBIDDEN.to_owned()) }.boxed();
         }
         let mut node = Node::inner(core.clone());
         node.limit(Some(self.deadline.unwrap_or_else(|| Instant::now() + LIMIT)));
         node.deepen(self.depth);
+        node.act_for(self.behalf.asker.sender);
         // A guest takes one request at a time: its own name means it on another node, if there is one.
         let elsewhere = !here && self.is_itself(&application) && is_hosted_elsewhere(&core, &application);
         async move {
@@ -95,24 +131,8 @@ impl Reach {
         .boxed()
     }
 
-    fn may(&self, core: &Core, application: &str, here: bool, action: Option<&str>) -> bool {
-        let Behalf { sender, publisher, admitted, bound } = &*self.behalf;
-        let policy = &core.workshop.policy;
-        let wish = match bound {
-            Bound::Node => Wish::Run,
-            Bound::Application(name) => Wish::RunIn(name),
-            Bound::Itself(name) => Wish::Install(name),
-        };
-        let request = Request { sender, publisher: publisher.as_ref(), wish };
-        let holds = match bound {
-            Bound::Itself(_) => policy.still_holds(&core.permissions, admitted, &request),
-            Bound::Node | Bound::Application(_) => policy.holds(&core.permissions, admitted, &request),
-        };
-        holds && self.reaches(core, application, here, action)
-    }
-
     fn reaches(&self, core: &Core, application: &str, here: bool, action: Option<&str>) -> bool {
-        let Behalf { sender, admitted, bound, .. } = &*self.behalf;
+        let Behalf { asker: Asker { sender, bound, .. }, admitted } = &*self.behalf;
         // There it would be the node itself that asks, which may do everything.
         if application == service::NAME {
             return false;
@@ -130,11 +150,11 @@ impl Reach {
     }
 
     fn is_itself(&self, application: &str) -> bool {
-        matches!(&self.behalf.bound, Bound::Itself(name) if name == application)
+        matches!(&self.behalf.asker.bound, Bound::Itself(name) if name == application)
     }
 
     fn this(&self) -> String {
-        match &self.behalf.bound {
+        match &self.behalf.asker.bound {
             Bound::Node => crate::built_in::NAME.to_owned(),
             Bound::Application(name) | Bound::Itself(name) => name.clone(),
         }
@@ -166,11 +186,11 @@ impl Surroundings for Reach {
     }
 
     fn log(&self, text: String) {
-        tracing::info!(sender = %self.behalf.sender, bound = %self.this_name(), guest = ?text, "a guest says");
+        tracing::info!(sender = %self.behalf.asker.sender, bound = %self.this_name(), guest = ?text, "a guest says");
     }
 
     fn this_name(&self) -> String {
-        match &self.behalf.bound {
+        match &self.behalf.asker.bound {
             Bound::Node => self.core.upgrade().map(|core| core.settings.name.clone()).unwrap_or_default(),
             Bound::Application(name) | Bound::Itself(name) => name.clone(),
         }

@@ -3,9 +3,10 @@
 //! A guest that computes gives way only when the clock ticks. On the node's own runtime four of them delayed a timer of
 //! 2 ms by 60 ms; beside it, they do not.
 
+mod meter;
 mod ticker;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -25,6 +26,8 @@ use super::{
     host,
 };
 
+use meter::Meter;
+pub(crate) use meter::computed;
 use ticker::Ticker;
 
 /// Runs guests, apart from everything else. Dropped, it ends them all, without waiting for it: that is possible in
@@ -94,7 +97,8 @@ impl Runtime {
         let Some(threads) = &self.threads else { return Err(GuestError::Stopped) };
         let ticking = self.ticker.tick();
         let task = threads.spawn(async move {
-            let result = work.await;
+            let (mut work, mut meter) = (pin!(work), Meter::default());
+            let result = poll_fn(|context| meter.turn(|| work.as_mut().poll(context))).await;
             drop(ticking);
             result
         });

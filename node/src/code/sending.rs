@@ -62,14 +62,20 @@ impl Run {
     ///
     /// See [`CallError`]: [`Forbidden`](CallError::Forbidden) if that node does not take code from here, or not for that;
     /// [`NoSuchApplication`](CallError::NoSuchApplication) if it knows nothing of code;
+    /// [`NoMatch`](CallError::NoMatch) if none was named and no node takes code;
     /// [`Failed`](CallError::Failed) with the guest's own text, or with the code `bad_code`, `no_code`, `time_limit`,
     /// `cpu_limit`, `memory_limit`, `stack_limit`, `output_limit`, `host_call_limit`, `trapped` or `no_such_application`.
     pub async fn call<R: DeserializeOwned>(&self, arguments: impl Serialize + Send) -> Result<R, CallError> {
         let result = self.call_raw(Payload::arguments(&arguments).map_err(unsendable)?).await?;
         result.decode().map_err(|error| CallError::UnexpectedResult {
-            application: self.code.name().unwrap_or("the code").to_owned(),
+            application: self.name().to_owned(),
             reason: error.to_string(),
         })
+    }
+
+    /// What errors call it.
+    fn name(&self) -> &str {
+        self.code.name().unwrap_or("the code")
     }
 
     /// Like [`call`](Self::call), with arguments that are encoded already, as a list, and a result that still is.
@@ -86,7 +92,8 @@ impl Run {
         let request = |bytes| -> RunArguments {
             (self.code.reference().clone(), bytes, self.application.clone(), arguments.clone())
         };
-        let result: ByteBuf = send(&self.node, &self.code, target, service::RUN, self.timeout, request).await?;
+        let result = send::<ByteBuf, _>(&self.node, &self.code, target, service::RUN, self.timeout, request).await;
+        let result = result.map_err(|error| error.of(self.name()))?;
         Ok(Payload::from_bytes(result.into_vec()))
     }
 
@@ -151,14 +158,16 @@ pub(crate) async fn install_on(
     let request = |bytes| -> InstallArguments {
         (code.reference().clone(), bytes, name.to_owned(), ByteBuf::from(config.as_bytes()))
     };
-    send::<serde_json::Value, _>(node, code, target, service::INSTALL, timeout, request).await.map(drop)
+    let done = send::<serde_json::Value, _>(node, code, target, service::INSTALL, timeout, request).await;
+    done.map(drop).map_err(|error| error.of(name))
 }
 
 /// Lets a node host it no longer.
 pub(crate) async fn uninstall_on(node: &Node, name: &str, on: &str) -> Result<(), CallError> {
     let mut route = Route::new(node, service::NAME);
     route.on = Some(on);
-    route.call::<serde_json::Value>(service::UNINSTALL, (name,)).await.map(drop)
+    let done = route.call::<serde_json::Value>(service::UNINSTALL, (name,)).await;
+    done.map(drop).map_err(|error| error.of(name))
 }
 
 /// Sends code with a request, its bytes only if they are few and may not be there.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use libp2p::PeerId;
 use serde_bytes::ByteBuf;
 use serde_json::Value;
 
@@ -10,14 +12,14 @@ use super::{
     code_ref::{CodeRef, World},
     guest_error::GuestError,
     installed,
-    policy::{Admitted, Request, Wish},
-    reach::{Behalf, Bound, Reach},
+    reach::{Asker, Behalf, Bound, Reach},
     shipping, task,
 };
 use crate::{
     application::{AppError, Application, Context, Profile},
     core::{Core, Counters},
     payload::Payload,
+    permissions::Proof,
 };
 
 /// Its name. No application can be registered under it, and none is listed.
@@ -55,13 +57,13 @@ impl Application for CodeService {
             }
             INSTALL => {
                 let (code, bytes, name, config) = read::<InstallArguments>(&arguments)?;
-                let behalf = admit(&core, &context, &code, Wish::Install(&name), Bound::Itself(name.clone()))?;
+                let behalf = admit(&core, &context, &code, Bound::Itself(name.clone()))?;
                 installed::install(&core, &context, code, bytes, name, config.into_vec(), behalf).await?;
                 answer(&Value::Null)
             }
             UNINSTALL => {
                 let (name,) = read::<(String,)>(&arguments)?;
-                installed::uninstall_for(&core, &context, &name).await?;
+                installed::uninstall(&core, &context, &name).await?;
                 answer(&Value::Null)
             }
             FETCH => {
@@ -81,9 +83,8 @@ async fn run(
     application: Option<String>,
     arguments: Vec<u8>,
 ) -> Result<Vec<u8>, AppError> {
-    let wish = application.as_deref().map_or(Wish::Run, Wish::RunIn);
     let bound = application.clone().map_or(Bound::Node, Bound::Application);
-    let behalf = admit(core, context, &code, wish, bound)?;
+    let behalf = admit(core, context, &code, bound)?;
     let is_here = |name: &String| name != NAME && core.registry.find(name).is_some();
     if let Some(application) = application.filter(|name| !is_here(name)) {
         let text = format!("no application `{application}` is hosted here");
@@ -107,24 +108,23 @@ async fn run(
 }
 
 /// Whether the caller may have this done, and within which limits. Whoever may not is told nothing more.
-fn admit(
-    core: &Arc<Core>,
-    context: &Context,
-    code: &CodeRef,
-    wish: Wish<'_>,
-    bound: Bound,
-) -> Result<Behalf, AppError> {
+fn admit(core: &Core, context: &Context, code: &CodeRef, bound: Bound) -> Result<Behalf, AppError> {
     let sender = context.caller();
     // A signature that does not hold is as none: a peer may be admitted by its id all the same.
     let publisher = core.workshop.publisher(code).unwrap_or_default();
-    let admitted = may(core, &Request { sender: &sender, publisher: publisher.as_ref(), wish })?;
-    Ok(Behalf { sender, publisher, admitted, bound })
+    may(core, Asker { sender, publisher, proof: proof(core, &sender), bound })
 }
 
-pub(super) fn may(core: &Arc<Core>, request: &Request<'_>) -> Result<Admitted, AppError> {
-    core.workshop.policy.admit(&core.permissions, request).ok_or_else(|| {
+/// What a peer has proven by now.
+pub(super) fn proof(core: &Core, peer_id: &PeerId) -> Arc<ArcSwap<Proof>> {
+    Arc::new(ArcSwap::from_pointee(core.permissions.proofs.of(peer_id)))
+}
+
+pub(super) fn may(core: &Core, asker: Asker) -> Result<Behalf, AppError> {
+    let (sender, bound) = (asker.sender, asker.bound.clone());
+    asker.admit(core).ok_or_else(|| {
         Counters::add(&core.counters.forbidden_messages);
-        tracing::debug!(sender = %request.sender, wish = ?request.wish, "code is not taken");
+        tracing::debug!(%sender, ?bound, "code is not taken");
         AppError::forbidden()
     })
 }

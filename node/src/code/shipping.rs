@@ -1,7 +1,10 @@
 //! How code gets to where it runs: with the request if it is small, else fetched in pieces from whoever asks, or from any
 //! other node that has it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -33,6 +36,9 @@ pub(super) const INLINE: u64 = 64 * 1024;
 /// The largest piece that is fetched at once, in bytes. It travels on a stream of its own, beside everything else.
 pub(super) const PIECE: u64 = 1024 * 1024;
 
+/// Whoever takes longer for a piece does not give it: others wait for the same code meanwhile.
+const SLOWEST: Duration = Duration::from_secs(30);
+
 /// So many other nodes are asked for code that the asker does not give, or not all of.
 const OTHERS: usize = 8;
 
@@ -62,8 +68,11 @@ pub(super) async fn ready(
     }
     let shop = core.workshop.shop().map_err(bad)?;
     let (compiler, cid) = (shop.compiler.clone(), reference.cid());
+    let budget = Budget::from(limits);
     let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(bad)?;
     if let Some(compiled) = found.filter(|compiled| compiled.world() == reference.world()) {
+        // Another rule may have let it in, and what is said of its size be wrong.
+        compiled.vetted().check(&budget).map_err(bad)?;
         return Ok(compiled);
     }
     let bytes = match inline {
@@ -71,7 +80,7 @@ pub(super) async fn ready(
         None => bytes(core, context, shop, reference).await?,
     };
     let code = Code::received(bytes, reference.clone()).map_err(bad)?;
-    let compiled = shop.compiler.compile(&code, &Budget::from(limits)).await.map_err(bad)?;
+    let compiled = shop.compiler.compile(&code, &budget).await.map_err(bad)?;
     // Kept, so that others can have it from here, and this node after its next start.
     let store = shop.store.clone();
     if let Ok(Err(error)) = spawn_blocking(move || store.put(&code)).await {
@@ -80,16 +89,63 @@ pub(super) async fn ready(
     Ok(compiled)
 }
 
+/// Sees to it that the bytes are here for the next start: what was compiled is of no use to another version of the engine.
+///
+/// # Errors
+///
+/// They cannot be had, or not be kept.
+pub(super) async fn keep(
+    core: &Arc<Core>,
+    context: &Context,
+    reference: &CodeRef,
+    inline: Option<ByteBuf>,
+) -> Result<(), AppError> {
+    let shop = core.workshop.shop().map_err(bad)?;
+    let (store, cid) = (shop.store.clone(), reference.cid());
+    if !store.is_on_disk() || store.find(&cid).is_some() {
+        return Ok(());
+    }
+    let bytes = match inline {
+        Some(bytes) => bytes.into_vec().into(),
+        None => bytes(core, context, shop, reference).await?,
+    };
+    let code = Code::received(bytes, reference.clone()).map_err(bad)?;
+    let kept = spawn_blocking(move || store.put(&code)).await.map_err(AppError::of)?;
+    kept.map_err(|error| {
+        tracing::error!(%cid, %error, "code cannot be kept");
+        AppError::new("not_kept", error.told())
+    })
+}
+
+/// Code that is here already, ready to run.
+///
+/// # Errors
+///
+/// It is gone, or not taken within these limits.
+pub(super) async fn kept(core: &Core, reference: &CodeRef, limits: &Limits) -> Result<Compiled, AppError> {
+    let shop = core.workshop.shop().map_err(bad)?;
+    let (compiler, store, cid) = (shop.compiler.clone(), shop.store.clone(), reference.cid());
+    let budget = Budget::from(limits);
+    let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(AppError::of)?;
+    if let Some(compiled) = found {
+        compiled.vetted().check(&budget).map_err(bad)?;
+        return Ok(compiled);
+    }
+    let bytes = stored(store, cid).await?.ok_or_else(|| no_code(cid, "it is gone"))?;
+    let code = Code::received(bytes, reference.clone()).map_err(bad)?;
+    shop.compiler.compile(&code, &budget).await.map_err(bad)
+}
+
 async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &CodeRef) -> Result<Bytes, AppError> {
     let (store, cid, size) = (shop.store.clone(), reference.cid(), reference.size());
-    if let Some(bytes) = stored(store.clone(), cid).await? {
-        return Ok(bytes);
-    }
-    Counters::add(&core.counters.code_fetches);
     let mut sources: Vec<PeerId> = std::iter::once(context.caller()).chain(others(core, context.caller())).collect();
     let mut wrong = None;
     for _ in 0..ATTEMPTS {
-        let partial = begin(store.clone(), cid, size).await?;
+        let partial = match begin(&store, cid, size, context.deadline()).await? {
+            Begun::Whole(bytes) => return Ok(bytes),
+            Begun::Part(partial) => partial,
+        };
+        Counters::add(&core.counters.code_fetches);
         let is_begun = partial.received() > 0;
         let (whole, givers) = match gather(core, &sources, cid, partial, context.deadline()).await {
             Ok(gathered) => gathered,
@@ -108,7 +164,7 @@ async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &Cod
                 }
                 wrong = Some(bad(error));
             }
-            Err(error) => return Err(bad(error)),
+            Err(error) => return Err(bad(error.told())),
         }
     }
     Err(wrong.unwrap_or_else(|| no_code(cid, "nobody has it")))
@@ -161,7 +217,7 @@ async fn fetch(
         let wanted = PIECE.min(partial.size() - offset);
         // Whoever does not answer leaves time for the next one.
         let now = Instant::now();
-        let until = now + deadline.saturating_duration_since(now) / 2;
+        let until = now + (deadline.saturating_duration_since(now) / 2).min(SLOWEST);
         let piece = match ask(core, peer_id, (cid, offset, wanted), until).await {
             Ok(piece) => piece,
             Err(reason) => return Err((Some(partial), reason)),
@@ -178,7 +234,7 @@ async fn fetch(
         });
         match written.await {
             Ok((back, Ok(()))) => partial = back,
-            Ok((_, Err(error))) => return Err((None, error.to_string())),
+            Ok((_, Err(error))) => return Err((None, error.told())),
             Err(error) => return Err((None, error.to_string())),
         }
     }
@@ -209,15 +265,33 @@ fn others(core: &Arc<Core>, asker: PeerId) -> Vec<PeerId> {
     others.map(|node| node.peer_id).choose_multiple(&mut rand::rng(), OTHERS)
 }
 
-async fn begin(store: Store, cid: Cid, size: u64) -> Result<Partial, AppError> {
-    spawn_blocking(move || store.begin(cid, size)).await.map_err(bad)?.map_err(|error| match error {
-        StoreError::InProgress { .. } => AppError::busy(error),
-        error => bad(error),
-    })
+/// What there is of some code.
+enum Begun {
+    Whole(Bytes),
+    Part(Partial),
+}
+
+/// Begins to receive some code, unless it is here. Where another request receives it, that one is waited for.
+async fn begin(store: &Store, cid: Cid, size: u64, deadline: Instant) -> Result<Begun, AppError> {
+    loop {
+        let released = store.released();
+        if let Some(bytes) = stored(store.clone(), cid).await? {
+            return Ok(Begun::Whole(bytes));
+        }
+        let here = store.clone();
+        match spawn_blocking(move || here.begin(cid, size)).await.map_err(bad)? {
+            Ok(partial) => return Ok(Begun::Part(partial)),
+            Err(error @ StoreError::InProgress { .. }) => {
+                let waited = tokio::time::timeout_at(deadline.into(), released).await;
+                waited.map_err(|_| AppError::busy(error))?;
+            }
+            Err(error) => return Err(bad(error.told())),
+        }
+    }
 }
 
 async fn stored(store: Store, cid: Cid) -> Result<Option<Bytes>, AppError> {
-    spawn_blocking(move || store.get(&cid)).await.map_err(bad)?.map_err(bad)
+    spawn_blocking(move || store.get(&cid)).await.map_err(bad)?.map_err(|error| bad(error.told()))
 }
 
 /// A piece of code that this node has.
@@ -227,7 +301,10 @@ pub(super) async fn piece(core: &Arc<Core>, cid: Cid, offset: u64, length: u64) 
         (Some(bytes), _) => Some(part(&bytes, offset, length)),
         (None, Some(shop)) => {
             let store = shop.map_err(bad)?.store.clone();
-            spawn_blocking(move || store.piece(&cid, offset, length)).await.map_err(bad)?.map_err(bad)?
+            spawn_blocking(move || store.piece(&cid, offset, length))
+                .await
+                .map_err(bad)?
+                .map_err(|error| bad(error.told()))?
         }
         (None, None) => None,
     };

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{cid::Cid, folder::Folder, portable::Code};
 
@@ -36,6 +37,8 @@ struct Inner {
     place: Place,
     /// What is being received just now.
     receiving: Mutex<HashSet<Cid>>,
+    /// Something is not being received any more.
+    released: Notify,
 }
 
 #[derive(Debug)]
@@ -106,6 +109,17 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The same for other nodes, whom the folders of this one do not concern.
+    pub(super) fn told(&self) -> String {
+        match self {
+            Self::Full { size, .. } => format!("there is no room for code of {size} bytes"),
+            Self::Io { source, .. } => format!("code cannot be kept: {}", source.kind()),
+            error => error.to_string(),
+        }
+    }
+}
+
 impl Store {
     /// Opens the store in a folder, which is made for this user alone if it is not there; without one it is in memory.
     /// `limit` is how many bytes are kept, 512 MiB on disk or 64 MiB in memory without one: what was not used for longest
@@ -125,7 +139,7 @@ impl Store {
                 Place::Disk { whole, partial }
             }
         };
-        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default(), released: Notify::new() })))
     }
 
     /// Looks into the folder of a store that a node may use just now: one that is not there is not made, and what is being
@@ -139,7 +153,7 @@ impl Store {
         let whole = Folder::existing(folder.clone(), "wasm", DISK).map_err(failed)?;
         let partial = Folder::existing(folder.clone(), "partial", DISK).map_err(failed)?;
         let place = Place::Disk { whole, partial };
-        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { place, receiving: Mutex::default(), released: Notify::new() })))
     }
 
     /// Keeps some code.
@@ -238,6 +252,14 @@ impl Store {
         }
     }
 
+    /// Lets none of these go to make room for others, but may let go what was kept so before. What is in memory only has no
+    /// such rights.
+    pub fn pin(&self, cids: impl IntoIterator<Item = Cid>) {
+        if let Place::Disk { whole, .. } = &self.0.place {
+            whole.pin(cids.into_iter().map(|cid| cid.to_string()).collect());
+        }
+    }
+
     /// Begins to receive code of so many bytes, or goes on where it was broken off. Check `size` against the limits first.
     ///
     /// # Errors
@@ -245,6 +267,15 @@ impl Store {
     /// [`StoreError::InProgress`], [`StoreError::Full`], [`StoreError::Io`].
     pub fn begin(&self, cid: Cid, size: u64) -> Result<Partial, StoreError> {
         Partial::begin(self.clone(), cid, size)
+    }
+
+    /// Ends when something is not being received any more, from the moment on that this is called.
+    pub(super) fn released(&self) -> Notified<'_> {
+        self.0.released.notified()
+    }
+
+    pub(super) fn is_on_disk(&self) -> bool {
+        matches!(self.0.place, Place::Disk { .. })
     }
 
     fn failed(&self, size: u64, source: io::Error) -> StoreError {

@@ -53,8 +53,25 @@ impl Default for Budget {
 pub struct Vetted {
     /// What it is for.
     pub world: World,
+    /// In bytes.
+    pub size: u64,
     /// What its functions cost the compiler, in local variables times branches.
     pub cost: u64,
+    /// The most that one of them costs.
+    pub largest: u64,
+}
+
+impl Vetted {
+    /// Whether it is taken within another budget, too.
+    ///
+    /// # Errors
+    ///
+    /// [`CodeError::TooLarge`], [`CodeError::TooComplex`].
+    pub fn check(&self, budget: &Budget) -> Result<(), CodeError> {
+        check_size(self.size, budget)?;
+        within("one function", self.largest, budget.function)?;
+        within("all functions", self.cost, budget.total)
+    }
 }
 
 /// Looks whether a component may go to the compiler: its size, its shape, what it imports and exports.
@@ -66,17 +83,15 @@ pub struct Vetted {
 pub fn vet(component: &[u8], budget: &Budget) -> Result<Vetted, CodeError> {
     let begun = Instant::now();
     let size = component.len() as u64;
-    if size > budget.size {
-        return Err(CodeError::TooLarge { size, limit: budget.size });
-    }
+    check_size(size, budget)?;
     if !Parser::is_component(component) {
         return Err(CodeError::not_wasm("a component was expected"));
     }
-    let (types, cost) = validate(component, budget)?;
+    let (types, cost, largest) = validate(component, budget)?;
     types::check_imports(component, types.as_ref())?;
     let world = types::world(types.as_ref())?;
     tracing::debug!(size, cost, %world, elapsed = ?begun.elapsed(), "code vetted");
-    Ok(Vetted { world, cost })
+    Ok(Vetted { world, size, cost, largest })
 }
 
 /// What guests may be made of: what the engine takes.
@@ -90,11 +105,11 @@ fn features() -> WasmFeatures {
     WasmFeatures::default().difference(refused)
 }
 
-/// Validates all of it in one pass, and adds up what its functions cost.
-fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Types, u64), CodeError> {
+/// Validates all of it in one pass. Gives what its functions cost together, and what the costliest of them does.
+fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Types, u64, u64), CodeError> {
     let mut validator = Validator::new_with_features(features());
     let mut allocations = FuncValidatorAllocations::default();
-    let mut total: u64 = 0;
+    let (mut total, mut largest) = (0_u64, 0);
     let mut last = None;
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(CodeError::not_wasm)?;
@@ -105,6 +120,7 @@ fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Typ
                 allocations = function.into_allocations();
                 within("one function", cost, budget.function)?;
                 total = total.saturating_add(cost);
+                largest = largest.max(cost);
                 within("all functions", total, budget.total)?;
             }
             ValidPayload::End(types) => last = Some(types),
@@ -112,7 +128,11 @@ fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Typ
         }
     }
     let types = last.ok_or_else(|| CodeError::not_wasm("it ends too early"))?;
-    Ok((types, total))
+    Ok((types, total, largest))
+}
+
+fn check_size(size: u64, budget: &Budget) -> Result<(), CodeError> {
+    if size > budget.size { Err(CodeError::TooLarge { size, limit: budget.size }) } else { Ok(()) }
 }
 
 fn within(what: &'static str, cost: u64, limit: u64) -> Result<(), CodeError> {

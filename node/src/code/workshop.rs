@@ -1,7 +1,7 @@
 //! Where a node keeps, makes ready and runs code: built when code is first met, so that nodes without any pay nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
@@ -15,7 +15,7 @@ use super::{
     code_error::CodeError,
     code_ref::CodeRef,
     compiler::{CompileLimits, Compiler, CompilerHome},
-    installed::Installed,
+    installed::Guests,
     policy::{CodeRule, Policy},
     portable::Code,
     runtime::Runtime,
@@ -47,7 +47,9 @@ pub(crate) struct Workshop {
     home: Option<PathBuf>,
     shop: OnceLock<Result<Shop, CodeError>>,
     /// Never held while a guest runs.
-    pub(crate) installed: Waiting<BTreeMap<String, Installed>>,
+    pub(crate) installed: Waiting<Guests>,
+    /// Held while guests are brought back.
+    pub(crate) reviewing: Waiting<()>,
     /// Names under which something is being installed just now: of two that want the same one, the second finds it there.
     turns: Mutex<HashMap<String, Weak<Waiting<()>>>>,
     /// What this node has sent the name of, and how often that is under way.
@@ -73,6 +75,7 @@ impl Workshop {
             home,
             shop: OnceLock::new(),
             installed: Waiting::default(),
+            reviewing: Waiting::default(),
             turns: Mutex::default(),
             offered: Mutex::default(),
             known: Mutex::default(),

@@ -10,6 +10,8 @@ use libp2p::{PeerId, swarm::ConnectionDenied};
 use multinodes_behaviour::{gate, identity};
 
 use super::{Done, Driver, connections::Standing};
+#[cfg(feature = "wasm")]
+use crate::code::installed;
 use crate::{
     core::{Counters, OpenFailure},
     permissions::Proof,
@@ -103,6 +105,14 @@ impl Driver {
             self.tasks.spawn(async move {
                 let reading = tokio::task::spawn_blocking(move || permissions.reload());
                 Done::Rules { changed: reading.await.unwrap_or(false) }
+            });
+        }
+        #[cfg(feature = "wasm")]
+        if self.core.workshop.policy.may_change() {
+            let core = Arc::clone(&self.core);
+            self.tasks.spawn(async move {
+                installed::review(&core).await;
+                Done::Guests
             });
         }
     }

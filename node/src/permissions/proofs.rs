@@ -19,6 +19,9 @@ pub(crate) struct Proof {
     labels: Arc<BTreeMap<String, String>>,
     /// In seconds since 1970.
     expires: Option<u64>,
+    /// What proves it, as it was shown.
+    #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only code outlasts its sender's connection"))]
+    credential: Option<Arc<str>>,
 }
 
 type Table = HashMap<PeerId, Proof, QuickHash>;
@@ -54,7 +57,23 @@ impl Proof {
             tracing::debug!(%peer_id, %issuer, %holder, "a credential proves nothing here");
             return Self::default();
         }
-        Self { labels: Arc::new(labels), expires }
+        Self { labels: Arc::new(labels), expires, credential: Some(text.into()) }
+    }
+
+    /// What was proven, unless that is over.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn labels(&self, now: SystemTime) -> Option<&BTreeMap<String, String>> {
+        (!self.is_over(now)).then_some(&self.labels)
+    }
+
+    /// What proves it, for those who keep it longer than the peer is connected.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn credential(&self) -> Option<&str> {
+        self.credential.as_deref()
+    }
+
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.expires.is_some_and(|expires| expires <= seconds(now))
     }
 }
 
@@ -71,6 +90,12 @@ impl Proofs {
     pub(crate) fn labels(&self, peer_id: &PeerId) -> Arc<BTreeMap<String, String>> {
         static NONE: LazyLock<Arc<BTreeMap<String, String>>> = LazyLock::new(Arc::default);
         self.table.load().get(peer_id).map_or_else(|| NONE.clone(), |proof| proof.labels.clone())
+    }
+
+    /// What a peer has proven, and how; nothing if it is not connected.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn of(&self, peer_id: &PeerId) -> Proof {
+        self.table.load().get(peer_id).cloned().unwrap_or_default()
     }
 
     /// Whether a peer has shown what it has, be it nothing.
@@ -102,12 +127,11 @@ impl Proofs {
 
     /// Takes away the labels that are over; whether there were any.
     pub(crate) fn expire(&self, now: SystemTime) -> bool {
-        let is_over = |proof: &Proof| proof.expires.is_some_and(|expires| expires <= seconds(now));
-        if !self.table.load().values().any(is_over) {
+        if !self.table.load().values().any(|proof| proof.is_over(now)) {
             return false;
         }
         self.change(|table| {
-            table.values_mut().filter(|proof| is_over(proof)).for_each(|proof| *proof = Proof::default())
+            table.values_mut().filter(|proof| proof.is_over(now)).for_each(|proof| *proof = Proof::default())
         });
         true
     }

@@ -181,6 +181,12 @@ impl Rule {
         if let Kind::Peer(peer_id) = &self.0 { Some(peer_id) } else { None }
     }
 
+    /// Whether it may say another thing when its file changes.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn is_file(&self) -> bool {
+        self.as_file().is_some()
+    }
+
     pub(super) fn as_file(&self) -> Option<&Arc<RuleFile>> {
         if let Kind::File(file) = &self.0 { Some(file) } else { None }
     }

@@ -4,8 +4,8 @@ use std::{collections::HashMap, fs, io, path::Path};
 
 use sha2::{Digest, Sha256};
 
-use super::{Compiled, here::MAX_COMPILED};
-use crate::code::{cid::Cid, code_ref::World, folder::Folder};
+use super::here::MAX_COMPILED;
+use crate::code::{cid::Cid, code_ref::World, folder::Folder, vetting::Vetted};
 
 /// Code that is kept ready to run. Its machine code is a few times as long as the code that travels.
 const LOADED: usize = 64;
@@ -13,34 +13,64 @@ const LOADED: usize = 64;
 /// All the compiled code on disk, in bytes. Compiling anew what was let go costs time only.
 const ON_DISK: u64 = 1024 * 1024 * 1024;
 
-/// A hash of what follows comes first, then the world.
+/// A hash of what follows comes first, then what is known of the code it was made of.
 const HASH: usize = 32;
+
+/// The world, and three numbers of 8 bytes.
+const KNOWN: usize = 1 + 3 * 8;
+
+/// Part of the hash, so that a file of another form is none.
+const FORM: &str = "multinodes-compiled-2";
 
 /// Of the files with machine code.
 const EXTENSION: &str = "cwasm";
 
+/// All of it together, in bytes of machine code: what one rule lets in can be some megabytes each.
+const LOADED_BYTES: usize = 512 * 1024 * 1024;
+
 /// What is ready to run; the one that was not used for longest goes first.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    compiled: HashMap<Cid, (Compiled, u64)>,
+#[derive(Debug)]
+pub(super) struct Loaded<T> {
+    all: HashMap<Cid, Ready<T>>,
+    bytes: usize,
     clock: u64,
 }
 
-impl Loaded {
-    pub(super) fn find(&mut self, cid: &Cid) -> Option<Compiled> {
+#[derive(Debug)]
+struct Ready<T> {
+    value: T,
+    bytes: usize,
+    used: u64,
+}
+
+impl<T: Clone> Loaded<T> {
+    pub(super) fn find(&mut self, cid: &Cid) -> Option<T> {
         self.clock += 1;
-        let (compiled, used) = self.compiled.get_mut(cid)?;
-        *used = self.clock;
-        Some(compiled.clone())
+        let ready = self.all.get_mut(cid)?;
+        ready.used = self.clock;
+        Some(ready.value.clone())
     }
 
-    pub(super) fn insert(&mut self, compiled: Compiled) {
+    pub(super) fn insert(&mut self, cid: Cid, value: T, bytes: usize) {
         self.clock += 1;
-        self.compiled.insert(compiled.cid, (compiled, self.clock));
-        if self.compiled.len() > LOADED {
-            let oldest = self.compiled.iter().min_by_key(|(_, (_, used))| *used).map(|(cid, _)| *cid);
-            self.compiled.retain(|cid, _| Some(*cid) != oldest);
+        self.remove(&cid);
+        self.bytes += bytes;
+        self.all.insert(cid, Ready { value, bytes, used: self.clock });
+        while self.all.len() > LOADED || self.bytes > LOADED_BYTES && self.all.len() > 1 {
+            let oldest = self.all.iter().min_by_key(|(_, ready)| ready.used).map(|(cid, _)| *cid);
+            let Some(oldest) = oldest else { break };
+            self.remove(&oldest);
         }
+    }
+
+    fn remove(&mut self, cid: &Cid) {
+        self.bytes -= self.all.remove(cid).map_or(0, |ready| ready.bytes);
+    }
+}
+
+impl<T> Default for Loaded<T> {
+    fn default() -> Self {
+        Self { all: HashMap::new(), bytes: 0, clock: 0 }
     }
 }
 
@@ -56,7 +86,7 @@ impl Cache {
     }
 
     /// What was compiled before, if it is as it was written.
-    pub(super) fn read(&self, cid: &Cid) -> Option<(World, Vec<u8>)> {
+    pub(super) fn read(&self, cid: &Cid) -> Option<(Vetted, Vec<u8>)> {
         let name = cid.to_string();
         let mut bytes = match self.0.read(&name) {
             Ok(bytes) => bytes?,
@@ -66,10 +96,10 @@ impl Cache {
             }
         };
         match open(&bytes) {
-            Some(world) => {
+            Some(vetted) => {
                 self.0.touch(&name);
-                bytes.drain(..=HASH);
-                Some((world, bytes))
+                bytes.drain(..HASH + KNOWN);
+                Some((vetted, bytes))
             }
             None => {
                 tracing::warn!(%cid, "compiled code is damaged, and is compiled anew");
@@ -79,11 +109,11 @@ impl Cache {
         }
     }
 
-    pub(super) fn write(&self, cid: &Cid, world: World, native: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, cid: &Cid, vetted: &Vetted, native: &[u8]) -> io::Result<()> {
         debug_assert!(native.len() as u64 <= MAX_COMPILED, "the compiler's limit");
-        let world = [byte(world)];
-        let hash = seal(&world, native);
-        self.0.write(&cid.to_string(), &[&hash[..], &world, native])
+        let known = known(vetted);
+        let hash = seal(&known, native);
+        self.0.write(&cid.to_string(), &[&hash[..], &known, native])
     }
 }
 
@@ -106,18 +136,29 @@ pub fn forget_compiled(folder: &Path, cid: &Cid) -> io::Result<bool> {
     Ok(found)
 }
 
-/// The world, if nothing is missing or changed.
-fn open(bytes: &[u8]) -> Option<World> {
+/// What is known of the code, if nothing is missing or changed.
+fn open(bytes: &[u8]) -> Option<Vetted> {
     let (hash, rest) = bytes.split_at_checked(HASH)?;
-    let (world, native) = rest.split_at_checked(1)?;
-    if hash != seal(world, native) {
+    let (known, native) = rest.split_at_checked(KNOWN)?;
+    if hash != seal(known, native) {
         return None;
     }
-    [World::Task, World::Application].into_iter().find(|known| [byte(*known)] == world)
+    let (tag, numbers) = known.split_first()?;
+    let world = [World::Task, World::Application].into_iter().find(|world| byte(*world) == *tag)?;
+    let (numbers, _) = numbers.as_chunks();
+    let [size, cost, largest] = *numbers else { return None };
+    let [size, cost, largest] = [size, cost, largest].map(u64::from_le_bytes);
+    Some(Vetted { world, size, cost, largest })
 }
 
-fn seal(world: &[u8], native: &[u8]) -> [u8; HASH] {
-    Sha256::new().chain_update(world).chain_update(native).finalize().into()
+fn known(vetted: &Vetted) -> Vec<u8> {
+    let Vetted { world, size, cost, largest } = vetted;
+    let numbers = [size, cost, largest].map(|number| number.to_le_bytes());
+    [&[byte(*world)][..], numbers.as_flattened()].concat()
+}
+
+fn seal(known: &[u8], native: &[u8]) -> [u8; HASH] {
+    Sha256::new().chain_update(FORM).chain_update(known).chain_update(native).finalize().into()
 }
 
 fn byte(world: World) -> u8 {
@@ -139,4 +180,26 @@ fn sweep(folder: &Path, engine: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ready_to_run_is_bounded_in_number_and_in_bytes_and_the_last_one_stays() {
+        let mut loaded = Loaded::default();
+        let cid = |number: usize| Cid::of(&number.to_be_bytes());
+        for number in 0..=LOADED {
+            loaded.insert(cid(number), number, 1);
+            assert!(loaded.find(&cid(0)).is_some(), "it is used all the time");
+        }
+        assert_eq!((loaded.all.len(), loaded.bytes, loaded.find(&cid(1))), (LOADED, LOADED, None));
+        loaded.insert(cid(0), 0, LOADED_BYTES / 2);
+        assert_eq!((loaded.all.len(), loaded.bytes), (LOADED, LOADED_BYTES / 2 + LOADED - 1));
+        loaded.insert(cid(1), 1, LOADED_BYTES / 2);
+        assert_eq!((loaded.all.len(), loaded.bytes), (2, LOADED_BYTES));
+        loaded.insert(cid(2), 2, LOADED_BYTES + 1);
+        assert_eq!((loaded.all.len(), loaded.find(&cid(2))), (1, Some(2)));
+    }
 }

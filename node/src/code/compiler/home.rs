@@ -21,9 +21,9 @@ const COMMAND: &str = "multinodes";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompilerHome {
-    /// In a child process, if a `multinodes` command with this feature is found: this very program, one beside it or in
-    /// the folder above, or one in `PATH`. Else in this process, where only the look at the code's shape protects the
-    /// node: that is logged once.
+    /// In a child process, if a `multinodes` command with this feature is found: this very program (on Linux also when its
+    /// file was replaced), one beside it or in the folder above, or one in `PATH`. Else in this process, where only the
+    /// look at the code's shape protects the node: that is logged once, as an error.
     #[default]
     Found,
     /// In child processes of this command.
@@ -51,7 +51,7 @@ impl Home {
             CompilerHome::Here => None,
         };
         if command.is_none() && is_guessed {
-            warn_once();
+            complain_once();
         }
         Self { command, is_guessed, unfit: AtomicBool::new(false) }
     }
@@ -69,7 +69,7 @@ impl Home {
                 Err(child::Failure::Unfit { reason }) if self.is_guessed => {
                     tracing::debug!(command = %command.display(), reason, "not a compiler for this node");
                     self.unfit.store(true, Relaxed);
-                    warn_once();
+                    complain_once();
                 }
                 Err(child::Failure::Unfit { reason }) => return Err(CodeError::Compiler { reason }),
                 Err(child::Failure::Refused(error)) => return Err(error),
@@ -97,6 +97,9 @@ impl Home {
 fn find() -> Option<PathBuf> {
     let file = format!("{COMMAND}{}", std::env::consts::EXE_SUFFIX);
     let this = std::env::current_exe().ok();
+    if let Some(running) = this.as_deref().and_then(|this| running(this, &file)) {
+        return Some(running);
+    }
     let beside = this.as_deref().and_then(Path::parent);
     let above = beside.and_then(Path::parent);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -104,10 +107,19 @@ fn find() -> Option<PathBuf> {
     folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
-fn warn_once() {
+/// This program itself, if it is the command: also when its file was replaced by another version since it was started.
+fn running(this: &Path, file: &str) -> Option<PathBuf> {
+    const SELF: &str = "/proc/self/exe";
+    // What Linux appends when the file is another one by now.
+    let name = this.file_name()?.to_str()?.trim_end_matches(" (deleted)");
+    (cfg!(target_os = "linux") && name == file && Path::new(SELF).exists()).then(|| SELF.into())
+}
+
+fn complain_once() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        tracing::warn!(
+        // What was promised about hostile code does not hold: nobody should have to ask for details to hear of it.
+        tracing::error!(
             "no `{COMMAND}` command with the feature `wasm` was found near this program or in `PATH`: code that travels is \
              compiled in this process, where no limit can stop the compiler"
         );

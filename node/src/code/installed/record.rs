@@ -1,14 +1,23 @@
 //! What is written down of guests that stay: one CBOR file, replaced as a whole.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, path::Path, sync::Arc, time::SystemTime};
 
+use arc_swap::ArcSwap;
 use libp2p::PeerId;
 use multinodes_behaviour::codec;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::Installed;
-use crate::code::code_ref::CodeRef;
+use crate::{
+    code::{
+        code_ref::CodeRef,
+        policy::Policy,
+        reach::{Asker, Behalf, Bound},
+    },
+    core::Core,
+    permissions::Proof,
+};
 
 /// In the folder with the code.
 const FILE: &str = "installed.cbor";
@@ -18,6 +27,7 @@ const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// A guest that is to be there again after a start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Record {
     /// The application's name.
     pub name: String,
@@ -27,21 +37,43 @@ pub struct Record {
     pub config: ByteBuf,
     /// The peer id of whoever has installed it.
     pub sender: String,
-    /// The rule by which that was allowed.
+    /// The rule by which that was allowed, for people: at a start the rules of that time are asked.
     pub rule: String,
+    /// What the sender had proven itself by, if that was more than its peer id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
 }
 
 impl Record {
-    pub(super) fn of(name: &str, installed: &Installed) -> Self {
-        let sender: PeerId = installed.behalf.sender;
+    pub(super) fn of(name: &str, installed: &Installed, policy: &Policy) -> Self {
+        let Installed { code, config, behalf: Behalf { asker, admitted }, .. } = installed;
         Self {
             name: name.to_owned(),
-            code: installed.code.clone(),
-            config: installed.config.clone().into(),
-            sender: sender.to_base58(),
-            rule: installed.rule.clone(),
+            code: code.clone(),
+            config: config.clone().into(),
+            sender: asker.sender.to_base58(),
+            rule: policy.text(admitted),
+            credential: asker.proof.load().credential().map(str::to_owned),
         }
     }
+
+    /// Who has installed it, with what it had proven as far as that is good still; nobody if the record was spoilt.
+    pub(super) fn asker(&self, core: &Core) -> Option<Asker> {
+        let sender: PeerId = self.sender.parse().ok()?;
+        let trusts = |issuer: &PeerId| core.permissions.proofs.trusts(issuer);
+        let proof = Proof::of(&core.settings.swarm, &sender, self.credential.as_deref(), trusts, SystemTime::now());
+        Some(Asker {
+            sender,
+            publisher: core.workshop.publisher(&self.code).unwrap_or_default(),
+            proof: Arc::new(ArcSwap::from_pointee(proof)),
+            bound: Bound::Itself(self.name.clone()),
+        })
+    }
+}
+
+/// Puts a file aside that cannot be read, so that the next one does not take its place.
+pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
+    std::fs::rename(folder.join(FILE), folder.join(format!("{FILE}.unreadable")))
 }
 
 pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {

@@ -151,6 +151,7 @@ impl Drop for Partial {
             _ => {}
         }
         lock(&self.store.0.receiving).remove(&self.cid);
+        self.store.0.released.notify_waiters();
     }
 }
 
