@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 use wasmtime::{
@@ -26,6 +26,18 @@ use super::{
 };
 
 use ticker::Ticker;
+pub(super) use ticker::{Clock, TICK};
+
+/// Instances of all code that are made ahead of their use. Each is small.
+const AHEAD: usize = 16;
+
+/// How much later than the node's own threads the system gives a core to those of guests: whoever calls the node does not
+/// wait for guests that compute. Only Linux has that for a single thread.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// The timer of a guest that waits is looked at after so many turns of others, each of a tick at most.
+const TURNS: u32 = 8;
 
 /// Runs guests, apart from everything else. Dropped, it ends them all, without waiting for it: that is possible in
 /// asynchronous code, too.
@@ -37,6 +49,7 @@ pub struct Runtime {
     home: Handle,
     ticker: Ticker,
     instances: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
     limit: usize,
 }
 
@@ -56,11 +69,14 @@ impl Runtime {
             .worker_threads(threads.max(1))
             .thread_name("guest")
             .enable_time()
+            .event_interval(TURNS)
+            .on_thread_start(step_back)
             .build()
             .map_err(CodeError::compiler)?;
         let limit = instances.min(Semaphore::MAX_PERMITS);
         let instances = Arc::new(Semaphore::new(limit));
-        Ok(Arc::new(Self { engine, linker, threads: Some(threads), home, ticker, instances, limit }))
+        let ahead = Arc::new(Semaphore::new(AHEAD));
+        Ok(Arc::new(Self { engine, linker, threads: Some(threads), home, ticker, instances, ahead, limit }))
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -86,19 +102,44 @@ impl Runtime {
         place.map_err(|_| GuestError::InstanceLimit { limit: self.limit })
     }
 
-    /// Runs something on the guests' threads, while the clock ticks. Dropping the future ends it at the next tick.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Room for instances that are made ahead of their use.
+    pub(crate) fn ahead(&self) -> Arc<Semaphore> {
+        self.ahead.clone()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.ticker.clock().clone()
+    }
+
+    /// Runs something on the guests' threads, while the clock ticks. It answers as soon as it can, and may clear up
+    /// afterwards. Dropping the future before ends it at the next tick.
+    pub(crate) async fn run<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, GuestError>> + Send + 'static,
+        work: impl FnOnce(oneshot::Sender<Result<T, GuestError>>) -> F,
     ) -> Result<T, GuestError> {
         let Some(threads) = &self.threads else { return Err(GuestError::Stopped) };
-        let ticking = self.ticker.tick();
-        let task = threads.spawn(async move {
-            let result = work.await;
+        let (sender, answer) = oneshot::channel();
+        let (ticking, work) = (self.ticker.clock().tick(), work(sender));
+        let _task = Owned(threads.spawn(async move {
+            work.await;
             drop(ticking);
-            result
-        });
-        Owned(task).join().await.unwrap_or(Err(GuestError::Stopped))
+        }));
+        answer.await.unwrap_or(Err(GuestError::Stopped))
+    }
+
+    /// Has something stay on the guests' threads. It sees to the clock by itself.
+    pub(crate) fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(threads) = &self.threads {
+            threads.spawn(work);
+        }
+    }
+}
+
+/// Lets the threads that are not those of guests go first.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "guests are as urgent as the node itself");
     }
 }
 

@@ -56,7 +56,11 @@ pub(super) async fn ready(
         return Err(bad(format!("its {size} bytes are more than the limit of {limit}")));
     }
     let shop = core.workshop.shop().map_err(bad)?;
-    let (compiler, cid) = (shop.compiler.clone(), reference.cid());
+    let cid = reference.cid();
+    if let Some(compiled) = shop.compiler.at_hand(&cid).filter(|compiled| compiled.world() == reference.world()) {
+        return Ok(compiled);
+    }
+    let compiler = shop.compiler.clone();
     let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(bad)?;
     if let Some(compiled) = found.filter(|compiled| compiled.world() == reference.world()) {
         return Ok(compiled);

@@ -9,8 +9,8 @@ use crate::{
     options::Options,
     results::{
         Metric::{
-            self, Batches, Bulk, Calls, Cast, Code, Guarded, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate, OfIdeal,
-            SequentialP50, Startup, StartupLan,
+            self, Batches, Bulk, Calls, Cast, Code, Guarded, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate,
+            OfIdeal, SequentialP50, Startup, StartupLan,
         },
         Results, Way,
     },
