@@ -13,12 +13,13 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use wasmtime::{
-    Store,
+    Func, Store,
     component::{Instance, InstancePre},
 };
 
 use super::{
     guest::{Binding, Callers, Guest, begin, instantiate},
+    guest_error::GuestError,
     limits::Limits,
     surroundings::Alone,
 };
@@ -64,7 +65,18 @@ impl Ahead {
         let limits = Limits { cpu: Duration::ZERO, memory: MEMORY, host_calls: 0, ..Limits::default() };
         let (limits, surroundings) = (Arc::new(limits), Arc::new(Alone));
         let binding = Binding { limits, surroundings, home, callers: Callers::default() };
-        match instantiate(ready, binding).await {
+        let made = async {
+            let (mut store, instance) = instantiate(ready, binding).await?;
+            // The store keeps the stack for its next call: this one is the host's, and no guest runs on it yet.
+            let nothing = Func::wrap(&mut store, || {}).typed::<(), ()>(&store);
+            let stacked = match nothing {
+                Ok(nothing) => nothing.call_async(&mut store, ()).await,
+                Err(error) => Err(error),
+            };
+            stacked.map_err(|error| store.data().explain(&error))?;
+            Ok::<_, GuestError>((store, instance))
+        };
+        match made.await {
             Ok((store, instance)) => *self.next() = Some(Next { store, instance, _room: room }),
             Err(error) => {
                 tracing::debug!(%error, "instances of this code are made when they are asked for");

@@ -26,7 +26,7 @@ use super::{
 };
 
 use ticker::Ticker;
-pub(super) use ticker::{Clock, TICK};
+pub(super) use ticker::Clock;
 
 /// Instances of all code that are made ahead of their use. Each is small.
 const AHEAD: usize = 16;

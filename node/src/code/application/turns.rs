@@ -2,11 +2,12 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, future::poll_immediate};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -23,9 +24,15 @@ use crate::{
         compiler::Compiled,
         guest::{Binding, Callers},
         guest_error::GuestError,
-        runtime::{Clock, Runtime, TICK},
+        runtime::{Clock, Runtime},
     },
 };
+
+/// Outcomes are told when there are so many.
+const TOGETHER: usize = 16;
+
+/// And at the latest when the first of them was begun so long ago, and the present request gives way.
+const BATCH: Duration = Duration::from_micros(100);
 
 type Answer = oneshot::Sender<Result<Vec<u8>, GuestError>>;
 
@@ -62,23 +69,27 @@ impl Turns {
     }
 
     async fn work(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut begun = Instant::now();
-        while let Some(job) = queue.recv().await {
-            let ticking = self.clock.tick();
-            // A panic may cost an instance and this answer, but not those after it.
-            if AssertUnwindSafe(self.take(job)).catch_unwind().await.is_err() {
-                tracing::error!("a request of a guest broke outside the guest");
+        let mut outcomes = Outcomes::default();
+        while let Some(first) = queue.recv().await {
+            let (ticking, begun) = (self.clock.tick(), Instant::now());
+            let mut next = Some(first);
+            while let Some(job) = next {
+                // A panic may cost an instance and this answer, but not those after it.
+                if AssertUnwindSafe(self.take(job, &mut outcomes)).catch_unwind().await.is_err() {
+                    tracing::error!("a request of a guest broke outside the guest");
+                }
+                next = if begun.elapsed() < BATCH { queue.try_recv().ok() } else { None };
             }
+            outcomes.tell();
             drop(ticking);
-            // Short requests give way to other guests, too.
-            if begun.elapsed() > TICK {
+            if !queue.is_empty() {
+                // Short requests give way to other guests, too.
                 yield_now().await;
-                begun = Instant::now();
             }
         }
     }
 
-    async fn take(&mut self, job: Job) {
+    async fn take(&mut self, job: Job, outcomes: &mut Outcomes) {
         match job {
             Job::Serve { request, context, callers, answer } => {
                 let terms = self.state.terms();
@@ -89,10 +100,10 @@ impl Turns {
                     callers: callers.with(self.id),
                 };
                 // Dropped in the middle, the state is left without its instance.
-                answered(answer, self.state.serve(request, binding)).await;
+                outcomes.of(answer, self.state.serve(request, binding)).await;
             }
             Job::Replace { compiled, configuration, terms, answer } => {
-                answered(answer, self.replace(compiled, configuration, terms)).await;
+                outcomes.of(answer, self.replace(compiled, configuration, terms)).await;
             }
         }
     }
@@ -124,13 +135,39 @@ impl Turns {
     }
 }
 
-/// Does the work as long as somebody waits for its outcome.
-async fn answered(mut answer: Answer, work: impl Future<Output = Result<Vec<u8>, GuestError>>) {
-    let outcome = tokio::select! {
-        biased;
-        () = answer.closed() => return,
-        outcome = work => outcome,
-    };
-    // Nobody may wait any more.
-    _ = answer.send(outcome);
+/// What has come of requests and is not told yet: to wake the node for each short one costs more than the request.
+#[derive(Default)]
+struct Outcomes(Vec<(Answer, Result<Vec<u8>, GuestError>)>);
+
+impl Outcomes {
+    /// Does the work as long as somebody waits for its outcome.
+    async fn of(&mut self, mut answer: Answer, work: impl Future<Output = Result<Vec<u8>, GuestError>>) {
+        let mut work = pin!(async move {
+            let outcome = tokio::select! {
+                biased;
+                () = answer.closed() => return None,
+                outcome = work => outcome,
+            };
+            Some((answer, outcome))
+        });
+        let answered = match poll_immediate(&mut work).await {
+            Some(answered) => answered,
+            None => {
+                // It takes longer: others do not wait for it.
+                self.tell();
+                work.await
+            }
+        };
+        self.0.extend(answered);
+        if self.0.len() >= TOGETHER {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        for (answer, outcome) in self.0.drain(..) {
+            // Nobody may wait any more.
+            _ = answer.send(outcome);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 use wasmtime::Engine;
 
 /// A guest computes for so long before others have their turn.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(1);
 
 /// The clock goes on for so many ticks without a guest: to wake it for each short task would cost more than the task.
 const LINGER: u32 = 100;
