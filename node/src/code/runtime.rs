@@ -3,9 +3,10 @@
 //! A guest that computes gives way only when the clock ticks. On the node's own runtime four of them delayed a timer of
 //! 2 ms by 60 ms; beside it, they do not.
 
+mod pace;
 mod ticker;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -25,14 +26,15 @@ use super::{
     host,
 };
 
-use ticker::Ticker;
+use pace::at_its_pace;
 pub(super) use ticker::Clock;
+use ticker::Ticker;
 
 /// Instances of all code that are made ahead of their use. Each is small.
 const AHEAD: usize = 16;
 
-/// How much later than the node's own threads the system gives a core to those of guests: whoever calls the node does not
-/// wait for guests that compute. Only Linux has that for a single thread.
+/// How much later than to the node's own threads the system gives a core to those of guests that compute for long: whoever
+/// calls the node does not wait for them. Only Linux has that for a single thread.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
@@ -44,8 +46,9 @@ const TURNS: u32 = 8;
 pub struct Runtime {
     engine: Engine,
     linker: Linker<Guest>,
-    /// There until it is dropped.
+    /// Both are there until it is dropped: for short work, and for guests that compute for long.
     threads: Option<tokio::runtime::Runtime>,
+    patient: Option<tokio::runtime::Runtime>,
     home: Handle,
     ticker: Ticker,
     instances: Arc<Semaphore>,
@@ -54,7 +57,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts so many threads, at least one. No more than `instances` guests run or are kept at once, whoever asks: each
+    /// Starts so many threads, at least one, and as many for guests that compute for long. No more than `instances` guests run or are kept at once, whoever asks: each
     /// takes up to its limit of memory. What guests ask of the node is done on the tokio runtime that this is called on.
     ///
     /// # Errors
@@ -65,18 +68,22 @@ impl Runtime {
         let engine = engine()?;
         let linker = host::linker(&engine).map_err(|error| CodeError::compiler(format_args!("{error:#}")))?;
         let ticker = Ticker::start(engine.clone()).map_err(CodeError::compiler)?;
-        let threads = Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name("guest")
-            .enable_time()
-            .event_interval(TURNS)
-            .on_thread_start(step_back)
-            .build()
-            .map_err(CodeError::compiler)?;
+        let (short, long) = (start("guest", threads, || {}), start("guest-long", threads, step_back));
+        let (threads, patient) = (short.map_err(CodeError::compiler)?, long.map_err(CodeError::compiler)?);
         let limit = instances.min(Semaphore::MAX_PERMITS);
         let instances = Arc::new(Semaphore::new(limit));
         let ahead = Arc::new(Semaphore::new(AHEAD));
-        Ok(Arc::new(Self { engine, linker, threads: Some(threads), home, ticker, instances, ahead, limit }))
+        Ok(Arc::new(Self {
+            engine,
+            linker,
+            threads: Some(threads),
+            patient: Some(patient),
+            home,
+            ticker,
+            instances,
+            ahead,
+            limit,
+        }))
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -117,22 +124,33 @@ impl Runtime {
         &self,
         work: impl FnOnce(oneshot::Sender<Result<T, GuestError>>) -> F,
     ) -> Result<T, GuestError> {
-        let Some(threads) = &self.threads else { return Err(GuestError::Stopped) };
+        let (Some(threads), Some(patient)) = (&self.threads, &self.patient) else { return Err(GuestError::Stopped) };
         let (sender, answer) = oneshot::channel();
         let (ticking, work) = (self.ticker.clock().tick(), work(sender));
-        let _task = Owned(threads.spawn(async move {
+        let work = async move {
             work.await;
             drop(ticking);
-        }));
+        };
+        let _task = Owned(threads.spawn(at_its_pace(work, patient.handle().clone())));
         answer.await.unwrap_or(Err(GuestError::Stopped))
     }
 
     /// Has something stay on the guests' threads. It sees to the clock by itself.
     pub(crate) fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Some(threads) = &self.threads {
-            threads.spawn(work);
+        if let (Some(threads), Some(patient)) = (&self.threads, &self.patient) {
+            threads.spawn(at_its_pace(work, patient.handle().clone()));
         }
     }
+}
+
+fn start(name: &str, threads: usize, begin: fn()) -> io::Result<tokio::runtime::Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name(name)
+        .enable_time()
+        .event_interval(TURNS)
+        .on_thread_start(begin)
+        .build()
 }
 
 /// Lets the threads that are not those of guests go first.
@@ -153,7 +171,7 @@ pub(crate) async fn within<T>(
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
+        for threads in [self.threads.take(), self.patient.take()].into_iter().flatten() {
             threads.shutdown_background();
         }
     }
