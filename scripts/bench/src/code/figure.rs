@@ -4,6 +4,7 @@ use crate::results::thousands;
 
 /// One figure, and its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "without it nothing of this is measured"))]
 pub(crate) enum Figure {
     CallP50,
     CallP99,
