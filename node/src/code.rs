@@ -3,12 +3,13 @@
 //! This is the engine: it knows neither a network nor who may do what. For those who change it, in the order in which
 //! code meets them: `portable.rs` and `componentize.rs` (what is sent), `cid.rs` and `code_ref.rs` (how it is named),
 //! `store.rs` (where its bytes are kept), `vetting.rs` (what is refused unseen by the compiler), `compiler.rs` (in a
-//! process of its own, with a cache), `runtime.rs` and `guest.rs` (the threads and the limits), `host.rs` and
+//! process of its own, with a cache), `runtime.rs`, `guest.rs` and `ahead.rs` (the threads, the limits, instances), `host.rs` and
 //! `surroundings.rs` (what a guest can reach), `task.rs` and `application.rs` (the two worlds).
 //!
 //! Invariants: nothing compiled ever comes from another node; no guest runs on the runtime that called; an instance
 //! whose call did not end by itself is never entered again.
 
+mod ahead;
 mod allowance;
 mod application;
 mod cid;

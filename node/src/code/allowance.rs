@@ -27,6 +27,10 @@ impl Allowance {
         &self.limits
     }
 
+    pub(crate) fn shared_limits(&self) -> Arc<Limits> {
+        self.limits.clone()
+    }
+
     /// Whether it is the same one.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.instances, &other.instances)

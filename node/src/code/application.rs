@@ -1,6 +1,7 @@
 //! Guests that stay: applications like any other.
 
 mod live;
+mod turns;
 
 use std::{
     fmt,
@@ -11,18 +12,13 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
+    sync::{mpsc, oneshot},
     time::sleep,
 };
 
 use super::{
-    allowance::Allowance,
-    code_ref::World,
-    compiler::Compiled,
-    guest::{Binding, Callers},
-    guest_error::GuestError,
-    runtime::Runtime,
-    surroundings::Surroundings,
+    allowance::Allowance, code_ref::World, compiler::Compiled, guest::Callers, guest_error::GuestError,
+    runtime::Runtime, surroundings::Surroundings,
 };
 use crate::{
     application::{AppError, Application, Context, Profile},
@@ -30,6 +26,7 @@ use crate::{
 };
 
 use live::{Request, State};
+use turns::{Job, Turns};
 
 /// Calls that may wait for the instance. More wait in the node's own queue.
 const WAITING: usize = 256;
@@ -63,9 +60,10 @@ pub struct GuestApplication(Arc<Inner>);
 
 struct Inner {
     id: u64,
-    runtime: Arc<Runtime>,
+    /// It lasts as long as its applications do.
+    _runtime: Arc<Runtime>,
     profile: Profile,
-    state: Arc<Mutex<State>>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl GuestApplication {
@@ -98,12 +96,11 @@ impl GuestApplication {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         check_world(&compiled)?;
         let places = Arc::new((runtime.instance()?, terms.allowance.instance()?));
-        let application = Self(Arc::new(Inner {
-            id: NEXT.fetch_add(1, Relaxed),
-            runtime,
-            profile: Profile { concurrency: WAITING, slots: profile.slots.or(Some(1)), ..profile },
-            state: Arc::new(Mutex::new(State::new(compiled, configuration, places, Arc::new(terms)))),
-        }));
+        let state = State::new(compiled, configuration, places, Arc::new(terms));
+        let id = NEXT.fetch_add(1, Relaxed);
+        let jobs = Turns::begin(&runtime, id, state, WAITING);
+        let profile = Profile { concurrency: WAITING, slots: profile.slots.or(Some(1)), ..profile };
+        let application = Self(Arc::new(Inner { id, _runtime: runtime, profile, jobs }));
         application.0.request(None, Request::Start).await?;
         Ok(application)
     }
@@ -115,10 +112,7 @@ impl GuestApplication {
     ///
     /// See [`GuestError`]: the new code does not start.
     pub async fn upgrade(&self, compiled: Compiled, configuration: Vec<u8>) -> Result<(), GuestError> {
-        check_world(&compiled)?;
-        let state = self.0.state.clone().lock_owned().await;
-        let new = state.successor(compiled, configuration);
-        self.put(state, new).await
+        self.put(compiled, configuration, None).await
     }
 
     /// The same for code of somebody else: it runs within the terms of that one, from its start on.
@@ -128,44 +122,32 @@ impl GuestApplication {
         configuration: Vec<u8>,
         terms: Terms,
     ) -> Result<(), GuestError> {
-        check_world(&compiled)?;
-        let state = self.0.state.clone().lock_owned().await;
-        let mut new = state.successor(compiled, configuration);
-        if !terms.allowance.is(&state.terms().allowance) {
-            new = new.at(Arc::new((self.0.runtime.instance()?, terms.allowance.instance()?)));
-        }
-        self.put(state, new.within(Arc::new(terms))).await
+        self.put(compiled, configuration, Some(terms)).await
     }
 
-    async fn put(&self, mut state: OwnedMutexGuard<State>, mut new: State) -> Result<(), GuestError> {
-        let binding = self.0.binding(new.terms(), None);
-        let started = self.0.runtime.run(async move {
-            new.serve(Request::Start, binding).await?;
-            Ok(new)
-        });
-        *state = started.await?;
-        Ok(())
+    async fn put(&self, compiled: Compiled, configuration: Vec<u8>, terms: Option<Terms>) -> Result<(), GuestError> {
+        check_world(&compiled)?;
+        self.0.ask(|answer| Job::Replace { compiled, configuration, terms, answer }).await.map(drop)
     }
 }
 
 impl Inner {
-    async fn request(&self, context: Option<&Context>, request: Request) -> Result<Vec<u8>, GuestError> {
-        if Callers::current().has(self.id) {
+    async fn request(&self, context: Option<Context>, request: Request) -> Result<Vec<u8>, GuestError> {
+        let callers = Callers::current();
+        if callers.has(self.id) {
             return Err(GuestError::Reentrant);
         }
-        let mut state: OwnedMutexGuard<State> = self.state.clone().lock_owned().await;
-        let binding = self.binding(state.terms(), context);
-        // The state goes along: dropped in the middle, it comes back without its instance.
-        self.runtime.run(async move { state.serve(request, binding).await }).await
+        self.ask(|answer| Job::Serve { request, context, callers, answer }).await
     }
 
-    fn binding(&self, terms: &Terms, context: Option<&Context>) -> Binding {
-        Binding {
-            limits: Arc::new(terms.allowance.limits().clone()),
-            surroundings: (terms.surround)(context),
-            home: self.runtime.home(),
-            callers: Callers::current().with(self.id),
-        }
+    /// Dropped, the job is not begun any more, or ends at the next tick.
+    async fn ask(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<Vec<u8>, GuestError>>) -> Job,
+    ) -> Result<Vec<u8>, GuestError> {
+        let (sender, answer) = oneshot::channel();
+        self.jobs.send(job(sender)).await.map_err(|_| GuestError::Stopped)?;
+        answer.await.unwrap_or(Err(GuestError::Stopped))
     }
 }
 
@@ -176,18 +158,18 @@ impl Application for GuestApplication {
 
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
         let request = Request::Handle(action.to_owned(), arguments.into_bytes());
-        let result = self.0.request(Some(&context), request).await;
+        let result = self.0.request(Some(context), request).await;
         Ok(Payload::from_bytes(result.map_err(told)?))
     }
 
     async fn process(&self, context: Context, message: Payload) -> Result<(), AppError> {
         let request = || Request::Process(message.bytes().clone());
-        let mut result = self.0.request(Some(&context), request()).await;
+        let mut result = self.0.request(Some(context.clone()), request()).await;
         // Nobody could repeat it: it waits, and those behind it with it. Once, so that what is left when the node stops
         // is over soon.
         if let Err(GuestError::Resting { remaining, .. }) = result {
             sleep(remaining).await;
-            result = self.0.request(Some(&context), request()).await;
+            result = self.0.request(Some(context), request()).await;
         }
         result.map_err(told)?;
         Ok(())

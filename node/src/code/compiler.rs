@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::InstancePre;
 
 use super::{
+    ahead::Ahead,
     cid::Cid,
     code_error::CodeError,
     code_ref::World,
@@ -82,6 +83,8 @@ pub struct Compiled {
     pub(crate) cid: Cid,
     pub(crate) vetted: Vetted,
     pub(crate) ready: InstancePre<Guest>,
+    /// Its next instance, shared by all clones.
+    pub(crate) ahead: Arc<Ahead>,
     timings: Timings,
 }
 
@@ -137,6 +140,11 @@ impl Compiler {
             turn: Arc::new(Semaphore::new(1)),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// The code if it is ready to run. Does not block.
+    pub(crate) fn at_hand(&self, cid: &Cid) -> Option<Compiled> {
+        self.0.loaded().find(cid)
     }
 
     /// The code if it is ready to run, or was compiled before: then its bytes need not be looked for. May read a file.
@@ -226,7 +234,7 @@ impl Inner {
     fn load(&self, cid: Cid, vetted: Vetted, native: &[u8]) -> Result<Compiled, CodeError> {
         let component = load::load(self.runtime.engine(), native)?;
         let ready = self.runtime.link(&component)?;
-        let compiled = Compiled { cid, vetted, ready, timings: Timings::default() };
+        let compiled = Compiled { cid, vetted, ready, ahead: Arc::default(), timings: Timings::default() };
         self.loaded().insert(cid, compiled.clone(), native.len());
         Ok(compiled)
     }

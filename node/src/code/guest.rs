@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use tokio::{runtime::Handle, task::JoinHandle};
-use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline, component::Instance};
+use wasmtime::{
+    ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline,
+    component::{Instance, InstancePre},
+};
 
 use super::{
-    code_error::shorten, compiler::Compiled, engine::STACK, guest_error::GuestError, limits::Limits, runtime::computed,
+    code_error::shorten, engine::STACK, guest_error::GuestError, limits::Limits, runtime::computed,
     surroundings::Surroundings,
 };
 
@@ -72,13 +75,16 @@ pub(crate) struct Binding {
 }
 
 /// Makes an instance. Its own code may run already.
-pub(crate) async fn instantiate(compiled: &Compiled, binding: Binding) -> Result<(Store<Guest>, Instance), GuestError> {
-    let mut store = Store::new(compiled.ready.engine(), Guest::new(binding));
+pub(crate) async fn instantiate(
+    ready: &InstancePre<Guest>,
+    binding: Binding,
+) -> Result<(Store<Guest>, Instance), GuestError> {
+    let mut store = Store::new(ready.engine(), Guest::new(binding));
     store.limiter(|guest| guest);
     store.set_hostcall_fuel(store.data().limits.output);
     store.epoch_deadline_callback(|mut store| store.data_mut().tick());
     store.set_epoch_deadline(1);
-    match compiled.ready.instantiate_async(&mut store).await {
+    match ready.instantiate_async(&mut store).await {
         Ok(instance) => Ok((store, instance)),
         Err(error) => Err(store.data().explain(&error)),
     }
@@ -90,6 +96,7 @@ pub(crate) fn begin(store: &mut Store<Guest>, binding: Binding) {
     let Binding { limits, surroundings, home, callers } = binding;
     (guest.limits, guest.surroundings, guest.home, guest.callers) = (limits, surroundings, home, callers);
     (guest.host_calls, guest.wanted_more, guest.stopped) = (0, false, None);
+    store.set_hostcall_fuel(store.data().limits.output);
     store.set_epoch_deadline(1);
 }
 
@@ -97,6 +104,11 @@ impl Guest {
     fn new(binding: Binding) -> Self {
         let Binding { limits, surroundings, home, callers } = binding;
         Self { limits, surroundings, home, callers, memory: 0, wanted_more: false, host_calls: 0, stopped: None }
+    }
+
+    /// Whether what it has is within these limits.
+    pub(super) fn fits(&self, limits: &Limits) -> bool {
+        self.memory <= limits.memory
     }
 
     /// The clock has ticked, once or more: one instruction may last longer than that. Others have their turn.

@@ -4,13 +4,14 @@
 //! 2 ms by 60 ms; beside it, they do not.
 
 mod meter;
+mod pace;
 mod ticker;
 
-use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 use wasmtime::{
@@ -26,26 +27,40 @@ use super::{
     host,
 };
 
-use meter::Meter;
-pub(crate) use meter::computed;
+pub(crate) use meter::{computed, metered};
+use pace::at_its_pace;
+pub(super) use ticker::Clock;
 use ticker::Ticker;
+
+/// Instances of all code that are made ahead of their use. Each is small.
+const AHEAD: usize = 16;
+
+/// How much later than to the node's own threads the system gives a core to those of guests that compute for long: whoever
+/// calls the node does not wait for them. Only Linux has that for a single thread.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// The timer of a guest that waits is looked at after so many turns of others, each of a tick at most.
+const TURNS: u32 = 8;
 
 /// Runs guests, apart from everything else. Dropped, it ends them all, without waiting for it: that is possible in
 /// asynchronous code, too.
 pub struct Runtime {
     engine: Engine,
     linker: Linker<Guest>,
-    /// There until it is dropped.
+    /// Both are there until it is dropped: for short work, and for guests that compute for long.
     threads: Option<tokio::runtime::Runtime>,
+    patient: Option<tokio::runtime::Runtime>,
     home: Handle,
     ticker: Ticker,
     instances: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
     limit: usize,
 }
 
 impl Runtime {
-    /// Starts so many threads, at least one. No more than `instances` guests run or are kept at once, whoever asks: each
-    /// takes up to its limit of memory. What guests ask of the node is done on the tokio runtime that this is called on.
+    /// Starts so many threads, at least one, and as many for guests that compute for long. No more than `instances` guests
+    /// run or are kept at once, whoever asks: each takes up to its limit of memory. What guests ask of the node is done on the tokio runtime that this is called on.
     ///
     /// # Errors
     ///
@@ -55,15 +70,22 @@ impl Runtime {
         let engine = engine()?;
         let linker = host::linker(&engine).map_err(|error| CodeError::compiler(format_args!("{error:#}")))?;
         let ticker = Ticker::start(engine.clone()).map_err(CodeError::compiler)?;
-        let threads = Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name("guest")
-            .enable_time()
-            .build()
-            .map_err(CodeError::compiler)?;
+        let (short, long) = (start("guest", threads, || {}), start("guest-long", threads, step_back));
+        let (threads, patient) = (short.map_err(CodeError::compiler)?, long.map_err(CodeError::compiler)?);
         let limit = instances.min(Semaphore::MAX_PERMITS);
         let instances = Arc::new(Semaphore::new(limit));
-        Ok(Arc::new(Self { engine, linker, threads: Some(threads), home, ticker, instances, limit }))
+        let ahead = Arc::new(Semaphore::new(AHEAD));
+        Ok(Arc::new(Self {
+            engine,
+            linker,
+            threads: Some(threads),
+            patient: Some(patient),
+            home,
+            ticker,
+            instances,
+            ahead,
+            limit,
+        }))
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -89,20 +111,55 @@ impl Runtime {
         place.map_err(|_| GuestError::InstanceLimit { limit: self.limit })
     }
 
-    /// Runs something on the guests' threads, while the clock ticks. Dropping the future ends it at the next tick.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Room for instances that are made ahead of their use.
+    pub(crate) fn ahead(&self) -> Arc<Semaphore> {
+        self.ahead.clone()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.ticker.clock().clone()
+    }
+
+    /// Runs something on the guests' threads, while the clock ticks. It answers as soon as it can, and may clear up
+    /// afterwards. Dropping the future before ends it at the next tick.
+    pub(crate) async fn run<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, GuestError>> + Send + 'static,
+        work: impl FnOnce(oneshot::Sender<Result<T, GuestError>>) -> F,
     ) -> Result<T, GuestError> {
-        let Some(threads) = &self.threads else { return Err(GuestError::Stopped) };
-        let ticking = self.ticker.tick();
-        let task = threads.spawn(async move {
-            let (mut work, mut meter) = (pin!(work), Meter::default());
-            let result = poll_fn(|context| meter.turn(|| work.as_mut().poll(context))).await;
+        let (Some(threads), Some(patient)) = (&self.threads, &self.patient) else { return Err(GuestError::Stopped) };
+        let (sender, answer) = oneshot::channel();
+        let (ticking, work) = (self.ticker.clock().tick(), work(sender));
+        let work = async move {
+            work.await;
             drop(ticking);
-            result
-        });
-        Owned(task).join().await.unwrap_or(Err(GuestError::Stopped))
+        };
+        let _task = Owned(threads.spawn(at_its_pace(work, patient.handle().clone())));
+        answer.await.unwrap_or(Err(GuestError::Stopped))
+    }
+
+    /// Has something stay on the guests' threads. It sees to the clock by itself.
+    pub(crate) fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let (Some(threads), Some(patient)) = (&self.threads, &self.patient) {
+            threads.spawn(at_its_pace(work, patient.handle().clone()));
+        }
+    }
+}
+
+fn start(name: &str, threads: usize, begin: fn()) -> io::Result<tokio::runtime::Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name(name)
+        .enable_time()
+        .event_interval(TURNS)
+        .on_thread_start(begin)
+        .build()
+}
+
+/// Lets the threads that are not those of guests go first.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "guests are as urgent as the node itself");
     }
 }
 
@@ -116,7 +173,7 @@ pub(crate) async fn within<T>(
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if let Some(threads) = self.threads.take() {
+        for threads in [self.threads.take(), self.patient.take()].into_iter().flatten() {
             threads.shutdown_background();
         }
     }

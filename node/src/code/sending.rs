@@ -20,7 +20,7 @@ use crate::{
     description::Host,
     node::Node,
     payload::Payload,
-    route::{Route, unsendable},
+    route::{Kind, Route, unsendable},
     selection,
 };
 
@@ -109,12 +109,7 @@ impl Run {
             }
             (None, None) => target.remote().filter(is_open),
         };
-        let route = target.route();
-        route.first_host().await?;
-        match route.pick(self.node.core(), &[]) {
-            Ok(target) => Ok(target.peer_id(self.node.core())),
-            Err(selection::Nobody::Yet(error) | selection::Nobody::Ever(error)) => Err(error),
-        }
+        pick(&target.route()).await
     }
 }
 
@@ -139,6 +134,19 @@ fn takes_code(node: &Node, peer_id: PeerId) -> bool {
     hosts.is_some_and(|hosts| hosts.iter().any(|host| host.peer_id == peer_id && is_open(host)))
 }
 
+/// Which node it is, as soon as one is known.
+async fn pick(route: &Route<'_>) -> Result<PeerId, CallError> {
+    let core = route.node.core();
+    if let Ok(target) = route.pick(core, &[]) {
+        return Ok(target.peer_id(core));
+    }
+    route.first_host().await?;
+    match route.pick(core, &[]) {
+        Ok(target) => Ok(target.peer_id(core)),
+        Err(selection::Nobody::Yet(error) | selection::Nobody::Ever(error)) => Err(error),
+    }
+}
+
 /// Installs code on one node.
 pub(crate) async fn install_on(
     node: &Node,
@@ -149,12 +157,7 @@ pub(crate) async fn install_on(
     timeout: Duration,
 ) -> Result<(), CallError> {
     let target = node.app(built_in::NAME).timeout(timeout).on(on);
-    let route = target.route();
-    route.first_host().await?;
-    let target = match route.pick(node.core(), &[]) {
-        Ok(target) => target.peer_id(node.core()),
-        Err(selection::Nobody::Yet(error) | selection::Nobody::Ever(error)) => return Err(error),
-    };
+    let target = pick(&target.route()).await?;
     let request = |bytes| -> InstallArguments {
         (code.reference().clone(), bytes, name.to_owned(), ByteBuf::from(config.as_bytes()))
     };
@@ -185,12 +188,14 @@ async fn send<R: DeserializeOwned, A: Serialize + Send>(
     let _offer = core.workshop.offer(code);
     let goes_along = code.size() <= INLINE && !core.workshop.is_known(peer_id, cid);
     let bytes = goes_along.then(|| ByteBuf::from(code.bytes().to_vec()));
-    let id = peer_id.to_base58();
     let mut route = Route::new(node, service::NAME);
-    (route.on, route.timeout) = (Some(id.as_str()), timeout);
-    let result = route.call(action, request(bytes)).await;
-    if result.is_ok() {
-        core.workshop.knows(peer_id, cid);
-    }
-    result
+    route.timeout = timeout;
+    let arguments = Payload::arguments(&request(bytes)).map_err(unsendable)?;
+    let result = route.deliver_to(peer_id, Kind::Call(action), &arguments).await?;
+    let result = result.decode().map_err(|error| CallError::UnexpectedResult {
+        application: service::NAME.to_owned(),
+        reason: error.to_string(),
+    })?;
+    core.workshop.knows(peer_id, cid);
+    Ok(result)
 }

@@ -103,7 +103,7 @@ async fn run(
         depth: context.node().depth(),
     };
     let outcome = task::run(&runtime, &compiled, arguments, &allowance, Arc::new(reach)).await.map_err(told)?;
-    tracing::debug!(cid = %code.cid(), caller = %context.caller(), timings = ?outcome.timings, "code was run");
+    outcome.timings.log(&code.cid(), &context.caller());
     Ok(outcome.result)
 }
 

@@ -67,13 +67,14 @@ pub(super) async fn ready(
         Counters::add_many(&core.counters.code_bytes, bytes.len());
     }
     let shop = core.workshop.shop().map_err(bad)?;
-    let (compiler, cid) = (shop.compiler.clone(), reference.cid());
-    let budget = Budget::from(limits);
+    let (cid, budget) = (reference.cid(), Budget::from(limits));
+    if let Some(compiled) = shop.compiler.at_hand(&cid).filter(|compiled| compiled.world() == reference.world()) {
+        return within(compiled, &budget);
+    }
+    let compiler = shop.compiler.clone();
     let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(bad)?;
     if let Some(compiled) = found.filter(|compiled| compiled.world() == reference.world()) {
-        // Another rule may have let it in, and what is said of its size be wrong.
-        compiled.vetted().check(&budget).map_err(bad)?;
-        return Ok(compiled);
+        return within(compiled, &budget);
     }
     let bytes = match inline {
         Some(bytes) => bytes.into_vec().into(),
@@ -128,12 +129,17 @@ pub(super) async fn kept(core: &Core, reference: &CodeRef, limits: &Limits) -> R
     let budget = Budget::from(limits);
     let found = spawn_blocking(move || compiler.find(&cid)).await.map_err(AppError::of)?;
     if let Some(compiled) = found {
-        compiled.vetted().check(&budget).map_err(bad)?;
-        return Ok(compiled);
+        return within(compiled, &budget);
     }
     let bytes = stored(store, cid).await?.ok_or_else(|| no_code(cid, "it is gone"))?;
     let code = Code::received(bytes, reference.clone()).map_err(bad)?;
     shop.compiler.compile(&code, &budget).await.map_err(bad)
+}
+
+/// Another rule may have let it in, and what is said of its size be wrong.
+fn within(compiled: Compiled, budget: &Budget) -> Result<Compiled, AppError> {
+    compiled.vetted().check(budget).map_err(bad)?;
+    Ok(compiled)
 }
 
 async fn bytes(core: &Arc<Core>, context: &Context, shop: &Shop, reference: &CodeRef) -> Result<Bytes, AppError> {

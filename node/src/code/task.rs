@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::sync::oneshot;
+use wasmtime::Store;
+
 use super::{
     allowance::Allowance,
     code_ref::World,
     compiler::Compiled,
-    guest::{Binding, Callers, instantiate},
+    guest::{Binding, Callers, Guest, instantiate},
     guest_error::GuestError,
-    runtime::{Runtime, within},
+    runtime::{Runtime, metered, within},
     surroundings::Surroundings,
     timings::Timings,
 };
@@ -39,25 +42,40 @@ pub async fn run(
         return Err(GuestError::WrongWorld { actual: compiled.world() });
     }
     let places = (runtime.instance()?, allowance.instance()?);
-    let limits = Arc::new(allowance.limits().clone());
+    let limits = allowance.shared_limits();
     let binding = Binding { limits, surroundings, home: runtime.home(), callers: Callers::current() };
-    let wall = binding.limits.wall;
+    let (wall, home, ahead) = (binding.limits.wall, runtime.home(), runtime.ahead());
     let compiled = compiled.clone();
-    let work = async move {
-        let outcome = within(wall, run_here(compiled, arguments, binding)).await;
+    let work = |answer: oneshot::Sender<_>| async move {
+        let mut spent = None;
+        let outcome = within(wall, metered(run_here(&compiled, arguments, binding, &mut spent))).await;
+        // It runs no more. To clear it away takes as long as a small task, and nobody has to wait for that.
         drop(places);
-        outcome
+        // Nobody may wait any more.
+        _ = answer.send(outcome);
+        drop(spent);
+        compiled.ahead.prepare(&compiled.ready, home, ahead).await;
     };
     runtime.run(work).await
 }
 
-async fn run_here(compiled: Compiled, arguments: Vec<u8>, binding: Binding) -> Result<Outcome, GuestError> {
+/// Leaves what is left of the instance in `spent`.
+async fn run_here(
+    compiled: &Compiled,
+    arguments: Vec<u8>,
+    binding: Binding,
+    spent: &mut Option<Store<Guest>>,
+) -> Result<Outcome, GuestError> {
     let begun = Instant::now();
-    let (mut store, instance) = instantiate(&compiled, binding).await?;
+    let (store, instance) = match compiled.ahead.take(binding) {
+        Ok(fresh) => fresh,
+        Err(binding) => instantiate(&compiled.ready, binding).await?,
+    };
+    let store = spent.insert(store);
     let instantiated = begun.elapsed();
     let called = async {
-        let function = instance.get_typed_func::<(&[u8],), (Result<Vec<u8>, String>,)>(&mut store, "run")?;
-        function.call_async(&mut store, (&arguments,)).await
+        let function = instance.get_typed_func::<(&[u8],), (Result<Vec<u8>, String>,)>(&mut *store, "run")?;
+        function.call_async(&mut *store, (&arguments,)).await
     };
     match called.await {
         Ok((Ok(result),)) => {

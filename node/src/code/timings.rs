@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use libp2p::PeerId;
+
+use super::cid::Cid;
+
 /// Where the time went. What was done before, or was in a cache, took none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -14,4 +18,20 @@ pub struct Timings {
     pub instantiate: Duration,
     /// Running it.
     pub run: Duration,
+}
+
+impl Timings {
+    /// Tells the log, in whole microseconds.
+    pub(super) fn log(&self, cid: &Cid, caller: &PeerId) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(
+            %cid,
+            %caller,
+            vetting_us = micros(self.vetting),
+            compile_us = micros(self.compile),
+            instantiate_us = micros(self.instantiate),
+            run_us = micros(self.run),
+            "code was run"
+        );
+    }
 }

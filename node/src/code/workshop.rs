@@ -94,7 +94,8 @@ impl Workshop {
     }
 
     fn open(&self) -> Result<Shop, CodeError> {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Whatever guests compute, one core is left to the node and those who call it.
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).saturating_sub(1);
         let runtime = Runtime::new(threads, INSTANCES)?;
         let home = self.home.clone().map_or(CompilerHome::Found, CompilerHome::Command);
         let compiler = Compiler::new(runtime.clone(), home, self.folder.clone(), CompileLimits::default())?;

@@ -3,7 +3,7 @@
 //!
 //! The same binary is the driver and, as `serve CONTESTANT`, the other process; `first-call SWARM` is the process
 //! whose start-up is timed, `work SWARM` a worker, `submit SWARM ADDRESS` a process that gives it items without end,
-//! `attack KIND SWARM ADDRESS` a peer that means harm.
+//! `code SWARM FOLDER` one that runs code of others, `attack KIND SWARM ADDRESS` a peer that means harm.
 //! Reading order: `options`, `contestant`, `load`, `run`, `spread`, `report`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints tables")]
@@ -11,6 +11,7 @@
 mod attack;
 #[path = "../../../node/tests/common/attacker.rs"]
 mod attacker;
+mod code;
 mod contestant;
 mod dask;
 mod guarded;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Role::Work { swarm } => contestant::until_stdin_ends(work::serve(swarm)),
         Role::Submit { swarm, address } => contestant::until_stdin_ends(memory::submit(swarm, address)),
         Role::Guard { swarm } => contestant::until_stdin_ends(async move { guarded::serve(&swarm).await }),
+        Role::Code { swarm, folder } => contestant::until_stdin_ends(async move { code::serve(&swarm, &folder).await }),
         Role::Attack { attack, swarm, address } => attack::run(attack, &swarm, &address),
         Role::Drive(options) => drive(&options),
     });

@@ -10,7 +10,7 @@ use crate::{Error, attacker::Attack, contestant::Contestant, process::TICKS_PER_
 const GLANCE: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
-phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack guarded
+phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack guarded code
 contestants: raw rr rr-lazy multinodes dask
 environment: BENCH_SECONDS length of a phase and contestant (default 2)";
 
@@ -26,6 +26,8 @@ pub(crate) enum Role {
     Submit { swarm: String, address: String },
     /// The other side with a secret and permissions.
     Guard { swarm: String },
+    /// The other side of code that travels: it keeps what it gets in a folder.
+    Code { swarm: String, folder: PathBuf },
     /// A peer that means harm.
     Attack { attack: Attack, swarm: String, address: String },
     /// The one that measures.
@@ -63,10 +65,12 @@ pub(crate) enum Phase {
     Attack,
     /// Calls with a secret and permissions, and without.
     Guarded,
+    /// Code that travels, against calls of what is there.
+    Code,
 }
 
 impl Phase {
-    const ALL: [(&'static str, Self); 15] = [
+    const ALL: [(&'static str, Self); 16] = [
         ("sequential", Self::Sequential),
         ("calls-64", Self::InFlight(64)),
         ("calls-1024", Self::InFlight(1024)),
@@ -82,6 +86,7 @@ impl Phase {
         ("map-memory", Self::MapMemory),
         ("attack", Self::Attack),
         ("guarded", Self::Guarded),
+        ("code", Self::Code),
     ];
 
     /// Its name on the command line.
@@ -113,6 +118,7 @@ impl Options {
                 "work" => return Ok(Role::Work { swarm: value()? }),
                 "submit" => return Ok(Role::Submit { swarm: value()?, address: value()? }),
                 "guard" => return Ok(Role::Guard { swarm: value()? }),
+                "code" => return Ok(Role::Code { swarm: value()?, folder: value()?.into() }),
                 "attack" => {
                     let attack = Attack::parse(&value()?).ok_or(USAGE)?;
                     return Ok(Role::Attack { attack, swarm: value()?, address: value()? });

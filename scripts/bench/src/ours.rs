@@ -91,6 +91,12 @@ impl MultiNodes {
         Ok(Self(node))
     }
 
+    /// The node that calls.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn node(&self) -> &Node {
+        &self.0
+    }
+
     /// Casts per second: as the receiver counts them by its own clock, so that what is dropped on the way does not
     /// count, and as they were sent.
     pub(crate) async fn casts(&self, payload: Bytes, length: Duration) -> Result<Casts, Error> {
@@ -134,7 +140,7 @@ impl MultiNodes {
         Ok(format!("{bare}/p2p/{}", self.host()?.peer_id))
     }
 
-    fn host(&self) -> Result<Arc<Host>, Error> {
+    pub(crate) fn host(&self) -> Result<Arc<Host>, Error> {
         Ok(self.0.hosts(APPLICATION).into_iter().next().ok_or("nobody hosts the application")?)
     }
 

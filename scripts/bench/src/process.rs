@@ -108,6 +108,13 @@ impl Server {
         Self::of(&["guard", swarm], folder, &[])
     }
 
+    /// Starts one that runs code of others, and keeps it in `data`.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn of_code(swarm: &str, folder: &Path, data: &Path) -> Result<Self, Error> {
+        let data = data.to_str().ok_or("the name of the folder is not UTF-8")?;
+        Self::of(&["code", swarm, data], folder, &[])
+    }
+
     fn of(role: &[&str], folder: &Path, before: &[String]) -> Result<Self, Error> {
         let program = std::env::current_exe()?;
         let mut words: Vec<&OsStr> = before.iter().map(OsStr::new).collect();

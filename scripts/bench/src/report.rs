@@ -4,12 +4,13 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     attack::Outcome,
+    code::Figure::{CallP50, FirstRun, Guest, IdleP99, Native, RunP50, SpinningP99},
     contestant::Contestant::{self, Dask, MultiNodes, Raw, RequestResponse, RequestResponseLazy},
     options::Options,
     results::{
         Metric::{
-            self, Batches, Bulk, Calls, Cast, Guarded, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate, OfIdeal,
-            SequentialP50, Startup, StartupLan,
+            self, Batches, Bulk, Calls, Cast, Code, Guarded, IdleCpu, IdleMemory, Items, MemoryEarly, MemoryLate,
+            OfIdeal, SequentialP50, Startup, StartupLan,
         },
         Results, Way,
     },
@@ -41,7 +42,7 @@ enum Goal {
     AtLeast(f64),
 }
 
-const TARGETS: [Target; 19] = [
+const TARGETS: [Target; 23] = [
     target("sequential p50 / raw TCP", SequentialP50, Against::RawTcp(SequentialP50), Goal::AtMost(1.5)),
     target("sequential p50 / rr", SequentialP50, Against::RequestResponse(SequentialP50), Goal::AtMost(0.35)),
     target("calls/s, 64 in flight / rr", Calls(64), Against::RequestResponse(Calls(64)), Goal::AtLeast(15.0)),
@@ -66,7 +67,15 @@ const TARGETS: [Target; 19] = [
     target("endless map, memory 20 s / 5 s", MemoryLate, Against::Ours(&[MemoryEarly]), Goal::AtMost(1.05)),
     target("secret and rules, 64 in flight / open", Guarded(64, true), Against::Ours(&OPEN_64), Goal::AtLeast(0.9)),
     target("secret and rules, 1024 / open", Guarded(1024, true), Against::Ours(&OPEN_1024), Goal::AtLeast(0.9)),
+    target("run of a known task, p50 / call", Code(RunP50), Against::Ours(&CALL_P50), Goal::AtMost(1.5)),
+    target("first run of 28 kB, compiled there", Code(FirstRun), Against::Nothing, Goal::AtMost(100.0)),
+    target("installed code, 64 in flight / native", Code(Guest(64)), Against::Ours(&NATIVE_64), Goal::AtLeast(0.6)),
+    target("p99 beside 4 spinning guests / idle", Code(SpinningP99), Against::Ours(&IDLE_P99), Goal::AtMost(3.0)),
 ];
+
+const CALL_P50: [Metric; 1] = [Code(CallP50)];
+const NATIVE_64: [Metric; 1] = [Code(Native(64))];
+const IDLE_P99: [Metric; 1] = [Code(IdleP99)];
 
 const OPEN_64: [Metric; 1] = [Guarded(64, false)];
 const OPEN_1024: [Metric; 1] = [Guarded(1024, false)];

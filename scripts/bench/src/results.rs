@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{attack::Outcome, contestant::Contestant};
+use crate::{attack::Outcome, code::Figure, contestant::Contestant};
 
 /// One figure, and its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,8 @@ pub(crate) enum Metric {
     MemoryLate,
     /// Calls with so many in flight, with a secret and permissions or without.
     Guarded(usize, bool),
+    /// Of code that travels.
+    Code(Figure),
 }
 
 /// How items get to workers.
@@ -84,6 +86,7 @@ impl Metric {
             Self::MemoryLate => "endless map, memory after 20 s".into(),
             Self::Guarded(tasks, false) => format!("calls/s, {tasks} in flight, open"),
             Self::Guarded(tasks, true) => format!("calls/s, {tasks} in flight, secret, rules"),
+            Self::Code(figure) => figure.title(),
         }
     }
 
@@ -110,6 +113,7 @@ impl Metric {
             Self::MemoryLate => "map_memory_20_s_mib".into(),
             Self::Guarded(tasks, false) => format!("calls_per_second_{tasks}_open"),
             Self::Guarded(tasks, true) => format!("calls_per_second_{tasks}_guarded"),
+            Self::Code(figure) => figure.key(),
         }
     }
 
@@ -124,6 +128,7 @@ impl Metric {
             Self::IdleMemory | Self::MemoryEarly | Self::MemoryLate => format!("{value:.1} MiB"),
             Self::OfPossible | Self::OfIdeal => format!("{value:.2}x"),
             Self::IdleCpu => format!("{value:.2} %"),
+            Self::Code(figure) => figure.show(value),
         }
     }
 }
@@ -159,7 +164,7 @@ fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
 }
 
-fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libp2p::core::upgrade::Version;
 
 use crate::{
-    Error, attack,
+    Error, attack, code,
     contestant::{Client, Contestant, runtime},
     guarded, idle, load, memory,
     options::{Options, Phase},
@@ -35,6 +35,7 @@ pub(crate) fn all(options: &Options) -> Result<Results, Error> {
             Phase::MapSleep => spread::sleeping(options, &mut results),
             Phase::MapMemory => memory::measure(options, &mut results),
             Phase::Guarded => guarded::measure(options, &mut results),
+            Phase::Code => code::measure(options, &mut results),
             Phase::Attack => attack::measure(options, &mut results),
             _ => rounds(options, phase, &mut results),
         };

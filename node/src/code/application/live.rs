@@ -99,8 +99,9 @@ impl State {
                 started.map_err(|error| self.failed(error))?
             }
         };
-        begin(&mut live.store, binding.clone());
-        match within(binding.limits.wall, live.serve(request)).await {
+        let wall = binding.limits.wall;
+        begin(&mut live.store, binding);
+        match within(wall, live.serve(request)).await {
             Err(error) if !error.leaves_it_whole() => Err(self.failed(error)),
             result => {
                 self.live = Some(live);
@@ -111,7 +112,7 @@ impl State {
     }
 
     async fn start(&self, binding: Binding) -> Result<Live, GuestError> {
-        let (mut store, instance) = instantiate(&self.compiled, binding).await?;
+        let (mut store, instance) = instantiate(&self.compiled.ready, binding).await?;
         let started = async {
             let start = function::<(&[u8],), Done>(&mut store, &instance, "start")?;
             let (started,) = start.call_async(&mut store, (&self.configuration,)).await?;

@@ -1,6 +1,6 @@
 //! How long a guest has computed, by the clock of the thread that it has: the time that others take does not count.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, future::poll_fn, pin::pin, time::Duration};
 
 thread_local! {
     static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
@@ -16,17 +16,23 @@ struct Turn {
 
 /// Adds up the turns of one request.
 #[derive(Debug, Default)]
-pub(super) struct Meter(Duration);
+struct Meter(Duration);
 
 impl Meter {
     /// Lets a guest have its turn.
-    pub(super) fn turn<T>(&mut self, turn: impl FnOnce() -> T) -> T {
+    fn turn<T>(&mut self, turn: impl FnOnce() -> T) -> T {
         TURN.set(Some(Turn { before: self.0, since: clock() }));
         let result = turn();
         self.0 = computed();
         TURN.set(None);
         result
     }
+}
+
+/// Does the work for one request of a guest, and counts how long it computes.
+pub(crate) async fn metered<T>(work: impl Future<Output = T>) -> T {
+    let (mut work, mut meter) = (pin!(work), Meter::default());
+    poll_fn(|context| meter.turn(|| work.as_mut().poll(context))).await
 }
 
 /// How long the guest that has this thread has computed for its request, by now.

@@ -1,8 +1,11 @@
-//! The clock of the guests. It stands still while none of them runs.
+//! The clock of the guests. It stands still when none of them has run for a while.
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     thread,
     time::Duration,
 };
@@ -12,68 +15,109 @@ use wasmtime::Engine;
 /// A guest computes for so long before others have their turn.
 const TICK: Duration = Duration::from_millis(1);
 
+/// The clock goes on for so many ticks without a guest: to wake it for each short task would cost more than the task.
+const LINGER: u32 = 100;
+
 /// A thread that lets the engine's clock tick. Dropped, it goes on until the last guest has ended: without ticks none does.
-pub(super) struct Ticker(Arc<Shared>);
+pub(super) struct Ticker(Clock);
+
+/// Lets the clock tick. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<Shared>);
 
 struct Shared {
-    state: Mutex<State>,
+    running: AtomicUsize,
+    stopped: AtomicBool,
+    asleep: AtomicBool,
+    /// Held while it is decided to sleep, and to wake it.
+    sleeping: Mutex<()>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    running: usize,
-    stopped: bool,
-}
-
 /// The clock ticks as long as it is there.
-pub(super) struct Ticking(Arc<Shared>);
+pub(crate) struct Ticking(Arc<Shared>);
 
 impl Ticker {
     pub(super) fn start(engine: Engine) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
-        let ticker = Self(shared.clone());
-        thread::Builder::new().name("guest-clock".to_owned()).spawn(move || {
-            while shared.wait() {
-                thread::sleep(TICK);
-                engine.increment_epoch();
-            }
-        })?;
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            sleeping: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let ticker = Self(Clock(shared.clone()));
+        thread::Builder::new().name("guest-clock".to_owned()).spawn(move || shared.go(&engine))?;
         Ok(ticker)
     }
 
-    pub(super) fn tick(&self) -> Ticking {
-        let mut state = self.0.lock();
-        state.running += 1;
-        if state.running == 1 {
-            self.0.changed.notify_one();
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0
+    }
+}
+
+impl Clock {
+    pub(crate) fn tick(&self) -> Ticking {
+        self.0.running.fetch_add(1, SeqCst);
+        // Either this sees that it sleeps, or it sees that a guest runs.
+        if self.0.asleep.load(SeqCst) {
+            self.0.wake();
         }
         Ticking(self.0.clone())
     }
 }
 
 impl Shared {
-    /// Waits until a guest runs; false if none will any more.
-    fn wait(&self) -> bool {
-        let idle = |state: &mut State| state.running == 0 && !state.stopped;
-        let state = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        state.running > 0
+    fn go(&self, engine: &Engine) {
+        let mut quiet = 0;
+        loop {
+            if self.is_running() {
+                quiet = 0;
+            } else if self.stopped.load(SeqCst) {
+                return;
+            } else if quiet < LINGER {
+                quiet += 1;
+            } else {
+                self.sleep();
+                continue;
+            }
+            thread::sleep(TICK);
+            engine.increment_epoch();
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Until a guest runs, or none will any more.
+    fn sleep(&self) {
+        let sleeping = self.lock();
+        self.asleep.store(true, SeqCst);
+        let idle = |(): &mut ()| !self.is_running() && !self.stopped.load(SeqCst);
+        drop(self.changed.wait_while(sleeping, idle).unwrap_or_else(PoisonError::into_inner));
+        self.asleep.store(false, SeqCst);
+    }
+
+    fn wake(&self) {
+        let _sleeping = self.lock();
+        self.changed.notify_one();
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.load(SeqCst) > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.sleeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Ticking {
     fn drop(&mut self) {
-        self.0.lock().running -= 1;
+        self.0.running.fetch_sub(1, SeqCst);
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.0.lock().stopped = true;
-        self.0.changed.notify_one();
+        self.0.0.stopped.store(true, SeqCst);
+        self.0.0.wake();
     }
 }
