@@ -53,8 +53,8 @@ impl Terms {
 ///
 /// An instance that breaks or goes over a limit is thrown away, and so is one whose request was dropped in the middle. The
 /// next request gets a new one, which is started anew with the same configuration. After it broke by itself, that is
-/// 100 ms later, or twice as long each time, up to 10 s: until then it answers `Busy`, and what it is told waits. Cheap to clone; all clones are the
-/// same application.
+/// 100 ms later, or twice as long each time, up to 10 s: until then it answers `Busy`, and what it is told waits. Cheap to
+/// clone; all clones are the same application.
 #[derive(Clone)]
 pub struct GuestApplication(Arc<Inner>);
 
