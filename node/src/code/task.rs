@@ -67,9 +67,9 @@ async fn run_here(
     spent: &mut Option<Store<Guest>>,
 ) -> Result<Outcome, GuestError> {
     let begun = Instant::now();
-    let (store, instance) = match compiled.ahead.take(binding) {
-        Ok(fresh) => fresh,
-        Err(binding) => instantiate(&compiled.ready, binding).await?,
+    let ((store, instance), ahead) = match compiled.ahead.take(binding) {
+        Ok(fresh) => (fresh, true),
+        Err(binding) => (instantiate(&compiled.ready, binding).await?, false),
     };
     let store = spent.insert(store);
     let instantiated = begun.elapsed();
@@ -80,7 +80,8 @@ async fn run_here(
     match called.await {
         Ok((Ok(result),)) => {
             let run = begun.elapsed() - instantiated;
-            Ok(Outcome { result, timings: Timings { instantiate: instantiated, run, ..compiled.timings() } })
+            let timings = Timings { instantiate: instantiated, ahead, run, ..compiled.timings() };
+            Ok(Outcome { result, timings })
         }
         Ok((Err(text),)) => Err(GuestError::Failed(text)),
         Err(error) => Err(store.data().explain(&error)),

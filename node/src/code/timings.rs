@@ -16,6 +16,8 @@ pub struct Timings {
     pub compile: Duration,
     /// Making an instance.
     pub instantiate: Duration,
+    /// The instance was there already: made ahead, for whoever comes next.
+    pub ahead: bool,
     /// Running it.
     pub run: Duration,
 }

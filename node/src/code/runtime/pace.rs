@@ -49,3 +49,71 @@ async fn turns(work: &mut Work, stays: impl Fn(Duration) -> bool) -> bool {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tokio::{runtime::Builder, sync::oneshot, task::yield_now, time::timeout};
+
+    use super::*;
+
+    /// Where the present turn is taken.
+    fn here() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    fn spin(time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < time {}
+    }
+
+    #[test]
+    fn long_turns_are_taken_elsewhere_and_what_is_short_again_comes_back() {
+        let threads =
+            |name: &str| Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_time().build();
+        let (short, long) = (threads("short").unwrap(), threads("long").unwrap());
+        let (sender, places) = oneshot::channel();
+        let work = async move {
+            let mut places = vec![here()];
+            spin(2 * LONG);
+            yield_now().await;
+            places.push(here());
+            spin(2 * LONG);
+            yield_now().await;
+            places.push(here());
+            yield_now().await;
+            // This turn is the first after a short one; a busy machine may have made that one long.
+            while here() != "short" {
+                yield_now().await;
+            }
+            _ = sender.send(places);
+        };
+        let task = short.spawn(at_its_pace(work, long.handle().clone()));
+        let places = short.block_on(async { timeout(Duration::from_secs(20), places).await.unwrap().unwrap() });
+        assert_eq!(places, ["short", "long", "long"]);
+        short.block_on(task).unwrap();
+    }
+
+    #[test]
+    fn what_is_dropped_ends_wherever_it_is() {
+        let threads =
+            |name: &str| Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_time().build();
+        let (short, long) = (threads("short").unwrap(), threads("long").unwrap());
+        let (moved, is_moved) = oneshot::channel();
+        let (held, ended) = oneshot::channel::<()>();
+        let work = async move {
+            let _held = held;
+            spin(2 * LONG);
+            yield_now().await;
+            _ = moved.send(());
+            std::future::pending::<()>().await;
+        };
+        let task = Owned(short.spawn(at_its_pace(work, long.handle().clone())));
+        short.block_on(async {
+            timeout(Duration::from_secs(20), is_moved).await.unwrap().unwrap();
+            drop(task);
+            timeout(Duration::from_secs(20), ended).await.unwrap().unwrap_err();
+        });
+    }
+}
