@@ -32,6 +32,12 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// There is none.
+    #[error("there is no identity file `{0}`: `multinodes start --identity {0}` makes one", .path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be read or written.
     #[error("the identity file `{}` cannot be used: {source}", .path.display())]
     Io {
@@ -100,7 +106,10 @@ impl Identity {
 /// The file is not there, cannot be read, may be read by others than its owner, or holds something else.
 pub fn read_identity(path: impl AsRef<Path>) -> Result<Keypair, IdentityError> {
     let path = path.as_ref();
-    let failed = |source| IdentityError::Io { path: path.to_owned(), source };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => IdentityError::Missing { path: path.to_owned() },
+        _ => IdentityError::Io { path: path.to_owned(), source },
+    };
     let mut file = File::open(path).map_err(failed)?;
     if is_exposed(&file).map_err(failed)? {
         return Err(IdentityError::Exposed { path: path.to_owned() });
@@ -161,6 +170,8 @@ mod tests {
         }
         let error = Identity::from_file(&path).unwrap_err();
         assert_eq!(error.to_string(), format!("`{}` is not an identity file of this program", path.display()));
+        let error = read_identity(folder.path().join("none")).unwrap_err();
+        assert!(matches!(error, IdentityError::Missing { .. }), "{error:?}");
         let error = Identity::from_file(folder.path()).unwrap_err();
         assert!(matches!(error, IdentityError::Io { .. }), "{error:?}");
     }
