@@ -4,37 +4,26 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod code;
+#[path = "common/code_nodes.rs"]
+mod code_nodes;
 #[path = "common/in_process.rs"]
 mod in_process;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use code::{bomb, guest, within};
+use code_nodes::{asking, compiling, failed, knowing_alpha, lie, raw, rule};
 use in_process::in_process;
 use multinodes::{
-    Actions, Builder, CallError, Code, CodeRef, CodeRule, Context, Keypair, Node, PeerId,
+    Actions, Builder, Code, Context, Keypair, Node, PeerId,
     code::{Store, StoreError},
 };
 use serde_bytes::ByteBuf;
 
-const SERVICE: &str = "multinodes/code";
-
-fn rule(text: &str) -> CodeRule {
-    text.parse().unwrap()
-}
-
 /// A node that compiles in a child, and takes code by these rules.
 fn taking(name: &str, rules: &[&str]) -> (Builder, String) {
-    let (builder, address) = in_process(name);
-    let builder = builder.compiler(env!("CARGO_BIN_EXE_multinodes"));
+    let (builder, address) = compiling(name);
     (rules.iter().fold(builder, |builder, text| builder.allow_code(rule(text))), address)
-}
-
-/// A node that knows alpha.
-async fn joined(builder: Builder) -> Node {
-    let node = builder.start().await.unwrap();
-    within(node.wait_for_node("alpha")).await.unwrap();
-    node
 }
 
 fn key() -> (Keypair, PeerId) {
@@ -57,36 +46,6 @@ async fn hosted(node: &Node, application: &str, is_there: bool) {
     .await;
 }
 
-/// The error's code and its text.
-fn failed<T: std::fmt::Debug>(result: Result<T, CallError>) -> (String, String) {
-    match result.unwrap_err() {
-        CallError::Failed { code, message, .. } => (code, message),
-        error => panic!("{error:?}"),
-    }
-}
-
-/// A guest that calls `ask` of the application `oracle` with its own arguments: a task, or one that stays.
-fn asking() -> (Code, Code) {
-    let module = |exports: &str| {
-        let text = r#"(module
-            (import "multinodes:guest/host@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32 i32 i32)))
-            (memory (export "memory") 1)
-            (global $free (mut i32) (i32.const 4096))
-            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
-              (global.get $free)
-              (global.set $free (i32.add (global.get $free) (i32.and (i32.add (local.get 3) (i32.const 7)) (i32.const -8)))))
-            (data (i32.const 16) "oracleask")
-            (func $ask (param i32 i32) (result i32)
-              (call $call (i32.const 16) (i32.const 6) (i32.const 22) (i32.const 3) (local.get 0) (local.get 1) (i32.const 0))
-              (i32.const 0))"#;
-        Code::from_bytes(format!("{text} {exports})")).unwrap()
-    };
-    let stays = r#"(func (export "start") (param i32 i32) (result i32) (i32.const 0))
-        (func (export "handle") (param i32 i32 i32 i32) (result i32) (call $ask (local.get 2) (local.get 3)))
-        (func (export "process") (param i32 i32) (result i32) (i32.const 0))"#;
-    (module(r#"(export "run" (func $ask))"#), module(stays))
-}
-
 /// Says who asks, as far as it can see.
 fn oracle() -> Actions {
     Actions::new().action_with("ask", |context: Context, ()| async move { context.caller().to_base58() })
@@ -104,8 +63,8 @@ async fn whoever_may_not_install_takes_no_guest_away_by_the_door_for_factories()
     let (friend, friend_id) = key();
     let (builder, address) = taking("alpha", &[&format!("{friend_id}:install")]);
     let alpha = builder.start().await.unwrap();
-    let beta = joined(in_process("beta").0.keypair(friend).join(&address)).await;
-    let stranger = joined(in_process("stranger").0.join(&address)).await;
+    let beta = knowing_alpha(in_process("beta").0.keypair(friend).join(&address)).await;
+    let stranger = knowing_alpha(in_process("stranger").0.join(&address)).await;
     within(beta.install("counter", &guest("counter")).on("alpha")).await.unwrap();
     let (code, _) = failed(within(stranger.app("node").on("alpha").call::<()>("uninstall", "counter")).await);
     assert_eq!(code, "not_installed");
@@ -128,7 +87,7 @@ async fn code_that_a_generous_rule_has_taken_is_none_that_a_stricter_one_takes()
         (builder.identity(folder.path().join("key")).start().await.unwrap(), address)
     };
     let (mut alpha, mut address) = start().await;
-    let beta = joined(in_process("beta").0.keypair(friend).join(&address)).await;
+    let beta = knowing_alpha(in_process("beta").0.keypair(friend).join(&address)).await;
     within(beta.run(&padded).on("alpha").timeout(code::LIMIT).call::<Vec<i64>>((1,))).await.unwrap();
     // It is compiled, whatever it does then.
     drop(within(beta.run(&complex).on("alpha").timeout(code::LIMIT).call::<()>(())).await);
@@ -137,14 +96,10 @@ async fn code_that_a_generous_rule_has_taken_is_none_that_a_stricter_one_takes()
             stop(alpha).await;
             (alpha, address) = start().await;
         }
-        let stranger = joined(in_process("stranger").0.join(&address)).await;
+        let stranger = knowing_alpha(in_process("stranger").0.join(&address)).await;
         let (code, text) = failed(within(stranger.run(&padded).on("alpha").call::<()>(())).await);
         assert!(code == "bad_code" && text.contains("more than the limit of 51200"), "{code}: {text}");
-        let mut lie = serde_json::to_value(padded.reference()).unwrap();
-        lie["size"] = 10.into();
-        let lie: CodeRef = serde_json::from_value(lie).unwrap();
-        let arguments = (lie, None::<ByteBuf>, None::<String>, ByteBuf::from(vec![0x80]));
-        let (code, text) = failed(within(stranger.app(SERVICE).on("alpha").call::<ByteBuf>("run", arguments)).await);
+        let (code, text) = failed(raw::<ByteBuf>(&stranger, &lie(&padded, "size", 10), None).await);
         assert!(code == "bad_code" && text.contains("more than the limit of 51200"), "{code}: {text}");
         let (code, text) = failed(within(stranger.run(&complex).on("alpha").call::<()>(())).await);
         assert!(code == "bad_code" && text.contains("costs the compiler too much"), "{code}: {text}");
@@ -168,8 +123,8 @@ async fn what_a_rule_no_longer_gives_is_taken_back_and_is_there_again_when_it_do
     };
     permit(&[one_id, two_id]);
     let (alpha, address) = start().await;
-    let one = joined(in_process("one").0.keypair(one).join(&address)).await;
-    let two = joined(in_process("two").0.keypair(two).join(&address)).await;
+    let one = knowing_alpha(in_process("one").0.keypair(one).join(&address)).await;
+    let two = knowing_alpha(in_process("two").0.keypair(two).join(&address)).await;
     within(one.install("first", &guest("counter")).on("alpha")).await.unwrap();
     within(two.install("second", &guest("counter")).on("alpha")).await.unwrap();
     // While it runs.
@@ -203,7 +158,7 @@ async fn a_rule_that_is_written_otherwise_but_gives_the_same_brings_guests_back_
         (builder.identity(folder.path().join("key")).start().await.unwrap(), address)
     };
     let (alpha, address) = start("install").await;
-    let beta = joined(in_process("beta").0.keypair(friend).join(&address)).await;
+    let beta = knowing_alpha(in_process("beta").0.keypair(friend).join(&address)).await;
     within(beta.install("counter", &guest("counter")).on("alpha")).await.unwrap();
     stop(alpha).await;
     let (alpha, _) = start("install,cpu=2s").await;
@@ -232,9 +187,9 @@ async fn labels_of_an_installer_who_is_gone_count_as_long_as_their_issuer_has_sa
         let ticket = alpha.ticket(Some(Duration::from_secs(seconds))).unwrap();
         ticket.labelled(&issuer, labels.clone()).unwrap()
     };
-    let (_, asking) = asking();
+    let (_, asking) = asking("oracle", "ask");
     for (name, seconds) in [("lasting", 3600), ("short", 4)] {
-        let installer = joined(in_process(name).0.ticket(ticket(seconds))).await;
+        let installer = knowing_alpha(in_process(name).0.ticket(ticket(seconds))).await;
         within(installer.install(name, &asking).on("alpha")).await.unwrap();
         let asked: String = within(alpha.call(name, "any", ())).await.unwrap();
         assert_eq!(asked, installer.peer_id().to_base58());
@@ -243,7 +198,7 @@ async fn labels_of_an_installer_who_is_gone_count_as_long_as_their_issuer_has_sa
     // Whoever installs it again with a new ticket renews what the old one gave.
     let (renewing, _) = key();
     for seconds in [3, 3600] {
-        let installer = joined(in_process("renewing").0.keypair(renewing.clone()).ticket(ticket(seconds))).await;
+        let installer = knowing_alpha(in_process("renewing").0.keypair(renewing.clone()).ticket(ticket(seconds))).await;
         within(installer.install("renewed", &asking).on("alpha")).await.unwrap();
         stop(installer).await;
     }
@@ -267,8 +222,8 @@ async fn an_application_here_sees_who_has_sent_the_guest_that_asks() {
     let (builder, address) = taking("alpha", &["any:app=oracle"]);
     let alpha = builder.start().await.unwrap();
     alpha.register("oracle", oracle()).unwrap();
-    let beta = joined(in_process("beta").0.join(&address)).await;
-    let (task, stays) = asking();
+    let beta = knowing_alpha(in_process("beta").0.join(&address)).await;
+    let (task, stays) = asking("oracle", "ask");
     let asked: String = within(beta.run(&task).on("alpha").call(())).await.unwrap();
     assert_eq!(asked, beta.peer_id().to_base58(), "and not the node on which it runs");
     within(beta.install("asking", &stays).on("alpha")).await.unwrap();
@@ -282,7 +237,7 @@ async fn what_cannot_be_written_down_is_not_said_to_be_installed() {
     let folder = tempfile::tempdir().unwrap();
     let (builder, address) = taking("alpha", &["any"]);
     let alpha = builder.data_folder(folder.path()).start().await.unwrap();
-    let beta = joined(in_process("beta").0.join(&address)).await;
+    let beta = knowing_alpha(in_process("beta").0.join(&address)).await;
     let code = folder.path().join("code");
     let new = code.join("installed.cbor.new");
     fs::create_dir_all(&code).unwrap();
