@@ -115,7 +115,8 @@ pub(crate) fn without_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>
     }
 }
 
-fn is_of_host(address: &Multiaddr) -> bool {
+/// Only nodes of the same host, or process, have anything there.
+pub(crate) fn is_of_host(address: &Multiaddr) -> bool {
     matches!(scope(address), Some(Scope::Process | Scope::Loopback))
 }
 

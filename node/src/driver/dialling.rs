@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    num::NonZeroU8,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,13 @@ const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
 /// A peer that can be reached is connected in this time.
 const FRESH: Duration = Duration::from_millis(1_500);
 
+/// Addresses of a peer that are dialled at once. Of several that answer one is kept: to the peer the others are handshakes
+/// that failed.
+const SOME: NonZeroU8 = NonZeroU8::new(8).expect("eight is not zero");
+
+/// On the same host every address answers at once, or refuses.
+const ONE: NonZeroU8 = NonZeroU8::MIN;
+
 pub(super) struct Dial {
     since: Instant,
 }
@@ -31,9 +39,12 @@ impl Driver {
     pub(super) fn dial(&mut self, peer_id: PeerId) {
         let mut known = self.book.addresses(&peer_id).to_vec();
         known.extend(self.directory.addresses(&peer_id));
+        let known = addresses::in_order(known);
+        let at_once = if known.first().is_some_and(addresses::is_of_host) { ONE } else { SOME };
         let options = DialOpts::peer_id(peer_id)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addresses::in_order(known))
+            .addresses(known)
+            .override_dial_concurrency_factor(at_once)
             // With the listening port two nodes that dial each other would open one TCP connection, both as its dialler.
             .allocate_new_port()
             .build();
