@@ -1,6 +1,8 @@
 //! What is read on a lane, and what is done with each frame.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::atomic::Ordering::SeqCst,
     time::{Duration, Instant},
 };
@@ -21,9 +23,10 @@ use super::{
 };
 use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 
-/// After so many frames in a row the others on the thread get their turn: a peer that sends without end always has
-/// another one ready, and what it has woken would wait behind it.
-const TURN: usize = 64;
+/// After so many frames in a row, none of which had to be waited for, the others on the thread get their turn: a peer that
+/// sends without end always has another one ready, and what it has woken would wait behind it. Far more than what is under way
+/// at once as a rule: a pause in the middle of that costs a third of all calls.
+const TURN: usize = 256;
 
 /// The longest deadline that is taken from a peer: later than any sensible call.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -32,10 +35,13 @@ impl Run {
     pub(super) async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
         let budget = self.exchange.limits().budget.clone();
         let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
-        let mut turn = 0;
-        while let Some(frame) = frames.next(&mut io).await? {
-            turn += 1;
-            if turn % TURN == 0 {
+        let mut in_a_row = 0;
+        loop {
+            in_a_row += 1;
+            let next = frames.next(&mut io);
+            let Some(frame) = noticing(next, || in_a_row = 0).await? else { return Ok(()) };
+            if in_a_row >= TURN {
+                in_a_row = 0;
                 tokio::task::yield_now().await;
             }
             // Answers that nobody reads are not piled up: no more work is taken until there is room for them. A lane of
@@ -45,7 +51,6 @@ impl Run {
             }
             self.on_frame(frame).await?;
         }
-        Ok(())
     }
 
     async fn on_frame(&self, raw: RawFrame) -> Result<(), LaneEnd> {
@@ -161,6 +166,19 @@ impl Run {
     pub(super) fn refuse(&self, id: u64, refusal: Refusal) {
         self.exchange.refuse(&self.lane, id, refusal);
     }
+}
+
+/// Does the work, and tells each time that it has to wait for something.
+async fn noticing<T>(work: impl Future<Output = T>, mut waits: impl FnMut()) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let result = work.as_mut().poll(context);
+        if result.is_pending() {
+            waits();
+        }
+        result
+    })
+    .await
 }
 
 fn deadline(read: Instant, left_ms: u64) -> Instant {
