@@ -215,6 +215,15 @@ impl Actions {
         self
     }
 
+    /// Adds an action that reads its arguments itself, and whose result is encoded already.
+    pub(crate) fn raw_action<F, Fut>(self, name: impl Into<String>, run: F) -> Self
+    where
+        F: Fn(Context, Payload) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Payload, AppError>> + Send + 'static,
+    {
+        self.add(name, move |context, arguments| run(context, arguments).boxed())
+    }
+
     fn add(
         mut self,
         name: impl Into<String>,

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::{
     actions::Actions,
-    application::Context,
+    application::{AppError, Context},
     factories::{self, Factories},
+    payload::Payload,
 };
 
 /// Its name.
@@ -27,16 +28,21 @@ pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
         .version(env!("CARGO_PKG_VERSION"))
         .description(description)
         .action("ping", |()| async { milliseconds_since_1970() })
-        .action("echo", |value: Value| async move { value })
+        // It goes back unread: as values it could take a hundred times as much.
+        .raw_action("echo", |_, arguments| async move { arguments.single_argument().map_err(AppError::bad_arguments) })
         .action_with("description", |context: Context, ()| async move { context.node().description() })
         .action_with("counters", |context: Context, ()| async move { context.node().counters() })
         .action("installable", move |()| {
             let names = names.clone();
             async move { names }
         })
-        .try_action_with("install", move |context, (factory, name, config): (String, String, Value)| {
+        .raw_action("install", move |context, arguments| {
             let factories = factories.clone();
-            async move { factories.install(&context, factory, &name, config).await }
+            async move {
+                let (factory, name, config) = factories::read_order(&arguments)?;
+                factories.install(&context, factory, &name, config).await?;
+                Payload::encode(&()).map_err(AppError::of)
+            }
         })
         .try_action_with("uninstall", |context, name: String| async move { factories::uninstall(&context, &name) })
 }

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::{
     application::{AppError, Application, Context},
     node::Node,
-    payload::Payload,
+    payload::{Budget, Payload},
     registry::{self, RegisterError},
 };
 
@@ -25,6 +25,12 @@ const MAX_INSTALLED: usize = 64;
 
 /// The largest configuration, encoded, in bytes. It is kept as long as its application is hosted.
 const MAX_CONFIG: usize = 64 * 1024;
+
+/// What a configuration may take in memory: sixteen times its largest size, and 64 MiB for all that may be installed.
+const CONFIG_BUDGET: Budget = Budget { values: MAX_CONFIG, bytes: 16 * MAX_CONFIG };
+
+/// What an order has beside the configuration, at the most: two names and the heads of CBOR.
+const MAX_NAMES: usize = 2 * MAX_NAME + 64;
 
 /// Under this key the description of the application `node` lists the factories that are offered.
 const OFFERED: &str = "installable";
@@ -129,8 +135,7 @@ impl Factories {
         registry::check_name(name).map_err(AppError::bad_arguments)?;
         let size = Payload::encode(&config).map_err(AppError::bad_arguments)?.as_bytes().len();
         if size > MAX_CONFIG {
-            let text = format!("the configuration has {size} bytes, the limit is {MAX_CONFIG}");
-            return Err(AppError::bad_arguments(text));
+            return Err(too_large(size));
         }
         let recipe = Recipe { factory, config };
         let node = context.node();
@@ -155,6 +160,19 @@ impl Factories {
         };
         AppError::new("no_such_factory", text)
     }
+}
+
+/// Reads which factory is to make what, and of which configuration. What is too large is refused before it is read.
+pub(crate) fn read_order(arguments: &Payload) -> Result<(String, String, Value), AppError> {
+    let size = arguments.as_bytes().len();
+    if size > MAX_CONFIG + MAX_NAMES {
+        return Err(too_large(size));
+    }
+    arguments.decode_arguments_within(CONFIG_BUDGET).map_err(AppError::bad_arguments)
+}
+
+fn too_large(size: usize) -> AppError {
+    AppError::bad_arguments(format!("the configuration has {size} bytes, the limit is {MAX_CONFIG}"))
 }
 
 /// Hosts no longer what a factory has made. Whatever the node's own program has registered stays, and so does code: there

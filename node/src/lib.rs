@@ -114,6 +114,7 @@ mod explain;
 mod factories;
 mod identity;
 mod installation;
+pub mod json;
 mod links;
 pub mod map;
 #[cfg(feature = "measure")]
@@ -170,7 +171,7 @@ pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outco
 pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use node::Node;
 pub use one_to_many::{All, HOSTS_AT_ONCE, HostAnswer, HostOutcome, Outcomes, Quorum, QuorumError};
-pub use payload::{ArgumentsError, DecodeError, EncodeError, Payload};
+pub use payload::{ArgumentsError, Budget, DecodeError, EncodeError, Overspent, Payload};
 pub use permissions::{Caller, Guard, MAX_RULE_FILE, Rule, RuleError, RuleFileError, TargetError};
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};

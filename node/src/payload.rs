@@ -10,7 +10,9 @@ use multinodes_behaviour::codec;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use codec::{DecodeError, EncodeError};
+pub use codec::{Budget, DecodeError, EncodeError, Overspent};
+
+use crate::json::{self, Json, JsonError};
 
 /// An encoded value: the arguments of a call, its result, or a message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,13 +37,22 @@ impl Payload {
         arguments::encode(arguments).map(|bytes| Self(bytes.into()))
     }
 
-    /// Reads one value.
+    /// Reads one value, within [`Budget::DEFAULT`]: a small message can say a value that takes a hundred times its size.
     ///
     /// # Errors
     ///
-    /// When the bytes are not CBOR, or the value is of another type.
+    /// When the bytes are not CBOR, the value is of another type, or it takes more memory than the budget has.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        codec::decode(&self.0, usize::MAX)
+        self.decode_within(Budget::DEFAULT)
+    }
+
+    /// Reads one value within a budget of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn decode_within<T: DeserializeOwned>(&self, budget: Budget) -> Result<T, DecodeError> {
+        codec::decode_within(&self.0, budget)
     }
 
     /// Reads the arguments of a call: into a tuple as they are, into anything else if there is exactly one.
@@ -50,7 +61,16 @@ impl Payload {
     ///
     /// When the number or a type of the arguments is another one.
     pub fn decode_arguments<T: DeserializeOwned>(&self) -> Result<T, ArgumentsError> {
-        arguments::decode(&self.0)
+        self.decode_arguments_within(Budget::DEFAULT)
+    }
+
+    pub(crate) fn decode_arguments_within<T: DeserializeOwned>(&self, budget: Budget) -> Result<T, ArgumentsError> {
+        arguments::decode(&self.0, budget)
+    }
+
+    /// The only argument as it came, not looked at.
+    pub(crate) fn single_argument(&self) -> Result<Self, ArgumentsError> {
+        arguments::single(&self.0).map(|argument| Self(self.0.slice_ref(argument)))
     }
 
     /// Takes bytes that are CBOR already.
@@ -75,13 +95,55 @@ impl Payload {
         &self.0
     }
 
-    /// Reads whatever value it is as JSON. Byte strings become arrays of numbers.
+    /// Makes what a JSON text says, exactly. See [`json`](mod@crate::json).
     ///
     /// # Errors
     ///
-    /// When the bytes are not CBOR, or have no counterpart in JSON.
-    pub fn to_json(&self) -> Result<Value, DecodeError> {
-        self.decode()
+    /// The text is not JSON, or it says something that CBOR cannot give back.
+    pub fn from_json(text: &[u8]) -> Result<Self, JsonError> {
+        let mut bytes = Vec::new();
+        json::append(text, &mut bytes)?;
+        Ok(Self(bytes.into()))
+    }
+
+    /// Makes the arguments of a call, each of them given as a JSON text.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_json`](Self::from_json), with the place of the argument, from 0.
+    pub fn arguments_from_json<T: AsRef<[u8]>>(texts: &[T]) -> Result<Self, (usize, JsonError)> {
+        let mut bytes = arguments::list_of(texts.len());
+        for (place, text) in texts.iter().enumerate() {
+            json::append_argument(text.as_ref(), &mut bytes).map_err(|error| (place, error))?;
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// Whatever value it is, to be written as JSON without being decoded. See [`json`](mod@crate::json).
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not CBOR, or JSON cannot say them.
+    pub fn json(&self) -> Result<Json<'_>, JsonError> {
+        Json::of(&self.0)
+    }
+
+    /// Reads whatever value it is as JSON, within [`Budget::DEFAULT`]. Byte strings become arrays of numbers.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not CBOR, JSON cannot say them, or as values they take more memory than the budget has.
+    pub fn to_json(&self) -> Result<Value, JsonError> {
+        self.to_json_within(Budget::DEFAULT)
+    }
+
+    /// Like [`to_json`](Self::to_json), within a budget of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`to_json`](Self::to_json).
+    pub fn to_json_within(&self, budget: Budget) -> Result<Value, JsonError> {
+        Json::value(&self.0, budget)
     }
 }
 
@@ -97,6 +159,9 @@ pub enum ArgumentsError {
         /// How many there are.
         given: usize,
     },
+    /// They take too much memory.
+    #[error("arguments too large: {0}")]
+    OverBudget(#[from] Overspent),
     /// One of them is of another type.
     #[error("arguments of another type: {0}")]
     Type(#[from] serde_cbor::Error),
@@ -148,7 +213,20 @@ mod tests {
     fn lists_of_unknown_length_from_other_languages_are_understood() {
         let payload = Payload::from_bytes(vec![0x9f, 0x01, 0x02, 0xff]);
         assert_eq!(payload.decode_arguments::<(i64, i64)>().unwrap(), (1, 2));
+        let long = [vec![0x9f], vec![0x01; 1000], vec![0xff]].concat();
+        assert!(matches!(
+            Payload::from_bytes(long).decode_arguments::<i64>(),
+            Err(ArgumentsError::Count { expected: 1, given: 1000 })
+        ));
+        for one in [&b"\x9f\x82\x01\x02\xff"[..], b"\x81\x82\x01\x02", b"\x98\x01\x82\x01\x02"] {
+            let payload = Payload::from_bytes(one);
+            assert_eq!(payload.decode_arguments::<Vec<i64>>().unwrap(), [1, 2]);
+            assert_eq!(payload.single_argument().unwrap().as_bytes(), b"\x82\x01\x02");
+        }
         assert!(Payload::from_bytes(vec![0x01]).decode_arguments::<i64>().is_err());
+        assert!(
+            Payload::from_bytes(vec![0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]).single_argument().is_err()
+        );
         assert!(Payload::from_bytes(vec![]).decode_arguments::<i64>().is_err());
     }
 }

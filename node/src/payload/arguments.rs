@@ -1,20 +1,24 @@
 //! Tells argument lists from single values, by looking at what a value serialises as.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use multinodes_behaviour::codec::{self, EncodeError};
+use multinodes_behaviour::codec::{self, Budget, EncodeError, Meter, Metered};
 use serde::{
     Deserializer, Serialize, Serializer,
-    de::{DeserializeOwned, Visitor},
+    de::{DeserializeOwned, IgnoredAny, Visitor},
     ser::Impossible,
 };
-use serde_cbor::Value;
 
 use super::ArgumentsError;
 
 /// A CBOR array of one element begins with this byte.
 const LIST_OF_ONE: u8 = 0x81;
 const EMPTY_LIST: u8 = 0x80;
+
+/// The heads of longer lists, by how many bytes their length has; and of those that say it by their end.
+const LIST_OF_8_BITS: u8 = 0x98;
+const LIST_OF_64_BITS: u8 = 0x9b;
+const ENDLESS_LIST: u8 = 0x9f;
 
 pub(super) fn encode<T: Serialize>(arguments: &T) -> Result<Vec<u8>, EncodeError> {
     match arguments.serialize(Probe) {
@@ -28,55 +32,94 @@ pub(super) fn encode<T: Serialize>(arguments: &T) -> Result<Vec<u8>, EncodeError
     }
 }
 
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ArgumentsError> {
-    let (bytes, count) = plain_list(bytes)?;
-    T::deserialize(List { bytes: &bytes, count }).map_err(|error| match error {
-        ListError::Count(expected) => ArgumentsError::Count { expected, given: count },
-        ListError::Type(error) => ArgumentsError::Type(error),
+/// The head of a list of so many arguments.
+pub(super) fn list_of(count: usize) -> Vec<u8> {
+    match u8::try_from(count) {
+        Ok(count @ 0..=23) => vec![EMPTY_LIST + count],
+        Ok(count) => vec![LIST_OF_8_BITS, count],
+        Err(_) => [&[LIST_OF_64_BITS][..], &(count as u64).to_be_bytes()].concat(),
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], budget: Budget) -> Result<T, ArgumentsError> {
+    let meter = Meter::new(budget);
+    let list = List::of(bytes, &meter)?;
+    T::deserialize(list).map_err(|error| match (meter.overspent(), error) {
+        (Some(overspent), _) => overspent.into(),
+        (None, ListError::Count(expected)) => ArgumentsError::Count { expected, given: list.count },
+        (None, ListError::Type(error)) => ArgumentsError::Type(error),
     })
 }
 
-/// Gives the list with a plain head of one byte, and its length. Longer lists and those of other encoders are copied.
-fn plain_list(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, usize), serde_cbor::Error> {
-    match bytes.first() {
-        Some(head @ 0x80..=0x97) => Ok((bytes.into(), usize::from(head - EMPTY_LIST))),
-        _ => {
-            let values: Vec<Value> = serde_cbor::from_slice(bytes)?;
-            Ok((serde_cbor::to_vec(&values)?.into(), values.len()))
-        }
-    }
+/// The bytes of the only argument.
+pub(super) fn single(bytes: &[u8]) -> Result<&[u8], ArgumentsError> {
+    // Nothing of it is decoded.
+    let meter = Meter::new(Budget { values: 0, bytes: 0 });
+    let list = List::of(bytes, &meter)?;
+    list.single().map_err(|_| ArgumentsError::Count { expected: 1, given: list.count })
 }
 
-struct List<'a> {
+#[derive(Clone, Copy)]
+struct List<'a, 'm> {
     bytes: &'a [u8],
+    /// The elements alone.
+    elements: &'a [u8],
     count: usize,
+    meter: &'m Meter,
 }
 
-impl<'a> List<'a> {
+impl<'a, 'm> List<'a, 'm> {
+    fn of(bytes: &'a [u8], meter: &'m Meter) -> Result<Self, serde_cbor::Error> {
+        let (elements, count) = match bytes {
+            [head @ 0x80..=0x97, elements @ ..] => (elements, usize::from(head - EMPTY_LIST)),
+            [head @ LIST_OF_8_BITS..=LIST_OF_64_BITS, rest @ ..] => {
+                let length = 1 << (head - LIST_OF_8_BITS);
+                let (length, elements) = rest.split_at_checked(length).unwrap_or_default();
+                let count = length.iter().fold(0, |count, byte| count << 8 | u64::from(*byte));
+                (elements, usize::try_from(count).unwrap_or(usize::MAX))
+            }
+            // They are passed over one by one; nothing is kept of them.
+            [ENDLESS_LIST, elements @ .., _] => (elements, serde_cbor::from_slice::<Vec<IgnoredAny>>(bytes)?.len()),
+            other => return Err(serde_cbor::from_slice::<Vec<IgnoredAny>>(other).err().unwrap_or_else(no_list)),
+        };
+        // Each has a byte at the least.
+        if count > elements.len() {
+            return Err(serde_cbor::from_slice::<Vec<IgnoredAny>>(bytes).err().unwrap_or_else(no_list));
+        }
+        Ok(Self { bytes, elements, count, meter })
+    }
+
     fn single(&self) -> Result<&'a [u8], ListError> {
-        if self.count == 1 { Ok(&self.bytes[1..]) } else { Err(ListError::Count(1)) }
+        if self.count == 1 { Ok(self.elements) } else { Err(ListError::Count(1)) }
     }
 
     fn read<T>(
+        &self,
         bytes: &'a [u8],
-        read: impl FnOnce(&mut serde_cbor::Deserializer<serde_cbor::de::SliceRead<'a>>) -> serde_cbor::Result<T>,
+        read: impl FnOnce(
+            Metered<'m, &mut serde_cbor::Deserializer<serde_cbor::de::SliceRead<'a>>>,
+        ) -> serde_cbor::Result<T>,
     ) -> Result<T, ListError> {
         let mut cbor = serde_cbor::Deserializer::from_slice(bytes);
-        let value = read(&mut cbor)?;
+        let value = read(self.meter.watch(&mut cbor))?;
         cbor.end()?;
         Ok(value)
     }
 }
 
+fn no_list() -> serde_cbor::Error {
+    serde::de::Error::custom("no list")
+}
+
 macro_rules! read_single {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ListError> {
-            Self::read(self.single()?, |cbor| cbor.$method(visitor))
+            self.read(self.single()?, |cbor| cbor.$method(visitor))
         })*
     };
 }
 
-impl<'de> Deserializer<'de> for List<'de> {
+impl<'de> Deserializer<'de> for List<'de, '_> {
     type Error = ListError;
 
     read_single! {
@@ -95,11 +138,11 @@ impl<'de> Deserializer<'de> for List<'de> {
         if self.count != length {
             return Err(ListError::Count(length));
         }
-        Self::read(self.bytes, |cbor| cbor.deserialize_tuple(length, visitor))
+        self.read(self.bytes, |cbor| cbor.deserialize_tuple(length, visitor))
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, ListError> {
-        Self::read(self.single()?, |cbor| cbor.deserialize_unit_struct(name, visitor))
+        self.read(self.single()?, |cbor| cbor.deserialize_unit_struct(name, visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -107,7 +150,7 @@ impl<'de> Deserializer<'de> for List<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ListError> {
-        Self::read(self.single()?, |cbor| cbor.deserialize_newtype_struct(name, visitor))
+        self.read(self.single()?, |cbor| cbor.deserialize_newtype_struct(name, visitor))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -116,7 +159,7 @@ impl<'de> Deserializer<'de> for List<'de> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, ListError> {
-        Self::read(self.single()?, |cbor| cbor.deserialize_tuple_struct(name, length, visitor))
+        self.read(self.single()?, |cbor| cbor.deserialize_tuple_struct(name, length, visitor))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -125,7 +168,7 @@ impl<'de> Deserializer<'de> for List<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ListError> {
-        Self::read(self.single()?, |cbor| cbor.deserialize_struct(name, fields, visitor))
+        self.read(self.single()?, |cbor| cbor.deserialize_struct(name, fields, visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -134,7 +177,7 @@ impl<'de> Deserializer<'de> for List<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ListError> {
-        Self::read(self.single()?, |cbor| cbor.deserialize_enum(name, variants, visitor))
+        self.read(self.single()?, |cbor| cbor.deserialize_enum(name, variants, visitor))
     }
 }
 

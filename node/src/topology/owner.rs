@@ -1,6 +1,7 @@
 //! Which host owns a key: rendezvous hashing, so that all nodes agree without asking each other.
 
 use libp2p::PeerId;
+use multinodes_behaviour::codec;
 use serde::{Deserialize, Serialize};
 use serde_cbor::Value;
 use sha2::{Digest, Sha256};
@@ -24,7 +25,7 @@ impl Key {
     /// The hash of the key of an encoded tuple; `None` if it has none.
     pub(crate) fn hash_in(&self, tuple: &[u8]) -> Option<u64> {
         // Decoded and encoded again, so that every way to write the same value has the same hash.
-        let value: Value = serde_cbor::from_slice(tuple).ok()?;
+        let value: Value = codec::decode(tuple, usize::MAX).ok()?;
         let part = self.0.iter().try_fold(&value, |value, step| match value {
             Value::Map(fields) => fields.get(&Value::Text(step.clone())),
             Value::Array(items) => items.get(step.parse::<usize>().ok()?),
