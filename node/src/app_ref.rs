@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use multinodes_behaviour::{lane::Pulse, wire::Options};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -15,7 +15,7 @@ use crate::predicate::{Predicate, PredicateError};
 use crate::{
     call_error::CallError,
     description::Host,
-    map::Map,
+    map::{Map, Outcome},
     node::Node,
     payload::Payload,
     predicate::matching::Matching,
@@ -206,6 +206,15 @@ impl AppRef {
         self.route().cast(message).await
     }
 
+    /// Like [`cast`](Self::cast), with the message as it travels.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    pub async fn cast_raw(&self, message: Payload) -> Result<(), CallError> {
+        self.route().deliver(Kind::Cast, message).await.map(drop)
+    }
+
     /// The hosts that would be taken, in order of their names.
     #[must_use]
     pub fn hosts(&self) -> Vec<Arc<Host>> {
@@ -244,12 +253,26 @@ impl AppRef {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map<R>(&self, action: impl Into<String>, items: impl Stream<Item: Serialize> + Send + 'static) -> Map<R> {
-        Map::new(self.clone(), action.into(), items)
+    pub fn map<R: DeserializeOwned>(
+        &self,
+        action: impl Into<String>,
+        items: impl Stream<Item: Serialize> + Send + 'static,
+    ) -> Map<R> {
+        let input = items.map(|item| Payload::arguments(&item));
+        Map::new(self.clone(), action.into(), input, Outcome::decode)
+    }
+
+    /// Like [`map`](Self::map), with arguments and results as they travel.
+    pub fn map_raw(
+        &self,
+        action: impl Into<String>,
+        items: impl Stream<Item = Payload> + Send + 'static,
+    ) -> Map<Payload> {
+        Map::new(self.clone(), action.into(), items.map(Ok), |outcome| outcome)
     }
 
     /// Like [`map`](Self::map), over an iterator, which is asked for an item when a worker has room for it.
-    pub fn map_iter<R>(
+    pub fn map_iter<R: DeserializeOwned>(
         &self,
         action: impl Into<String>,
         items: impl IntoIterator<Item: Serialize, IntoIter: Send + 'static>,

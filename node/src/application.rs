@@ -203,7 +203,13 @@ impl Context {
     /// when nobody asked.
     pub fn progress<T: Serialize>(&self, value: &T) {
         if !matches!(self.watcher, Watcher::Nobody) {
-            let payload = Payload::encode(value).unwrap_or_default();
+            self.progress_raw(Payload::encode(value).unwrap_or_default());
+        }
+    }
+
+    /// Like [`progress`](Self::progress), with the value as it travels.
+    pub fn progress_raw(&self, payload: Payload) {
+        if !matches!(self.watcher, Watcher::Nobody) {
             let fits = payload.as_bytes().len() <= MAX_PROGRESS;
             self.watcher.tell(false, if fits { payload } else { Payload::default() });
         }
@@ -255,6 +261,13 @@ impl AppError {
     pub fn with_data<T: Serialize>(mut self, data: &T) -> Self {
         // Data that cannot be encoded is left out: the error itself must arrive.
         self.data = Payload::encode(data).ok();
+        self
+    }
+
+    /// Like [`with_data`](Self::with_data), with the data as it travels.
+    #[must_use]
+    pub fn with_raw_data(mut self, data: Payload) -> Self {
+        self.data = Some(data);
         self
     }
 

@@ -26,7 +26,6 @@ mod workers;
 use std::path::Path;
 use std::{
     fmt,
-    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -34,7 +33,7 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, StreamExt};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -52,7 +51,10 @@ use self::{
     engine::{Engine, Message},
     plan::Plan,
 };
-use crate::{app_ref::AppRef, payload::Payload};
+use crate::{
+    app_ref::AppRef,
+    payload::{EncodeError, Payload},
+};
 
 /// Batches of outcomes that were handed over and not read yet.
 const BATCHES: usize = 4;
@@ -76,7 +78,8 @@ pub struct Map<R> {
     running: Option<Running>,
     current: vec::IntoIter<Outcome<Payload>>,
     status: watch::Sender<MapStatus>,
-    result: PhantomData<fn() -> R>,
+    /// Reads a result as what was asked for.
+    read: fn(Outcome<Payload>) -> Outcome<R>,
 }
 
 struct Running {
@@ -85,18 +88,18 @@ struct Running {
 }
 
 impl<R> Map<R> {
-    pub(crate) fn new<A: Serialize>(
+    pub(crate) fn new(
         target: AppRef,
         action: String,
-        items: impl Stream<Item = A> + Send + 'static,
+        input: impl Stream<Item = Result<Payload, EncodeError>> + Send + 'static,
+        read: fn(Outcome<Payload>) -> Outcome<R>,
     ) -> Self {
-        let input = items.map(|item| Payload::arguments(&item)).boxed();
         Self {
-            plan: Some(Box::new(Plan::new(target, action, input))),
+            plan: Some(Box::new(Plan::new(target, action, input.boxed()))),
             running: None,
             current: Vec::new().into_iter(),
             status: watch::Sender::default(),
-            result: PhantomData,
+            read,
         }
     }
 
@@ -213,11 +216,20 @@ impl<R> Map<R> {
     }
 }
 
-impl<R: DeserializeOwned> Stream for Map<R> {
+impl Map<Payload> {
+    /// Has a result that JSON cannot say be a failure of its item, which names what it is.
+    pub fn only_json(mut self) -> Self {
+        self.read = Outcome::only_json;
+        self
+    }
+}
+
+impl<R> Stream for Map<R> {
     type Item = Result<Outcome<R>, MapError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_outcome(cx).map(|outcome| outcome.map(|outcome| outcome.map(Outcome::decode)))
+        let read = self.read;
+        self.poll_outcome(cx).map(|outcome| outcome.map(|outcome| outcome.map(read)))
     }
 }
 
@@ -236,8 +248,16 @@ impl<R> fmt::Debug for Map<R> {
 }
 
 impl Outcome<Payload> {
+    fn only_json(mut self) -> Self {
+        if let Err(error) = self.result.as_ref().map_or(Ok(()), |result| result.json().map(drop)) {
+            let message = format_args!("the result cannot be written as JSON: {error}");
+            self.result = Err(ItemError::new(ItemErrorKind::Failed, "unexpected_result", message));
+        }
+        self
+    }
+
     /// Reads the result as what was asked for.
-    fn decode<R: DeserializeOwned>(self) -> Outcome<R> {
+    pub(crate) fn decode<R: DeserializeOwned>(self) -> Outcome<R> {
         let result = self.result.and_then(|payload| {
             payload.decode().map_err(|error| {
                 let message = format_args!("the result is of another type: {error}");

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{All, AppRef, Payload};
+use multinodes::{All, AppRef};
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -42,8 +42,7 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
         let chosen = self.choice.clone().settle()?;
-        let arguments = json::read(&self.arguments)?;
-        let payload = Payload::encode(&arguments).map_err(Failure::own)?;
+        let payload = json::arguments(&self.arguments)?;
         if self.all {
             let call = async |all: All| all.call_raw(&self.action, payload).await;
             return everyone::ask(settings, output, &chosen, &self.application, call).await;
@@ -62,7 +61,7 @@ impl Call {
                 }
                 let answer = target.call_raw(&self.action, payload).await;
                 let answer = answer.map_err(|error| Failure::asked(&named, &error, &session.hint()))?;
-                let answer = answer.to_json().map_err(Failure::own)?;
+                let answer = answer.json().map_err(json::unwritable)?;
                 if output.json { output.line(&answer) } else { output.value(&answer) }
             })
             .await?;

@@ -15,17 +15,20 @@ mod describer;
 mod exec;
 mod lines;
 mod options;
+mod outbox;
 mod own;
 mod pool;
 mod process;
 mod protocol;
+mod said;
 mod serve;
 mod slot;
 mod stderr;
+mod unreadable;
 
 use std::{sync::Arc, time::Duration};
 
-use multinodes::{Node, Profile};
+use multinodes::{AppError, Node, Payload, Profile, json::Json};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 pub(crate) use options::{Options, slots};
@@ -142,4 +145,13 @@ impl Drop for Children {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The arguments of a call as JSON.
+fn list(arguments: &Payload) -> Result<Json<'_>, AppError> {
+    let is_list = arguments.as_bytes().first().is_some_and(|head| head >> 5 == 4);
+    if !is_list {
+        return Err(AppError::bad_arguments("arguments are a list"));
+    }
+    arguments.json().map_err(AppError::bad_arguments)
 }

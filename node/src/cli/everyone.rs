@@ -22,7 +22,8 @@ struct Line {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
-    Result(Value),
+    #[serde(serialize_with = "as_json")]
+    Result(Payload),
     Accepted(bool),
     Error {
         code: &'static str,
@@ -30,6 +31,10 @@ enum Answer {
         #[serde(skip_serializing_if = "Option::is_none")]
         data: Option<Value>,
     },
+}
+
+fn as_json<S: serde::Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
+    payload.json().map_err(serde::ser::Error::custom)?.serialize(serializer)
 }
 
 /// What a host says when it has done what was asked.
@@ -48,7 +53,15 @@ impl Done for () {
 
 impl Done for Payload {
     fn shown(self) -> Result<Answered, Failure> {
-        Ok(Answered(Answer::Result(self.to_json().map_err(Failure::own)?)))
+        let answer = match self.json() {
+            Ok(_) => Answer::Result(self),
+            Err(error) => Answer::Error {
+                code: "unexpected_result",
+                message: format!("the result cannot be written as JSON: {error}"),
+                data: None,
+            },
+        };
+        Ok(Answered(answer))
     }
 }
 
@@ -72,8 +85,9 @@ pub(crate) async fn ask<R: Done>(
 async fn print<R: Done>(mut outcomes: Outcomes<R>, output: Output) -> Result<ExitCode, Failure> {
     let (hosts, mut failed) = (outcomes.left(), 0);
     while let Some(outcome) = outcomes.next().await {
-        failed += usize::from(outcome.result.is_err());
-        output.line(&line(outcome)?)?;
+        let line = line(outcome)?;
+        failed += usize::from(matches!(line.answer, Answer::Error { .. }));
+        output.line(&line)?;
     }
     match failed {
         0 => Ok(ExitCode::SUCCESS),

@@ -2,25 +2,44 @@
 
 use std::io::Read;
 
-use serde_json::Value;
+use multinodes::{
+    Payload,
+    json::{JsonError, JsonProblem},
+};
 
 use super::failure::Failure;
 
-/// Reads `arguments` as JSON, one value each; `-` stands for what is on stdin, at most once.
-pub(crate) fn read(arguments: &[String]) -> Result<Vec<Value>, Failure> {
+/// Reads `arguments` as JSON, the arguments of a call; `-` stands for what is on stdin, at most once.
+pub(crate) fn arguments(arguments: &[String]) -> Result<Payload, Failure> {
     if arguments.iter().filter(|argument| *argument == "-").count() > 1 {
         return Err(Failure::own("`-` was given twice, but there is only one stdin"));
     }
-    arguments.iter().enumerate().map(|(index, argument)| read_one(index + 1, argument)).collect()
+    let stdin = if arguments.iter().any(|argument| argument == "-") { stdin()? } else { Vec::new() };
+    let texts: Vec<_> = arguments.iter().map(|argument| text(argument, &stdin)).collect();
+    Payload::arguments_from_json(&texts).map_err(|(place, error)| refused(place + 1, &arguments[place], &error))
 }
 
-fn read_one(number: usize, argument: &str) -> Result<Value, Failure> {
-    let (what, text) = match argument {
-        "-" => ("stdin".to_owned(), stdin()?),
-        text => (format!("argument {number} `{}`", super::table::shorten(text, SHOWN)), text.to_owned()),
+/// Reads a message as JSON; `-` stands for what is on stdin.
+pub(crate) fn message(argument: &str) -> Result<Payload, Failure> {
+    let stdin = if argument == "-" { stdin()? } else { Vec::new() };
+    Payload::from_json(text(argument, &stdin)).map_err(|error| refused(1, argument, &error))
+}
+
+fn text<'a>(argument: &'a str, stdin: &'a [u8]) -> &'a [u8] {
+    if argument == "-" { stdin } else { argument.as_bytes() }
+}
+
+fn refused(number: usize, argument: &str, error: &JsonError) -> Failure {
+    let what = match argument {
+        "-" => "stdin".to_owned(),
+        text => format!("argument {number} `{}`", super::table::shorten(text, SHOWN)),
     };
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::own(format!("{what} is not JSON: {error}; {}", hint(argument))))
+    match error.problem() {
+        JsonProblem::Syntax(_) | JsonProblem::NotUtf8 | JsonProblem::NotFinite(_) => {
+            Failure::own(format!("{what} is not JSON: {error}; {}", hint(argument)))
+        }
+        _ => Failure::own(format!("{what} cannot be sent as it is: {error}")),
+    }
 }
 
 /// What was probably meant: a bare word is the most frequent slip.
@@ -31,12 +50,17 @@ fn hint(argument: &str) -> String {
     format!("text needs quotes for JSON inside quotes for the shell: '\"{text}\"'")
 }
 
-fn stdin() -> Result<String, Failure> {
-    let mut text = String::new();
+/// It ran, and its result is not what JSON has.
+pub(crate) fn unwritable(error: JsonError) -> Failure {
+    Failure::own(format!("its result cannot be written as JSON: {error}"))
+}
+
+fn stdin() -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
     std::io::stdin()
         .lock()
         .take(LIMIT + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut text)
         .map_err(|error| Failure::own(format!("cannot read stdin: {error}")))?;
     if text.len() as u64 > LIMIT {
         return Err(Failure::own(format!("stdin is longer than {} MiB, the most that is read", LIMIT >> 20)));
@@ -59,12 +83,16 @@ mod tests {
     #[test]
     fn arguments_are_json_values() {
         let arguments = ["1", "-2.5", "\"hi\"", "[null, {\"a\": true}]"].map(str::to_owned);
-        assert_eq!(read(&arguments).unwrap(), [json!(1), json!(-2.5), json!("hi"), json!([null, {"a": true}])]);
+        let read = super::arguments(&arguments).unwrap().to_json().unwrap();
+        assert_eq!(read, json!([1, -2.5, "hi", [null, {"a": true}]]));
+        assert_eq!(message("{\"a\":-0}").unwrap().json().unwrap().to_string(), "{\"a\":-0}");
     }
 
     #[test]
     fn the_error_names_the_argument_and_how_to_quote_it() {
-        let error = read(&["1".to_owned(), "hi".to_owned()]).unwrap_err().to_string();
+        let error = arguments(&["1".to_owned(), "hi".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("argument 2 `hi`") && error.contains("'\"hi\"'"), "{error}");
+        let error = arguments(&["18446744073709551617".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("argument 1") && error.contains("more than 64 bits"), "{error}");
     }
 }

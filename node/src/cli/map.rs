@@ -3,18 +3,17 @@
 mod input;
 mod output;
 pub(super) mod summary;
-mod value;
 mod work;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
+use multinodes::Payload;
 use tokio::sync::oneshot;
 
 use self::{
     input::{Format, Input, Reading, resolved},
     output::Outcomes,
-    value::Json,
     work::Work,
 };
 use super::{
@@ -160,7 +159,7 @@ impl Map {
         Ok(())
     }
 
-    fn begin(&self, session: &Session, chosen: &Chosen, input: Input) -> (multinodes::Map<Json>, Arc<Reading>) {
+    fn begin(&self, session: &Session, chosen: &Chosen, input: Input) -> (multinodes::Map<Payload>, Arc<Reading>) {
         let format = match (self.lines, self.spread) {
             (true, _) => Format::Text,
             (_, true) => Format::Arguments,
@@ -171,7 +170,7 @@ impl Map {
             target = target.idempotent();
         }
         let (items, reading) = input.read(format);
-        let mut map = target.map(&self.action, items);
+        let mut map = target.map_raw(&self.action, items).only_json();
         map = map.retries(self.retries).retry_errors(self.retry_errors).poison_after(self.poison_after);
         if self.ordered {
             map = map.ordered();

@@ -1,8 +1,10 @@
 //! What goes to stdout: data only, as text for people or as JSON.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 
+use multinodes::json::Exact;
 use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use super::failure::Failure;
 
@@ -31,20 +33,24 @@ impl Output {
 
     /// A value as JSON: one line in a pipe, spread out on a terminal.
     pub(crate) fn value(self, value: &impl Serialize) -> Result<(), Failure> {
-        let text =
-            if self.width.is_some() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-        self.json_text(text)
+        if self.width.is_some() { write(value, PrettyFormatter::new()) } else { self.line(value) }
     }
 
     /// A value as JSON on one line, wherever it goes.
     pub(crate) fn line(self, value: &impl Serialize) -> Result<(), Failure> {
-        self.json_text(serde_json::to_string(value))
-    }
-
-    fn json_text(self, text: serde_json::Result<String>) -> Result<(), Failure> {
-        // Not through `anstream`: it would take an escape sequence out of the data.
-        let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{}", text.map_err(Failure::own)?)?;
-        Ok(stdout.flush()?)
+        write(value, CompactFormatter)
     }
 }
+
+/// Writes a value piece by piece: as one text it would be in memory twice.
+fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<(), Failure> {
+    // Not through `anstream`: it would take an escape sequence out of the data.
+    let mut stdout = BufWriter::with_capacity(BUFFER, std::io::stdout().lock());
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, Exact(formatter)));
+    written.map_err(|error| if error.is_io() { Failure::from(io::Error::from(error)) } else { Failure::own(error) })?;
+    stdout.write_all(b"\n")?;
+    Ok(stdout.flush()?)
+}
+
+/// Bytes that are written at once.
+const BUFFER: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{Payload, PublishError};
+use multinodes::PublishError;
 
 use super::{failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -23,8 +23,7 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
-        let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
-        let payload = Payload::encode(&message).map_err(Failure::own)?;
+        let payload = json::message(&self.message)?;
         Session::open(settings)
             .await?
             .with(async |session| {

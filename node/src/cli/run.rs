@@ -75,7 +75,7 @@ impl Run {
         if self.file.as_os_str() == "-" && self.arguments.iter().any(|argument| argument == "-") {
             return Err(Failure::own("`-` was given twice, but there is only one stdin"));
         }
-        let arguments = json::read(&self.arguments)?;
+        let arguments = json::arguments(&self.arguments)?;
         let place = self.place.clone().settle()?;
         let code = guest::load(&self.file, self.version.as_deref(), self.signed_by.as_deref())?;
         self.check_world(&code)?;
@@ -91,7 +91,7 @@ impl Run {
                 let order = install::Order { name, code: &code, place, asked, output };
                 session.with(async |session| order.run(session).await).await
             }
-            None => session.with(async |session| self.once(session, &code, &arguments, asked, output).await).await,
+            None => session.with(async |session| self.once(session, &code, arguments, asked, output).await).await,
         }
     }
 
@@ -99,11 +99,10 @@ impl Run {
         &self,
         session: &Session,
         code: &Code,
-        arguments: &[serde_json::Value],
+        arguments: Payload,
         asked: Asked<'_>,
         output: Output,
     ) -> Result<ExitCode, Failure> {
-        let payload = Payload::encode(&arguments).map_err(Failure::own)?;
         let mut run = session.node.run(code);
         match &self.node {
             Some(node) => run = run.on(node),
@@ -113,9 +112,9 @@ impl Run {
         if let Some(application) = &self.application {
             run = run.in_application(application);
         }
-        let answer = run.timeout(session.left()).call_raw(payload).await;
+        let answer = run.timeout(session.left()).call_raw(arguments).await;
         let answer = answer.map_err(|error| asked.failed(&error, &session.hint()))?;
-        let answer = answer.to_json().map_err(Failure::own)?;
+        let answer = answer.json().map_err(json::unwritable)?;
         if output.json { output.line(&answer) } else { output.value(&answer) }?;
         Ok(ExitCode::SUCCESS)
     }

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{Heard, Subscription, TopicMessage};
+use multinodes::{Heard, Subscription, TopicMessage, json::Json};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{failure::Failure, options::Settings, output::Output, session::Session, signals::Signals, style};
 
@@ -25,11 +24,11 @@ pub(crate) struct Subscribe {
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Line {
+enum Line<'a> {
     Message {
         from: String,
         node: Option<String>,
-        value: Value,
+        value: Json<'a>,
     },
     /// The value is no JSON.
     Strange {
@@ -70,23 +69,22 @@ impl Subscribe {
 async fn show(subscription: &mut Subscription, count: Option<u64>, output: Output) -> Result<(), Failure> {
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
-        let line = match subscription.next().await {
+        match subscription.next().await {
             Some(Heard::Message(message)) => {
                 left -= 1;
-                line(message)
+                output.line(&line(&message))?;
             }
-            Some(Heard::Missed(missed)) => Line::Missed { missed },
-            Some(_) => continue,
+            Some(Heard::Missed(missed)) => output.line(&Line::Missed { missed })?,
+            Some(_) => {}
             None => return Err(Failure::own("the node has stopped by itself")),
-        };
-        output.line(&line)?;
+        }
     }
     Ok(())
 }
 
-fn line(message: TopicMessage) -> Line {
+fn line(message: &TopicMessage) -> Line<'_> {
     let (from, node) = (message.from.to_string(), message.node.clone());
-    match message.value.to_json() {
+    match message.value.json() {
         Ok(value) => Line::Message { from, node, value },
         Err(error) => Line::Strange { from, node, error: error.to_string() },
     }

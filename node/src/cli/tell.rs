@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{All, Payload};
+use multinodes::All;
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -36,8 +36,7 @@ pub(crate) struct Tell {
 impl Tell {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
         let chosen = self.choice.settle()?;
-        let message = json::read(std::slice::from_ref(&self.message))?.remove(0);
-        let payload = Payload::encode(&message).map_err(Failure::own)?;
+        let payload = json::message(&self.message)?;
         if self.all {
             let tell = async |all: All| all.tell_raw(payload).await;
             return everyone::ask(settings, output, &chosen, &self.application, tell).await;
@@ -47,7 +46,7 @@ impl Tell {
             .await?
             .with(async |session| {
                 let target = chosen.target(&session.node, &self.application).timeout(session.left());
-                let sent = if self.cast { target.cast(&message).await } else { target.tell_raw(payload).await };
+                let sent = if self.cast { target.cast_raw(payload).await } else { target.tell_raw(payload).await };
                 sent.map_err(|error| Failure::asked(&named, &error, &session.hint()))
             })
             .await?;

@@ -30,7 +30,7 @@ impl<'a> Json<'a> {
         check(bytes, None).map(|()| Self(bytes))
     }
 
-    /// Appends it as JSON text, with exactly the room that it takes.
+    /// Appends it as JSON text, with the room that it takes and a little for what follows.
     ///
     /// # Panics
     ///
@@ -39,7 +39,7 @@ impl<'a> Json<'a> {
         if self.0.len() > SMALL {
             let mut length = Length(0);
             self.write_to(&mut length).expect("what was checked can be written");
-            text.reserve_exact(length.0);
+            text.reserve_exact(length.0 + FOLLOWING);
         }
         self.write_to(text).expect("what was checked can be written to memory");
     }
@@ -62,6 +62,15 @@ impl<'a> Json<'a> {
         Ok(self.serialize(&mut serializer)?)
     }
 
+    /// The only element of a list; itself if it is none.
+    #[must_use]
+    pub fn only_element(self) -> Self {
+        match self.0 {
+            [LIST_OF_ONE, element @ ..] => Self(element),
+            _ => self,
+        }
+    }
+
     /// It as values, if these are within a budget.
     pub(crate) fn value(bytes: &'a [u8], budget: Budget) -> Result<Value, JsonError> {
         let meter = Meter::new(budget);
@@ -71,6 +80,12 @@ impl<'a> Json<'a> {
             .map_err(|_| JsonError::new(JsonProblem::LargeInteger("below -9223372036854775808".to_owned()), 0))
     }
 }
+
+/// How such a list begins, as it is written here.
+const LIST_OF_ONE: u8 = 0x81;
+
+/// Room for what is written behind it: an array that is full would be doubled.
+const FOLLOWING: usize = 256;
 
 /// Texts that are shorter, as CBOR, may grow while they are written.
 const SMALL: usize = 64 * 1024;

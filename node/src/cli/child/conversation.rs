@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use multinodes::{AppError, DEFAULT_MAX_MESSAGE};
 use tokio::{
-    io::AsyncWriteExt,
     process::{ChildStdin, ChildStdout},
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -18,10 +17,12 @@ use tokio::{
 
 use super::{
     lines::{Lines, Next},
+    outbox::Outbox,
     own::{MAX_OWN, OwnRequests, Within},
     pool::{Reply, Request},
     process::Process,
-    protocol::{self, Said},
+    protocol::{self, ErrorLine},
+    said::{self, Heard, Said},
     slot::{Served, Started},
 };
 use crate::cli::{style::printable, table::shorten};
@@ -57,7 +58,7 @@ pub(super) struct Conversation<'a> {
     stdin: Option<ChildStdin>,
     lines: Lines<ChildStdout>,
     /// What is still to be written.
-    out: BytesMut,
+    out: Outbox,
     /// How much of that answers what the process has asked by itself, at the most.
     answers: usize,
     current: Option<Current>,
@@ -104,7 +105,7 @@ impl<'a> Conversation<'a> {
             process,
             stdin: Some(stdin),
             lines: Lines::new(stdout, MAX_LINE),
-            out: BytesMut::new(),
+            out: Outbox::default(),
             answers: 0,
             current: None,
             own: OwnRequests::new(served.clone()),
@@ -133,12 +134,12 @@ impl<'a> Conversation<'a> {
         let limit = self.ready_at.or(self.current.as_ref().and_then(|current| current.limit));
         tokio::select! {
             next = self.lines.next(), if is_heard => self.on_next(next),
-            written = write(&mut self.stdin, &self.out), if !self.out.is_empty() => self.on_written(written),
+            written = self.out.write(&mut self.stdin), if !self.out.is_empty() => self.on_written(written),
             request = self.served.pool.next(), if is_ready && self.current.is_none() => self.on_request(request),
             () = given_up(&mut self.current) => self.on_given_up(),
             Some(answer) = self.own.next() => {
                 self.answers += answer.len();
-                self.out.extend_from_slice(answer.as_bytes());
+                self.out.push(answer);
                 Ok(())
             }
             () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => self.on_limit(),
@@ -168,7 +169,7 @@ impl<'a> Conversation<'a> {
         if let Some(current) = &mut self.current {
             current.sent = true;
         }
-        self.out.advance(written);
+        self.out.written(written);
         if self.out.is_empty() {
             self.answers = 0;
         }
@@ -177,9 +178,8 @@ impl<'a> Conversation<'a> {
 
     fn on_request(&mut self, request: Option<Request>) -> Result<(), Over> {
         let request = request.ok_or(Over::Stopping)?;
-        self.out.extend_from_slice(&request.line);
         let left = request.is_call.then(|| request.context.remaining());
-        self.out.extend_from_slice(protocol::close(left).as_bytes());
+        self.out.push_line(&request.line, protocol::close(left));
         let limit = (!request.is_call).then(|| Instant::now() + TELL_LIMIT);
         self.current = Some(Current { request, sent: false, cancelled: false, limit, scope: None });
         Ok(())
@@ -191,7 +191,7 @@ impl<'a> Conversation<'a> {
             current.cancelled = true;
             current.limit = Some(Instant::now() + CANCEL_GRACE);
             current.scope = None;
-            self.out.extend_from_slice(protocol::cancel(current.request.id).as_bytes());
+            self.out.push(protocol::cancel(current.request.id));
         }
         Ok(())
     }
@@ -218,8 +218,35 @@ impl<'a> Conversation<'a> {
     }
 
     fn on_line(&mut self, line: &Bytes) {
-        match protocol::read(line) {
-            Ok(Said::Done { id, outcome }) => match self.current.take_if(|current| current.request.id == id) {
+        match self.read(line) {
+            Heard::Said(said) => self.on_said(said, line),
+            Heard::Broken(reason) => self.on_broken(line, &reason),
+            Heard::Unanswerable { kind, id, reason } => {
+                self.garbage(line, &reason);
+                self.own.refuse(kind, id, ErrorLine::new("unreadable", reason));
+            }
+            Heard::Garbage(reason) => self.garbage(line, &reason),
+        }
+    }
+
+    fn read(&self, line: &[u8]) -> Heard {
+        said::read(line, self.current.as_ref().map(|current| current.request.id))
+    }
+
+    /// Its answer has come, and nobody can read it.
+    fn on_broken(&mut self, line: &[u8], reason: &str) {
+        self.garbage(line, reason);
+        if let Some(Current { request, .. }) = self.current.take() {
+            let error =
+                AppError::new("unreadable_answer", format!("the answer of its process cannot be read: {reason}"));
+            // Whoever has just lost interest does not get it.
+            let _ = request.respond_to.send(Reply::Broken(error));
+        }
+    }
+
+    fn on_said(&mut self, said: Said, line: &[u8]) {
+        match said {
+            Said::Done { id, outcome } => match self.current.take_if(|current| current.request.id == id) {
                 Some(current) if current.cancelled => {}
                 Some(Current { request, .. }) => {
                     // Whoever has just lost interest does not get it.
@@ -227,25 +254,24 @@ impl<'a> Conversation<'a> {
                 }
                 None => self.garbage(line, "there is no such request"),
             },
-            Ok(Said::Progress { id, value }) => match &mut self.current {
+            Said::Progress { id, value } => match &mut self.current {
                 Some(current) if current.request.id == id => {
-                    current.request.context.progress(&value);
+                    current.request.context.progress_raw(value);
                     if !current.request.is_call && !current.cancelled {
                         current.limit = Some(Instant::now() + TELL_LIMIT);
                     }
                 }
                 _ => self.garbage(line, "there is no such request"),
             },
-            Ok(Said::Call(call)) => {
+            Said::Call(call) => {
                 let within = self.within(call.within);
                 self.own.call(call, within);
             }
-            Ok(Said::Tell(tell)) => {
+            Said::Tell(tell) => {
                 let within = self.within(tell.within);
                 self.own.tell(tell, within);
             }
-            Ok(Said::Describe(description)) => self.own.describe(description),
-            Err(reason) => self.garbage(line, &reason),
+            Said::Describe(description) => self.own.describe(description),
         }
     }
 
@@ -338,8 +364,10 @@ impl<'a> Conversation<'a> {
     /// Of the last words only answers count. `false` if there are no more.
     fn on_last(&mut self, next: io::Result<Next>) -> bool {
         let Ok(Next::Line(line)) = next else { return false };
-        if let Ok(Said::Done { .. }) = protocol::read(&line) {
-            self.on_line(&line);
+        match self.read(&line) {
+            Heard::Said(said @ Said::Done { .. }) => self.on_said(said, &line),
+            Heard::Broken(reason) => self.on_broken(&line, &reason),
+            _ => {}
         }
         true
     }
@@ -350,13 +378,6 @@ impl<'a> Conversation<'a> {
             let crashed = || AppError::crashed(format!("lost its process: {}", ended.reason));
             let _ = request.respond_to.send(if sent { Reply::Broken(crashed()) } else { Reply::NotTaken });
         }
-    }
-}
-
-async fn write(stdin: &mut Option<ChildStdin>, bytes: &[u8]) -> io::Result<usize> {
-    match stdin {
-        Some(stdin) => stdin.write(bytes).await,
-        None => Ok(bytes.len()),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 
 use multinodes::{AppError, Application, Context, DEFAULT_MAX_MESSAGE, Payload, Profile};
-use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{ChildStdin, ChildStdout},
@@ -73,8 +72,8 @@ impl Application for Exec {
     }
 
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
-        let arguments: Vec<Value> = arguments.decode().map_err(AppError::bad_arguments)?;
-        let input = serde_json::to_vec(&arguments).map_err(AppError::bad_arguments)?;
+        let input = super::list(&arguments)?.to_text();
+        drop(arguments);
         let (caller, left) = (context.caller().to_base58(), context.remaining().as_millis().to_string());
         let variables = [
             ("MULTINODES_ACTION", Some(action)),
@@ -85,12 +84,12 @@ impl Application for Exec {
             return Err(AppError::no_such_action(action));
         }
         let output = self.run(input, &variables).await?;
-        Payload::encode(&result(&output)).map_err(AppError::of)
+        result(&output)
     }
 
     async fn process(&self, context: Context, message: Payload) -> Result<(), AppError> {
-        let message = message.to_json().map_err(AppError::bad_arguments)?;
-        let input = serde_json::to_vec(&message).map_err(AppError::bad_arguments)?;
+        let input = message.json().map_err(AppError::bad_arguments)?.to_text();
+        drop(message);
         let caller = context.caller().to_base58();
         let variables =
             [("MULTINODES_ACTION", None), ("MULTINODES_CALLER", Some(&*caller)), ("MULTINODES_DEADLINE_MS", None)];
@@ -148,12 +147,20 @@ async fn read_bounded(stdout: &mut ChildStdout, output: &mut Vec<u8>) -> Result<
 }
 
 /// The result that an output stands for: JSON, else text without the end of its last line.
-fn result(output: &[u8]) -> Value {
-    serde_json::from_slice(output).unwrap_or_else(|_| {
-        let text = String::from_utf8_lossy(output);
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        Value::String(text.strip_suffix('\r').unwrap_or(text).to_owned())
-    })
+fn result(output: &[u8]) -> Result<Payload, AppError> {
+    let unreadable =
+        |reason: String| AppError::new("unreadable_result", format!("its output cannot be kept: {reason}"));
+    let error = match Payload::from_json(output) {
+        Ok(result) => return Ok(result),
+        Err(error) => error,
+    };
+    // It is JSON, but for something that would not come back.
+    if serde_json::from_slice::<serde::de::IgnoredAny>(output).is_ok() {
+        return Err(unreadable(error.to_string()));
+    }
+    let text = std::str::from_utf8(output).map_err(|error| unreadable(format!("neither JSON nor UTF-8: {error}")))?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Payload::encode(&text.strip_suffix('\r').unwrap_or(text)).map_err(AppError::of)
 }
 
 #[cfg(test)]
@@ -164,9 +171,22 @@ mod tests {
 
     #[test]
     fn an_output_is_json_or_text_without_its_last_line_end() {
-        assert_eq!(result(b" {\"a\": [1]}\n"), json!({"a": [1]}));
-        assert_eq!(result(b"two\nlines\n"), json!("two\nlines"));
-        assert_eq!(result(b"\n\n"), json!("\n"));
-        assert_eq!(result(b""), json!(""));
+        for (output, value) in [
+            (&b" {\"a\": [1]}\n"[..], json!({"a": [1]})),
+            (b"two\nlines\n", json!("two\nlines")),
+            (b"18446744073709551617 bottles", json!("18446744073709551617 bottles")),
+            (b"NaN\n", json!("NaN")),
+            (b"\n\n", json!("\n")),
+            (b"", json!("")),
+        ] {
+            assert_eq!(result(output).unwrap().to_json().unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn an_output_that_would_be_changed_is_refused() {
+        for output in [&b"18446744073709551617\n"[..], b"[1e400]", b"\"\\ud800\"", b"{\"a\":1,\"a\":2}", b"\xff\xfe"] {
+            assert!(result(output).is_err(), "{output:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use multinodes::Payload;
 use serde_json::Value;
 
 use super::command_line::CommandLine;
@@ -65,7 +66,8 @@ impl Options {
         let commands = self.given()?;
         let slots = all("--slots", &self.slots, number)?;
         let descriptions = all("--describe", &self.describe, |text| {
-            serde_json::from_str(text).map_err(|error| format!("`{text}` is not JSON: {error}"))
+            let read = Payload::from_json(text.as_bytes()).and_then(|value| value.to_json());
+            read.map_err(|error| format!("`{text}` is not JSON: {error}"))
         })?;
         let names: BTreeSet<&str> = commands.keys().copied().chain(file.all.keys().map(String::as_str)).collect();
         let slots_of = slots.keys().map(|name| ("--slots", *name));

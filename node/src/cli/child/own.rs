@@ -2,12 +2,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use multinodes::{Announcement, CallError, Node, Payload};
+use multinodes::{Announcement, Node, Payload};
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    protocol::{self, ErrorLine, OwnCall, OwnDescription, OwnTell},
+    protocol::{self, ErrorLine},
+    said::{OwnCall, OwnDescription, OwnTell},
     slot::Served,
 };
 
@@ -17,7 +18,7 @@ pub(super) const MAX_OWN: usize = 64;
 /// What one process has asked for and is not answered yet.
 pub(super) struct OwnRequests {
     served: Arc<Served>,
-    running: JoinSet<Option<String>>,
+    running: JoinSet<Option<Vec<u8>>>,
 }
 
 /// The request that something belongs to: its node handle ends with the deadline, its scope with the request. `Err` if
@@ -33,10 +34,8 @@ impl OwnRequests {
     pub(super) fn call(&mut self, call: OwnCall, within: Within) {
         let id = call.id.clone();
         self.run("call", Some(id), within, move |node: Node| async move {
-            let arguments = Payload::encode(&call.args).map_err(unsendable)?;
             let target = target(&node, &call.app, call.node, call.timeout_ms);
-            let result = target.call_raw(&call.action, arguments).await?;
-            result.to_json().map_err(|error| ErrorLine::new("unexpected_result", error.to_string()).possibly_run())
+            Ok(target.call_raw(&call.action, call.args).await?)
         });
     }
 
@@ -44,9 +43,8 @@ impl OwnRequests {
     pub(super) fn tell(&mut self, tell: OwnTell, within: Within) {
         let id = tell.id.clone();
         self.run("tell", id, within, move |node: Node| async move {
-            let message = Payload::encode(&tell.message).map_err(unsendable)?;
-            target(&node, &tell.app, tell.node, tell.timeout_ms).tell_raw(message).await?;
-            Ok(Value::Null)
+            target(&node, &tell.app, tell.node, tell.timeout_ms).tell_raw(tell.message).await?;
+            Ok(nothing())
         });
     }
 
@@ -62,12 +60,17 @@ impl OwnRequests {
             let announcement = actions.into_iter().fold(announcement, Announcement::actions);
             let announcement = idempotent.into_iter().fold(announcement, Announcement::idempotent);
             let changed = served.describer.describe(&served.node, &served.name, announcement).await;
-            changed.map(|()| Value::Null).map_err(|error| ErrorLine::new("unannounceable", error.to_string()))
+            changed.map(|()| nothing()).map_err(|error| ErrorLine::new("unannounceable", error.to_string()))
         });
     }
 
+    /// Answers what the process has asked for and nobody can read.
+    pub(super) fn refuse(&mut self, kind: &'static str, id: String, error: ErrorLine) {
+        self.run(kind, Some(id), Ok(None), move |_| async move { Err(error) });
+    }
+
     /// Waits for the next answer to the process; `None` while there is none to wait for.
-    pub(super) async fn next(&mut self) -> Option<String> {
+    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             match self.running.join_next().await? {
                 Ok(Some(answer)) => return Some(answer),
@@ -87,10 +90,10 @@ impl OwnRequests {
         self.running.abort_all();
     }
 
-    fn run<F, Work>(&mut self, kind: &'static str, id: Option<Value>, within: Within, work: F)
+    fn run<F, Work>(&mut self, kind: &'static str, id: Option<String>, within: Within, work: F)
     where
         F: FnOnce(Node) -> Work + Send + 'static,
-        Work: Future<Output = Result<Value, ErrorLine>> + Send,
+        Work: Future<Output = Result<Payload, ErrorLine>> + Send,
     {
         let full = self.running.len() >= MAX_OWN;
         let (node, application) = (self.served.node.clone(), self.served.name.clone());
@@ -137,6 +140,6 @@ fn target(node: &Node, application: &str, on: Option<String>, timeout_ms: Option
     timeout_ms.map(Duration::from_millis).into_iter().fold(target, multinodes::AppRef::timeout)
 }
 
-fn unsendable(error: impl std::fmt::Display) -> ErrorLine {
-    CallError::Unsendable { reason: error.to_string() }.into()
+fn nothing() -> Payload {
+    Payload::encode(&()).unwrap_or_default()
 }

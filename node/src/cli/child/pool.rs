@@ -11,14 +11,14 @@ use std::{
     time::Duration,
 };
 
-use multinodes::{AppError, Context};
-use serde_json::Value;
+use bytes::Bytes;
+use multinodes::{AppError, Context, Payload};
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
-use super::protocol::ReportedError;
+use super::said::ReportedError;
 
 /// Calls wait for so long when no process is there; then others may take them.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ pub(super) struct Request {
     pub(super) id: u64,
     pub(super) context: Context,
     /// The line but for its end.
-    pub(super) line: Vec<u8>,
+    pub(super) line: Bytes,
     /// A call has a deadline and somebody who waits for its answer.
     pub(super) is_call: bool,
     claimed: Arc<AtomicBool>,
@@ -66,7 +66,7 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) enum Reply {
     /// The process has answered.
-    Answered(Result<Value, ReportedError>),
+    Answered(Result<Payload, ReportedError>),
     /// The process has broken over it.
     Broken(AppError),
     /// The process was gone before it had got a byte of it: another one may take it.
@@ -130,7 +130,7 @@ impl Pool {
     }
 
     /// Has some process run a call.
-    pub(super) async fn call(&self, id: u64, line: Vec<u8>, context: Context) -> Result<Reply, AppError> {
+    pub(super) async fn call(&self, id: u64, line: Bytes, context: Context) -> Result<Reply, AppError> {
         let claimed = Arc::new(AtomicBool::new(false));
         let running = self.run(id, line, context, true, &claimed);
         tokio::pin!(running);
@@ -148,14 +148,14 @@ impl Pool {
     }
 
     /// Has some process take a message, however long it takes until one is there.
-    pub(super) async fn tell(&self, id: u64, line: Vec<u8>, context: Context) -> Result<Reply, AppError> {
+    pub(super) async fn tell(&self, id: u64, line: Bytes, context: Context) -> Result<Reply, AppError> {
         self.run(id, line, context, false, &Arc::default()).await
     }
 
     async fn run(
         &self,
         id: u64,
-        line: Vec<u8>,
+        line: Bytes,
         context: Context,
         is_call: bool,
         claimed: &Arc<AtomicBool>,

@@ -2,38 +2,26 @@
 
 use std::time::Duration;
 
-use multinodes::{AppError, CallError};
-use serde::{Deserialize, Deserializer, Serialize};
+use multinodes::{CallError, Payload, json::Json};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A request to the child, but for its end: what is left of its time is known when it is written.
-pub(super) fn call(id: u64, action: &str, arguments: &[Value], caller: &str) -> serde_json::Result<Vec<u8>> {
-    #[derive(Serialize)]
-    struct Call<'a> {
-        id: u64,
-        action: &'a str,
-        args: &'a [Value],
-        caller: &'a str,
-    }
-    open(&Call { id, action, args: arguments, caller })
+/// A request to the child, but for its end: what is left of its time is known when it is written. `arguments` is a list.
+pub(super) fn call(id: u64, action: &str, arguments: Json<'_>, caller: &str) -> Vec<u8> {
+    let head = format!("{{\"id\":{id},\"action\":{},\"args\":", json!(action));
+    request(head, arguments, caller)
 }
 
 /// A message to the child, but for its end.
-pub(super) fn tell(id: u64, message: &Value, caller: &str) -> serde_json::Result<Vec<u8>> {
-    #[derive(Serialize)]
-    struct Tell<'a> {
-        id: u64,
-        message: &'a Value,
-        caller: &'a str,
-    }
-    open(&Tell { id, message, caller })
+pub(super) fn tell(id: u64, message: Json<'_>, caller: &str) -> Vec<u8> {
+    request(format!("{{\"id\":{id},\"message\":"), message, caller)
 }
 
-/// An object without its closing brace.
-fn open(object: &impl Serialize) -> serde_json::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(object)?;
-    line.pop();
-    Ok(line)
+fn request(head: String, value: Json<'_>, caller: &str) -> Vec<u8> {
+    let mut line = head.into_bytes();
+    value.append_to(&mut line);
+    line.extend_from_slice(format!(",\"caller\":{}", json!(caller)).as_bytes());
+    line
 }
 
 /// The end of a request.
@@ -49,13 +37,24 @@ pub(super) fn cancel(id: u64) -> String {
     format!("{{\"cancel\":{id}}}\n")
 }
 
-/// The answer to what the child has asked for: `kind` is `call`, `tell` or `describe`.
-pub(super) fn answer(kind: &str, id: &Value, outcome: Result<Value, ErrorLine>) -> String {
-    let line = match outcome {
-        Ok(result) => json!({ kind: id, "result": result }),
-        Err(error) => json!({ kind: id, "error": error }),
+/// The answer to what the child has asked for: `kind` is `call`, `tell` or `describe`, `id` any JSON.
+pub(super) fn answer(kind: &str, id: &str, outcome: Result<Payload, ErrorLine>) -> Vec<u8> {
+    let mut line = format!("{{\"{kind}\":{id},").into_bytes();
+    let outcome = match &outcome {
+        Ok(result) => {
+            result.json().map_err(|error| ErrorLine::new("unexpected_result", error.to_string()).possibly_run())
+        }
+        Err(error) => Err(error.clone()),
     };
-    format!("{line}\n")
+    match outcome {
+        Ok(result) => {
+            line.extend_from_slice(b"\"result\":");
+            result.append_to(&mut line);
+        }
+        Err(error) => line.extend_from_slice(format!("\"error\":{}", json!(error)).as_bytes()),
+    }
+    line.extend_from_slice(b"}\n");
+    line
 }
 
 /// An error as it is told to the child.
@@ -97,180 +96,28 @@ impl From<CallError> for ErrorLine {
     }
 }
 
-/// What the child says.
-#[derive(Debug, PartialEq)]
-pub(super) enum Said {
-    /// The answer to a request.
-    Done { id: u64, outcome: Result<Value, ReportedError> },
-    /// How far a request is.
-    Progress { id: u64, value: Value },
-    /// It calls an application.
-    Call(OwnCall),
-    /// It tells an application something.
-    Tell(OwnTell),
-    /// It describes itself anew.
-    Describe(OwnDescription),
-}
-
-/// A call of the child.
-#[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct OwnCall {
-    pub(super) id: Value,
-    pub(super) app: String,
-    pub(super) action: String,
-    #[serde(default)]
-    pub(super) args: Vec<Value>,
-    pub(super) node: Option<String>,
-    pub(super) timeout_ms: Option<u64>,
-    /// The request that it is made for: it ends with it.
-    #[serde(rename = "for")]
-    pub(super) within: Option<u64>,
-}
-
-/// A message of the child.
-#[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct OwnTell {
-    /// Without one there is no answer.
-    pub(super) id: Option<Value>,
-    pub(super) app: String,
-    pub(super) message: Value,
-    pub(super) node: Option<String>,
-    pub(super) timeout_ms: Option<u64>,
-    #[serde(rename = "for")]
-    pub(super) within: Option<u64>,
-}
-
-/// What the child says of itself; what is left out stays as it is.
-#[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct OwnDescription {
-    /// Without one there is no answer.
-    pub(super) id: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) description: Option<Value>,
-    pub(super) version: Option<String>,
-    pub(super) actions: Option<Vec<String>>,
-    /// Those of them that may run twice without harm.
-    pub(super) idempotent: Option<Vec<String>>,
-}
-
-/// Reads a line of the child; the error says what is wrong with it.
-pub(super) fn read(line: &[u8]) -> Result<Said, String> {
-    if line.trim_ascii_start().first() != Some(&b'{') {
-        return Err("no JSON object".to_owned());
-    }
-    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    match line {
-        Line { call: Some(call), .. } => Ok(Said::Call(call)),
-        Line { tell: Some(tell), .. } => Ok(Said::Tell(tell)),
-        Line { describe: Some(describe), .. } => Ok(Said::Describe(describe)),
-        Line { id: Some(id), error: Some(error), .. } => Ok(Said::Done { id, outcome: Err(error) }),
-        Line { id: Some(id), result: Some(result), .. } => Ok(Said::Done { id, outcome: Ok(result) }),
-        Line { id: Some(id), progress: Some(value), .. } => Ok(Said::Progress { id, value }),
-        _ => Err("neither `id` with `result`, `error` or `progress`, nor `call`, `tell` or `describe`".to_owned()),
-    }
-}
-
-/// Every key that a line may have; what a later version adds is passed over.
-#[derive(Deserialize)]
-struct Line {
-    id: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    result: Option<Value>,
-    error: Option<ReportedError>,
-    #[serde(default, deserialize_with = "present")]
-    progress: Option<Value>,
-    call: Option<OwnCall>,
-    tell: Option<OwnTell>,
-    describe: Option<OwnDescription>,
-}
-
-/// An error as the child reports it.
-#[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct ReportedError {
-    code: Option<String>,
-    message: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    data: Option<Value>,
-    /// Nothing of the request was done: a promise, which an error that is only passed on cannot make.
-    #[serde(default)]
-    refused: bool,
-}
-
-impl ReportedError {
-    /// As the caller of `action` gets it.
-    pub(super) fn of(self, action: &str) -> AppError {
-        let code = self.code.unwrap_or_else(|| "error".to_owned());
-        let message = self.message.unwrap_or_else(|| code.clone());
-        match (code.as_str(), self.data) {
-            ("no_such_action", _) if self.refused => AppError::no_such_action(action),
-            ("bad_arguments", _) if self.refused => AppError::bad_arguments(message),
-            ("forbidden", _) if self.refused => AppError::forbidden(),
-            ("busy", _) if self.refused => AppError::busy(message),
-            (_, Some(data)) => AppError::new(code, message).with_data(&data),
-            (_, None) => AppError::new(code, message),
-        }
-    }
-}
-
-/// Tells a value that is `null` from one that is missing.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(line: &str) -> Result<Said, String> {
-        read(line.as_bytes())
-    }
-
-    #[test]
-    fn an_answer_may_be_null() {
-        assert_eq!(said(r#"{"id":7,"result":null}"#), Ok(Said::Done { id: 7, outcome: Ok(Value::Null) }));
-        assert_eq!(said(r#" {"id":7,"progress":null,"later":1}"#), Ok(Said::Progress { id: 7, value: Value::Null }));
-    }
-
-    fn reported(error: &str) -> AppError {
-        match said(&format!(r#"{{"id":1,"error":{error}}}"#)) {
-            Ok(Said::Done { id: 1, outcome: Err(error) }) => error.of("add"),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn an_error_has_a_code_a_message_and_data() {
-        let error = reported(r#"{"code":"full","message":"no room","data":[1]}"#);
-        assert_eq!(error, AppError::new("full", "no room").with_data(&json!([1])));
-        assert_eq!(reported("{}"), AppError::new("error", "error"));
-    }
-
-    #[test]
-    fn only_a_refusal_promises_that_nothing_was_done() {
-        let refused = |code: &str| reported(&format!(r#"{{"code":"{code}","message":"x","refused":true}}"#));
-        assert_eq!(refused("no_such_action"), AppError::no_such_action("add"));
-        assert_eq!(refused("bad_arguments"), AppError::bad_arguments("x"));
-        assert_eq!(refused("busy"), AppError::busy("x"));
-        assert_eq!(refused("forbidden"), AppError::forbidden());
-        assert_eq!(refused("full"), AppError::new("full", "x"));
-        assert_eq!(reported(r#"{"code":"busy","message":"x"}"#), AppError::new("busy", "x"));
-    }
-
-    #[test]
-    fn what_is_no_object_of_the_protocol_is_garbage() {
-        for line in ["", "hello", "[7,3]", "7", r#"{"id":7}"#, r#"{"id":"7","result":1}"#, r#"{"call":{}}"#, "{"] {
-            assert!(said(line).is_err(), "{line}");
-        }
-    }
-
     #[test]
     fn requests_are_one_line_each() {
-        let mut line = call(7, "add\n", &[json!(1), json!("a\nb")], "12D").unwrap();
+        let arguments = Payload::from_json(br#"[1,"a\nb"]"#).unwrap();
+        let mut line = call(7, "add\n", arguments.json().unwrap(), "12D");
         line.extend(close(Some(Duration::from_millis(9500))).bytes());
         let expected = r#"{"id":7,"action":"add\n","args":[1,"a\nb"],"caller":"12D","deadline_ms":9500}"#;
         assert_eq!(String::from_utf8(line).unwrap(), format!("{expected}\n"));
-        let mut line = tell(8, &json!({"a": 1}), "12D").unwrap();
+        let message = Payload::from_json(br#"{"z":1,"a":-0}"#).unwrap();
+        let mut line = tell(8, message.json().unwrap(), "12D");
         line.extend(close(None).bytes());
-        assert_eq!(String::from_utf8(line).unwrap(), "{\"id\":8,\"message\":{\"a\":1},\"caller\":\"12D\"}\n");
+        assert_eq!(String::from_utf8(line).unwrap(), "{\"id\":8,\"message\":{\"z\":1,\"a\":-0},\"caller\":\"12D\"}\n");
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_answered_with_an_error() {
+        let answered =
+            |result: &f64| String::from_utf8(answer("call", "\"c1\"", Ok(Payload::encode(result).unwrap()))).unwrap();
+        assert_eq!(answered(&1.5), "{\"call\":\"c1\",\"result\":1.5}\n");
+        assert!(answered(&f64::NAN).contains("unexpected_result"));
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use multinodes::{AppError, Application, Context, Payload, Profile};
-use serde_json::Value;
 
 use super::{
     pool::{Pool, Reply},
@@ -22,12 +21,13 @@ impl Application for Serve {
     }
 
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
-        let arguments: Vec<Value> = arguments.decode().map_err(AppError::bad_arguments)?;
+        let json = super::list(&arguments)?;
         let id = self.pool.next_id();
         let caller = context.caller().to_base58();
-        let line = protocol::call(id, action, &arguments, &caller).map_err(AppError::bad_arguments)?;
-        match self.pool.call(id, line, context).await? {
-            Reply::Answered(Ok(result)) => Payload::encode(&result).map_err(AppError::of),
+        let line = protocol::call(id, action, json, &caller);
+        drop(arguments);
+        match self.pool.call(id, line.into(), context).await? {
+            Reply::Answered(Ok(result)) => Ok(result),
             Reply::Answered(Err(error)) => Err(error.of(action)),
             Reply::Broken(error) => Err(error),
             Reply::NotTaken => Err(AppError::busy("no process has taken it")),
@@ -35,11 +35,12 @@ impl Application for Serve {
     }
 
     async fn process(&self, context: Context, message: Payload) -> Result<(), AppError> {
-        let message = message.to_json().map_err(AppError::bad_arguments)?;
+        let json = message.json().map_err(AppError::bad_arguments)?;
         let id = self.pool.next_id();
         let caller = context.caller().to_base58();
-        let line = protocol::tell(id, &message, &caller).map_err(AppError::bad_arguments)?;
-        match self.pool.tell(id, line, context).await? {
+        let line = protocol::tell(id, json, &caller);
+        drop(message);
+        match self.pool.tell(id, line.into(), context).await? {
             Reply::Answered(Ok(_)) => Ok(()),
             Reply::Answered(Err(error)) => Err(error.of("tell")),
             Reply::Broken(error) => Err(error),

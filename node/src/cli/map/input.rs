@@ -12,10 +12,12 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use multinodes::DEFAULT_MAX_MESSAGE;
+use multinodes::{
+    DEFAULT_MAX_MESSAGE, Payload,
+    json::{JsonError, JsonProblem},
+};
 use tokio::sync::mpsc;
 
-use super::value::{Item, Json};
 use crate::cli::failure::Failure;
 
 /// What a line is.
@@ -84,7 +86,7 @@ impl Input {
     }
 
     /// Begins to read: never more than [`BATCHES`] batches ahead of who takes the items.
-    pub(super) fn read(self, format: Format) -> (impl Stream<Item = Item> + Send + use<>, Arc<Reading>) {
+    pub(super) fn read(self, format: Format) -> (impl Stream<Item = Payload> + Send + use<>, Arc<Reading>) {
         let reading = Arc::new(Reading { size: self.size, ..Reading::default() });
         let (sender, batches) = mpsc::channel(BATCHES);
         let reader = Lines {
@@ -97,7 +99,7 @@ impl Input {
         };
         std::thread::spawn(move || reader.run(&sender));
         let items = stream::unfold(batches, async |mut batches| {
-            let batch: Vec<Item> = batches.recv().await?;
+            let batch: Vec<Payload> = batches.recv().await?;
             Some((stream::iter(batch), batches))
         });
         (items.flatten(), reading)
@@ -136,7 +138,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn run(mut self, sender: &mpsc::Sender<Vec<Item>>) {
+    fn run(mut self, sender: &mpsc::Sender<Vec<Payload>>) {
         loop {
             let (batch, goes_on) = self.batch();
             self.reading.items.fetch_add(batch.len() as u64, Relaxed);
@@ -150,7 +152,7 @@ impl Lines {
     }
 
     /// Some items, and whether there may be more: as many as are there without waiting, within bounds.
-    fn batch(&mut self) -> (Vec<Item>, bool) {
+    fn batch(&mut self) -> (Vec<Payload>, bool) {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         loop {
             match self.next() {
@@ -173,7 +175,7 @@ impl Lines {
     }
 
     /// The item on the next line, if it has one; `None` at the end.
-    fn next(&mut self) -> Result<Option<Option<Item>>, String> {
+    fn next(&mut self) -> Result<Option<Option<Payload>>, String> {
         self.line.clear();
         let mut bounded = (&mut self.reader).take(LONGEST as u64 + 2);
         let read = bounded.read_until(b'\n', &mut self.line);
@@ -198,32 +200,34 @@ impl Lines {
         self.item(line).map(Some)
     }
 
-    fn item(&self, line: &[u8]) -> Result<Option<Item>, String> {
+    fn item(&self, line: &[u8]) -> Result<Option<Payload>, String> {
         let refuse = |reason: &str| Err(format!("line {} of {} {reason}", self.number, self.name));
         if self.format != Format::Text && line.trim_ascii().is_empty() {
             return Ok(None);
         }
         match self.format {
             Format::Text => match std::str::from_utf8(line) {
-                Ok(text) => Ok(Some(Item::One(Json::Text(text.to_owned())))),
+                Ok(text) => Payload::arguments(&(text,)).map(Some).or_else(|error| refuse(&error.to_string())),
                 Err(error) => refuse(&format!("is not UTF-8: {error}")),
             },
-            Format::Json => match serde_json::from_slice(line) {
-                Ok(value) => Ok(Some(Item::One(value))),
-                Err(error) => refuse(&format!("is not JSON: {}; --lines takes each line as text", plain(&error))),
+            Format::Json => match Payload::arguments_from_json(&[line]) {
+                Ok(item) => Ok(Some(item)),
+                Err((_, error)) if is_json(&error) => refuse(&format!("cannot be sent as it is: {error}")),
+                Err((_, error)) => refuse(&format!("is not JSON: {error}; --lines takes each line as text")),
             },
-            Format::Arguments => match serde_json::from_slice(line) {
-                Ok(Json::List(arguments)) => Ok(Some(Item::All(arguments))),
+            Format::Arguments => match Payload::from_json(line) {
+                Ok(item) if line.trim_ascii_start().starts_with(b"[") => Ok(Some(item)),
                 Ok(_) => refuse("is not an array, which --spread takes for the list of arguments"),
-                Err(error) => refuse(&format!("is not JSON: {}", plain(&error))),
+                Err(error) if is_json(&error) => refuse(&format!("cannot be sent as it is: {error}")),
+                Err(error) => refuse(&format!("is not JSON: {error}")),
             },
         }
     }
 }
 
-/// Without the line, which is always the first one for who reads one line.
-fn plain(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
+/// Whether it is JSON that only cannot be kept as it is.
+fn is_json(error: &JsonError) -> bool {
+    !matches!(error.problem(), JsonProblem::Syntax(_) | JsonProblem::NotUtf8 | JsonProblem::NotFinite(_))
 }
 
 /// Items that are handed over at once, and bytes of their lines.
@@ -249,38 +253,47 @@ mod tests {
     use super::*;
 
     /// All items, and why there are no more.
-    async fn items(format: Format, text: impl Into<Vec<u8>>) -> (Vec<Item>, Option<String>) {
+    async fn items(format: Format, text: impl Into<Vec<u8>>) -> (Vec<Payload>, Option<String>) {
         let text = text.into();
         let size = Some(text.len() as u64);
         let input =
             Input { name: "the test".to_owned(), reader: Box::new(std::io::Cursor::new(text)), size, is_typed: false };
         let (items, reading) = input.read(format);
-        let items: Vec<Item> = items.collect().await;
+        let items: Vec<Payload> = items.collect().await;
         assert_eq!((reading.items(), reading.total()), (items.len() as u64, Some(items.len() as u64)));
         (items, reading.failure().map(|failure| failure.to_string()))
     }
 
-    fn text(text: &str) -> Item {
-        Item::One(Json::Text(text.to_owned()))
+    fn shown(items: &[Payload]) -> Vec<String> {
+        items.iter().map(|item| item.json().unwrap().to_string()).collect()
     }
 
     #[tokio::test]
     async fn each_line_is_an_item() {
-        let (json, failure) = items(Format::Json, "\u{feff}1\r\n\n [2, 3] \n\"x\"").await;
-        let list = Json::List(vec![Json::Unsigned(2), Json::Unsigned(3)]);
-        assert_eq!(json, [Item::One(Json::Unsigned(1)), Item::One(list), text("x")]);
+        let (json, failure) = items(Format::Json, "\u{feff}1\r\n\n [2, -0] \n\"x\"").await;
+        assert_eq!(shown(&json), ["[1]", "[[2,-0]]", "[\"x\"]"]);
         assert_eq!(failure, None);
         let (lines, _) = items(Format::Text, "a\r\n\n b \n").await;
-        assert_eq!(lines, [text("a"), text(""), text(" b ")]);
+        assert_eq!(shown(&lines), ["[\"a\"]", "[\"\"]", "[\" b \"]"]);
         let (spread, _) = items(Format::Arguments, "[1,true]\n[]\n").await;
-        assert_eq!(spread, [Item::All(vec![Json::Unsigned(1), Json::Bool(true)]), Item::All(Vec::new())]);
+        assert_eq!(shown(&spread), ["[1,true]", "[]"]);
     }
 
     #[tokio::test]
     async fn a_line_that_is_none_ends_the_input_and_is_named() {
         for (format, input, wanted) in [
-            (Format::Json, &b"1\n\nnonsense\n2\n"[..], "line 3 of the test is not JSON: expected ident at column 2"),
+            (
+                Format::Json,
+                &b"1\n\nnonsense\n2\n"[..],
+                "line 3 of the test is not JSON: a value is expected, at byte 1",
+            ),
+            (
+                Format::Json,
+                b"1\n18446744073709551617\n",
+                "line 2 of the test cannot be sent as it is: the integer `18446744073709551617`",
+            ),
             (Format::Arguments, b"[1]\n2\n", "line 2 of the test is not an array"),
+            (Format::Arguments, b"[1]\n[1e400]\n", "line 2 of the test cannot be sent as it is: the number `1e400`"),
             (Format::Text, b"a\n\xff\n", "line 2 of the test is not UTF-8"),
         ] {
             let (items, failure) = items(format, input).await;

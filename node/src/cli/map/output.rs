@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use multinodes::{Attempt, ItemError, ItemErrorKind, Outcome};
-use serde::Serialize;
+use multinodes::{
+    Attempt, ItemError, ItemErrorKind, Outcome, Payload,
+    json::{Exact, Json},
+};
+use serde::{Serialize, Serializer};
+use serde_json::ser::CompactFormatter;
 
-use super::value::Json;
 use crate::cli::failure::Failure;
 
 /// Where the outcomes go.
@@ -35,9 +38,9 @@ enum Sink {
 #[derive(Serialize)]
 struct Line<'a> {
     index: u64,
-    input: Json,
+    input: Input<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Json>,
+    result: Option<Json<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Error<'a>>,
     node: Option<&'a str>,
@@ -47,13 +50,28 @@ struct Line<'a> {
     recorded: bool,
 }
 
+/// An item as it was in the input.
+struct Input<'a> {
+    arguments: Json<'a>,
+    spread: bool,
+}
+
+impl Serialize for Input<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.spread {
+            return self.arguments.serialize(serializer);
+        }
+        self.arguments.only_element().serialize(serializer)
+    }
+}
+
 #[derive(Serialize)]
 struct Error<'a> {
     kind: &'static str,
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Json>,
+    data: Option<Json<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<Failed<'a>>,
 }
@@ -86,18 +104,19 @@ impl Outcomes {
     }
 
     /// Adds an outcome; says whether it is time to [`flush`](Self::flush).
-    pub(super) fn push(&mut self, outcome: &Outcome<Json>) -> Result<bool, Failure> {
+    pub(super) fn push(&mut self, outcome: &Outcome<Payload>) -> Result<bool, Failure> {
         let line = Line {
             index: outcome.index,
-            input: self.input(outcome),
-            result: outcome.result.as_ref().ok(),
+            input: Input { arguments: outcome.input.json().map_err(Failure::own)?, spread: self.spread },
+            result: outcome.result.as_ref().ok().map(Payload::json).transpose().map_err(Failure::own)?,
             error: outcome.result.as_ref().err().map(|error| Error::of(error, &outcome.failures)),
             node: outcome.node.as_deref(),
             attempts: outcome.attempts,
             ms: milliseconds(outcome.duration),
             recorded: outcome.recorded,
         };
-        serde_json::to_writer(&mut self.buffer, &line).map_err(Failure::own)?;
+        let mut serializer = serde_json::Serializer::with_formatter(&mut self.buffer, Exact(CompactFormatter));
+        line.serialize(&mut serializer).map_err(Failure::own)?;
         self.buffer.push(b'\n');
         Ok(self.buffer.len() >= BUFFER)
     }
@@ -128,11 +147,6 @@ impl Outcomes {
         self.buffer.shrink_to(2 * BUFFER);
         Ok(())
     }
-
-    fn input(&self, outcome: &Outcome<Json>) -> Json {
-        let arguments: Vec<Json> = outcome.input.decode().unwrap_or_default();
-        if self.spread { Json::List(arguments) } else { arguments.into_iter().next().unwrap_or_default() }
-    }
 }
 
 impl<'a> Error<'a> {
@@ -144,7 +158,7 @@ impl<'a> Error<'a> {
             kind: error.kind.code(),
             code: &error.code,
             message: &error.message,
-            data: error.data.as_ref().and_then(|data| data.decode().ok()),
+            data: error.data.as_ref().and_then(|data| data.json().ok()),
             failures: failures.iter().map(Failed::of).collect(),
         }
     }

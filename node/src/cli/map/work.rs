@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt};
-use multinodes::{CallError, MapError, MapStatus, Outcome};
+use multinodes::{CallError, MapError, MapStatus, Outcome, Payload};
 use tokio::{
     sync::{oneshot, watch},
     time::MissedTickBehavior,
 };
 
-use super::{input::Reading, output::Outcomes, summary::Tally, value::Json};
+use super::{input::Reading, output::Outcomes, summary::Tally};
 use crate::cli::{
     bar::{Bar, Position},
     failure::Failure,
@@ -24,7 +24,7 @@ use crate::cli::{
 
 /// A map under way.
 pub(super) struct Work {
-    map: multinodes::Map<Json>,
+    map: multinodes::Map<Payload>,
     status: watch::Receiver<MapStatus>,
     reading: Arc<Reading>,
     outcomes: Outcomes,
@@ -40,7 +40,7 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(
-        map: multinodes::Map<Json>,
+        map: multinodes::Map<Payload>,
         reading: Arc<Reading>,
         outcomes: Outcomes,
         bar: Option<Bar>,
@@ -91,7 +91,7 @@ impl Work {
         }
     }
 
-    fn on_outcome(&mut self, outcome: &Outcome<Json>) -> Result<(), Failure> {
+    fn on_outcome(&mut self, outcome: &Outcome<Payload>) -> Result<(), Failure> {
         self.tally.count(outcome);
         if self.outcomes.push(outcome)? { self.write() } else { Ok(()) }
     }

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use multinodes::{CallError, Code, Installation, Installed, PeerId, Predicate};
+use multinodes::{CallError, Code, Installation, Installed, Payload, PeerId, Predicate};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::cli::{
     failure::Failure,
@@ -43,7 +42,7 @@ pub(super) struct Place {
     all: bool,
     everywhere: bool,
     condition: Option<String>,
-    config: Value,
+    config: Payload,
 }
 
 impl Where {
@@ -53,8 +52,7 @@ impl Where {
         if let Some(condition) = &condition {
             Predicate::of_node(condition).map_err(|error| Failure::predicate(&error))?;
         }
-        let config = with.map(|text| json::read(&[text])).transpose()?;
-        let config = config.and_then(|mut values| values.pop()).unwrap_or_default();
+        let config = json::message(with.as_deref().unwrap_or("null"))?;
         let all = all || condition.is_some() && !everywhere;
         Ok(Place { all, everywhere, condition, config })
     }
@@ -87,7 +85,8 @@ struct Reason {
 
 impl Order<'_> {
     pub(super) async fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
-        let installation = session.node.install(self.name, self.code).config(&self.place.config);
+        let installation =
+            session.node.install(self.name, self.code).config(&self.place.config.json().map_err(Failure::own)?);
         let installation = installation.map_err(Failure::own)?;
         let installation = match &self.place.condition {
             Some(condition) => installation.matching(condition).map_err(|error| Failure::predicate(&error))?,
