@@ -81,9 +81,9 @@ class Worker {
     this.send({ describe: { description, version, actions, idempotent } });
   }
 
-  /** Sends one line. */
+  /** Sends one line. Throws what the node could not read, or would read as something else. */
   send(message) {
-    this.write(JSON.stringify(message) + "\n");
+    this.write(JSON.stringify(message, checked) + "\n");
   }
 
   /** Writes to the node, all of it before anything else happens. */
@@ -144,7 +144,11 @@ class Worker {
     } catch (error) {
       if (!(error instanceof Failure)) console.error(error);
       const { code, message, data } = error instanceof Failure ? error : { code: "exception", message: String(error) };
-      this.send({ id, error: { code, message, data, refused: error instanceof Refusal || undefined } });
+      try {
+        this.send({ id, error: { code, message, data, refused: error instanceof Refusal || undefined } });
+      } catch (failure) {
+        this.send({ id, error: { code: "exception", message: `the error is not JSON: ${failure.message}` } });
+      }
     } finally {
       this.#running.delete(id);
     }
@@ -162,6 +166,15 @@ class Worker {
     if (args.length < least) throw new Refusal("bad_arguments", `takes ${least} arguments, ${args.length} given`);
     return handler(request, ...args);
   }
+}
+
+/** Finds in what is sent what is not JSON: `JSON.stringify` would write `null`, leave it out, or write half a character. */
+function checked(key, value) {
+  const isHalf = (text) => /[\ud800-\udfff]/u.test(text);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${value} is not JSON`);
+  if (typeof value === "function" || typeof value === "symbol") throw new TypeError(`a ${typeof value} is not JSON`);
+  if (isHalf(key) || (typeof value === "string" && isHalf(value))) throw new TypeError("a lone surrogate is not JSON");
+  return value;
 }
 
 /** What is known of the request that a handler works on. */

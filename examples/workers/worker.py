@@ -143,14 +143,15 @@ class Worker:
                 return message["result"]
 
     def _send(self, message):
+        # The node refuses what is not JSON: NaN, the infinities, and half a character, which the encoding finds.
         try:
-            line = json.dumps(message, allow_nan=False, separators=(",", ":"))
-        except (TypeError, ValueError) as failure:
-            if "id" not in message:
+            line = json.dumps(message, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError, RecursionError) as failure:
+            if "id" not in message or "progress" in message:
                 raise
-            error = {"code": "exception", "message": f"the result is not JSON: {failure}"}
-            line = json.dumps({"id": message["id"], "error": error})
-        self._write(line.encode() + b"\n")
+            error = {"code": "exception", "message": f"the result is not JSON: {ascii(str(failure))}"}
+            line = json.dumps({"id": message["id"], "error": error}).encode()
+        self._write(line + b"\n")
 
     def _write(self, line):
         while line:

@@ -1,6 +1,14 @@
 //! An application made of closures.
 
-use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
@@ -8,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     application::{AppError, Application, Context, Profile},
-    payload::Payload,
+    payload::{Budget, Payload},
     permissions::{Guard, Part, Rule},
 };
 
@@ -36,6 +44,8 @@ pub struct Actions {
     concurrency: Option<usize>,
     actions: BTreeMap<String, Handler<Payload>>,
     on_tell: Option<Handler<()>>,
+    /// What the arguments of running calls take.
+    decoded: Decoded,
     guard: Guard,
     /// What was added last.
     last: Part,
@@ -50,6 +60,7 @@ impl Actions {
             concurrency: None,
             actions: BTreeMap::new(),
             on_tell: None,
+            decoded: Decoded::default(),
             guard: Guard::new(),
             last: Part::Application,
         }
@@ -107,9 +118,14 @@ impl Actions {
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = R> + Send + 'static,
     {
+        let decoded = self.decoded.clone();
         self.add(name, move |context, arguments: Payload| {
-            let running = arguments.decode_arguments().map(|arguments| run(context, arguments));
-            async move { result(&running.map_err(AppError::bad_arguments)?.await) }.boxed()
+            let running = decoded.read(&arguments).map(|(arguments, held)| (run(context, arguments), held));
+            async move {
+                let (running, _held) = running?;
+                result(&running.await)
+            }
+            .boxed()
         })
     }
 
@@ -134,9 +150,14 @@ impl Actions {
         F: Fn(Context, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
     {
+        let decoded = self.decoded.clone();
         self.add(name, move |context, arguments: Payload| {
-            let running = arguments.decode_arguments().map(|arguments| run(context, arguments));
-            async move { result(&running.map_err(AppError::bad_arguments)?.await.map_err(Into::into)?) }.boxed()
+            let running = decoded.read(&arguments).map(|(arguments, held)| (run(context, arguments), held));
+            async move {
+                let (running, _held) = running?;
+                result(&running.await.map_err(Into::into)?)
+            }
+            .boxed()
         })
     }
 
@@ -233,6 +254,42 @@ impl Actions {
         self.last = Part::Action(name.clone());
         self.actions.insert(name, Arc::new(handler));
         self
+    }
+}
+
+/// What the arguments of the calls that run take in memory, beyond what is usual.
+#[derive(Debug, Clone, Default)]
+struct Decoded(Arc<AtomicUsize>);
+
+/// Arguments of so many bytes, once decoded, are not counted: what most calls have costs nothing here.
+const UNCOUNTED: usize = 64 * 1024;
+
+/// What the arguments of all calls of one application may take at once: four of those that take the most. Small messages
+/// can say values of a hundred times their size, and many calls may run.
+const DECODED_AT_ONCE: usize = 4 * Budget::DEFAULT.bytes;
+
+/// Arguments that a call still has.
+struct Held(Arc<AtomicUsize>, usize);
+
+impl Decoded {
+    fn read<A: DeserializeOwned>(&self, arguments: &Payload) -> Result<(A, Option<Held>), AppError> {
+        let (arguments, size) = arguments.weigh_arguments().map_err(AppError::bad_arguments)?;
+        if size <= UNCOUNTED {
+            return Ok((arguments, None));
+        }
+        let before = self.0.fetch_add(size, Relaxed);
+        let held = Held(self.0.clone(), size);
+        if before + size > DECODED_AT_ONCE {
+            let limit = DECODED_AT_ONCE >> 20;
+            return Err(AppError::busy(format!("the arguments of its calls take more than {limit} MiB")));
+        }
+        Ok((arguments, Some(held)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Relaxed);
     }
 }
 

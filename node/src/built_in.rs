@@ -39,8 +39,7 @@ pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
         .raw_action("install", move |context, arguments| {
             let factories = factories.clone();
             async move {
-                let (factory, name, config) = factories::read_order(&arguments)?;
-                factories.install(&context, factory, &name, config).await?;
+                factories.install(&context, arguments).await?;
                 Payload::encode(&()).map_err(AppError::of)
             }
         })

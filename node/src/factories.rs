@@ -124,13 +124,11 @@ impl Factories {
     }
 
     /// Hosts the application that a factory makes. `Ok` means that it is hosted here, now or since before.
-    pub(crate) async fn install(
-        &self,
-        context: &Context,
-        factory: String,
-        name: &str,
-        config: Value,
-    ) -> Result<(), AppError> {
+    pub(crate) async fn install(&self, context: &Context, arguments: Payload) -> Result<(), AppError> {
+        // Those that wait have not been decoded yet.
+        let _making = self.making.lock().await;
+        let (factory, name, config) = read_order(&arguments)?;
+        let name = name.as_str();
         let make = self.by_name.get(&factory).ok_or_else(|| self.no_such_factory(&factory))?;
         registry::check_name(name).map_err(AppError::bad_arguments)?;
         let size = Payload::encode(&config).map_err(AppError::bad_arguments)?.as_bytes().len();
@@ -139,7 +137,6 @@ impl Factories {
         }
         let recipe = Recipe { factory, config };
         let node = context.node();
-        let _making = self.making.lock().await;
         if let Some(hosted) = node.core().registry.find(name) {
             return if hosted.maker == Maker::Factory(recipe) { Ok(()) } else { Err(taken(name)) };
         }
@@ -163,7 +160,7 @@ impl Factories {
 }
 
 /// Reads which factory is to make what, and of which configuration. What is too large is refused before it is read.
-pub(crate) fn read_order(arguments: &Payload) -> Result<(String, String, Value), AppError> {
+fn read_order(arguments: &Payload) -> Result<(String, String, Value), AppError> {
     let size = arguments.as_bytes().len();
     if size > MAX_CONFIG + MAX_NAMES {
         return Err(too_large(size));

@@ -65,7 +65,12 @@ impl Payload {
     }
 
     pub(crate) fn decode_arguments_within<T: DeserializeOwned>(&self, budget: Budget) -> Result<T, ArgumentsError> {
-        arguments::decode(&self.0, budget)
+        arguments::decode(&self.0, budget).map(|(arguments, _)| arguments)
+    }
+
+    /// The arguments of a call, and about how many bytes they take in memory beside their own type.
+    pub(crate) fn weigh_arguments<T: DeserializeOwned>(&self) -> Result<(T, usize), ArgumentsError> {
+        arguments::decode(&self.0, Budget::DEFAULT)
     }
 
     /// The only argument as it came, not looked at.

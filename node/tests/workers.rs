@@ -44,6 +44,7 @@ conformance! {
     what_may_run_twice_is_done_elsewhere_when_its_worker_ends,
     garbage_is_logged_and_the_request_goes_on,
     a_line_without_end_fails_that_call_only,
+    what_a_skeleton_cannot_say_is_an_error_at_once,
     slots_are_processes_that_work_at_once,
     what_a_worker_prints_is_in_the_log_and_it_ends_with_the_node,
 }
@@ -192,6 +193,77 @@ async fn a_line_without_end_fails_that_call_only(worker: String) {
     let error = test.call("drone", ()).await.unwrap_err();
     assert!(matches!(&error, CallError::Panicked { reason, .. } if reason.contains("16 MiB")), "{error:?}");
     assert_eq!(test.call("add", (1, 2)).await.unwrap(), json!(3));
+}
+
+async fn what_a_skeleton_cannot_say_is_an_error_at_once(worker: String) {
+    let mut test = Test::serve(&worker, &[]).await;
+    let process = test.call("process", ()).await.unwrap();
+    for kind in ["number", "surrogate", "key", "thing", "error"] {
+        let error = test.call("strange", (kind,)).await.unwrap_err();
+        assert!(matches!(&error, CallError::Failed { code, .. } if code == "exception"), "{kind}: {error:?}");
+    }
+    assert_eq!(test.call("process", ()).await.unwrap(), process);
+    assert!(!test.end().await.contains("not understood on stdout"), "it has said nothing that cannot be read");
+}
+
+/// Answers that nobody can read, and what is said of them: `@` is the number of the request.
+fn unreadable_answers() -> Vec<(String, &'static str)> {
+    let nested = format!(r#"{{"id":@,"result":{}{}}}"#, "[".repeat(130), "]".repeat(130));
+    let mut answers: Vec<_> = [
+        (r#"{"id":@,"result":"\ud800"}"#, "lone surrogate"),
+        (r#"{"id": @, "result": NaN}"#, "NaN"),
+        (r#"{"id":@,"result":1e400}"#, "1e400"),
+        (r#"{"id":@,"result":18446744073709551617}"#, "18446744073709551617"),
+        (r#"{"id":@,"result":{"a":1,"a":2}}"#, "the key `a`"),
+        ("{\"id\":@,\"result\":\"\u{ff}\"}", "UTF-8"),
+        (r#"{"id":@,"error":"boom"}"#, "its `error` is \"boom\""),
+        (r#"{"id":@.0,"result":1}"#, ".0, where the whole number"),
+        (r#"{"id":"@","result":1}"#, "where the whole number"),
+        (r#"{"id":@}"#, "neither a `result` nor an `error`"),
+        (r#"{"result":1}"#, "no `id`"),
+        (r#"working on it ... {"id":@,"result":1}"#, "`working on it ... `"),
+        (r#"{"id":@,"result":1} done"#, "trailing characters"),
+        (r#"{"id":@,"result":[1,2"#, "not JSON"),
+        (r#"{'id': @, 'result': None}"#, "double quotes"),
+    ]
+    .map(|(line, reason)| (line.to_owned(), reason))
+    .into();
+    answers.push((nested, "nested deeper than 127"));
+    answers
+}
+
+#[test]
+fn an_answer_that_nobody_can_read_fails_its_request_at_once_and_no_other() {
+    within(async {
+        let test = Test::serve(&worker("python3", "unreadable.py"), &[]).await;
+        let process = r#"{"id":@,"result":PID}"#;
+        let before = test.call("say", (process,)).await.unwrap();
+        let begin = Instant::now();
+        for (line, reason) in unreadable_answers() {
+            let error = test.call("say", (&line,)).await.unwrap_err();
+            let CallError::Failed { code, message, .. } = &error else { panic!("{line}: {error:?}") };
+            assert!(code == "unreadable_answer" && message.contains(reason), "{line}: {error:?}");
+        }
+        assert!(begin.elapsed() < LIMIT / 2, "nothing has waited for a deadline");
+        assert_eq!(test.call("say", (process,)).await.unwrap(), before, "it was not started again");
+    });
+}
+
+#[test]
+fn numbers_go_to_processes_and_back_exactly_or_are_refused_by_name() {
+    within(async {
+        let big = "big=sh -c 'echo [18446744073709551617]'";
+        let test = Test::start(&["--exec", "demo=cat", "--exec", big]).await;
+        let text = br#"[18446744073709551615,-9223372036854775809,-0,-0.0,1.0,0.30000000000000004]"#;
+        let answer = test.application.call_raw("any", Payload::from_json(text).unwrap()).await.unwrap();
+        assert_eq!(answer.json().unwrap().to_text(), text);
+        let error = test.asker.call::<Value>("big", "any", ()).await.unwrap_err();
+        assert!(
+            matches!(&error, CallError::Failed { code, message, .. }
+                if code == "unreadable_result" && message.contains("18446744073709551617")),
+            "{error:?}"
+        );
+    });
 }
 
 async fn slots_are_processes_that_work_at_once(worker: String) {

@@ -49,6 +49,12 @@ impl Meter {
         self.overspent.get()
     }
 
+    /// What was charged so far, in bytes.
+    #[must_use]
+    pub fn spent(&self) -> usize {
+        self.bytes.get()
+    }
+
     /// Charges a value without a type of its own.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub struct JsonError {
 #[non_exhaustive]
 pub enum JsonProblem {
     /// Not JSON; what was expected.
-    #[error("not JSON: {0}")]
+    #[error("{0}")]
     Syntax(&'static str),
     /// Bytes that are no text.
     #[error("not UTF-8")]

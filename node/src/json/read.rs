@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
     fn end(&mut self) -> Result<(), JsonError> {
         match self.next_token() {
             None => Ok(()),
-            Some(_) => Err(self.wrong("the end, but more follows")),
+            Some(_) => Err(self.wrong("trailing characters")),
         }
     }
 

@@ -41,10 +41,11 @@ pub(super) fn list_of(count: usize) -> Vec<u8> {
     }
 }
 
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], budget: Budget) -> Result<T, ArgumentsError> {
+/// The arguments, and what they take in memory.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], budget: Budget) -> Result<(T, usize), ArgumentsError> {
     let meter = Meter::new(budget);
     let list = List::of(bytes, &meter)?;
-    T::deserialize(list).map_err(|error| match (meter.overspent(), error) {
+    T::deserialize(list).map(|arguments| (arguments, meter.spent())).map_err(|error| match (meter.overspent(), error) {
         (Some(overspent), _) => overspent.into(),
         (None, ListError::Count(expected)) => ArgumentsError::Count { expected, given: list.count },
         (None, ListError::Type(error)) => ArgumentsError::Type(error),

@@ -3,7 +3,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
-const { worker } = require(path.join(process.env.MULTINODES_SKELETONS, "worker.js"));
+const { Failure, worker } = require(path.join(process.env.MULTINODES_SKELETONS, "worker.js"));
 
 const pause = (milliseconds) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 
@@ -22,6 +22,12 @@ worker.actions({
     fs.writeSync(1, Buffer.from([0xff, 0xfe, 10]));
     worker.write('{"call": 5}\n');
     return "still here";
+  },
+
+  // Results and errors that are not JSON.
+  strange: (request, kind) => {
+    if (kind === "error") throw new Failure("odd", "half a \ud800 character", { data: Infinity });
+    return { number: [NaN], surrogate: "\ud800", key: { "\udc00": 1 }, thing: () => 1 }[kind];
   },
 
   // A line without end.

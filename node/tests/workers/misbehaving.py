@@ -7,7 +7,7 @@ import time
 sys.path.insert(0, os.environ["MULTINODES_SKELETONS"])
 sys.dont_write_bytecode = True
 
-from worker import worker
+from worker import Failure, worker
 
 
 @worker.action
@@ -41,6 +41,14 @@ def frail(request, path):
 def babble(request):
     worker._write(b'hello\n[7, 3]\n7\n\n{"id": 999999, "result": 1}\n{"id": "x"}\n{"progress": 1}\n\xff\xfe\n{"call": 5}\n')
     return "still here"
+
+
+@worker.action
+def strange(request, kind):
+    """Results and errors that are not JSON."""
+    if kind == "error":
+        raise Failure("odd", "half a \ud800 character", {"data": float("inf")})
+    return {"number": [float("nan")], "surrogate": "\ud800", "key": {"\udc00": 1}, "thing": len}[kind]
 
 
 @worker.action

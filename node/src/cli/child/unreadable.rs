@@ -9,7 +9,7 @@ const SHOWN: usize = 60;
 
 /// What a line that cannot be read comes to, while the process works on the request `current`.
 pub(super) fn judge(line: &[u8], current: Option<u64>, error: &JsonError) -> Heard {
-    let garbage = || Heard::Garbage(error.to_string());
+    let garbage = || Heard::Garbage(format!("not JSON: {error}"));
     let Some(start) = line.iter().position(|byte| *byte == b'{') else { return garbage() };
     let object = &line[start..];
     if let Some(kind) = ["call", "tell", "describe"].into_iter().find(|kind| begins_with(object, kind)) {
@@ -36,7 +36,7 @@ pub(super) fn judge(line: &[u8], current: Option<u64>, error: &JsonError) -> Hea
     }
     Heard::Broken(match prefix(line) {
         Some(prefix) => format!("other output stands before it on the line: `{}`", shown(prefix)),
-        None => error.to_string(),
+        None => format!("it is not JSON: {error}"),
     })
 }
 
