@@ -39,6 +39,9 @@ impl Payload {
 
     /// Reads one value, within [`Budget::DEFAULT`]: a small message can say a value that takes a hundred times its size.
     ///
+    /// As `serde_json::Value`, NaN and the infinities become null, and of a key that stands twice the last value counts:
+    /// [`to_json`](Self::to_json) refuses both.
+    ///
     /// # Errors
     ///
     /// When the bytes are not CBOR, the value is of another type, or it takes more memory than the budget has.
