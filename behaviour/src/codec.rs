@@ -32,7 +32,7 @@ pub fn append<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Encode
     serde_cbor::to_writer(bytes, value).map_err(EncodeError)
 }
 
-/// Decodes exactly one CBOR value of at most `limit` bytes, within [`Budget::DEFAULT`].
+/// Decodes exactly one CBOR value of at most `limit` bytes, within [`Budget::of_message`].
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Deco
     if bytes.len() > limit {
         return Err(DecodeError::TooLarge { size: bytes.len(), limit });
     }
-    decode_within(bytes, Budget::DEFAULT)
+    decode_within(bytes, Budget::of_message(bytes.len()))
 }
 
 /// Decodes exactly one CBOR value within a budget.

@@ -279,7 +279,8 @@ impl Decoded {
         }
         let before = self.0.fetch_add(size, Relaxed);
         let held = Held(self.0.clone(), size);
-        if before + size > DECODED_AT_ONCE {
+        // One of them alone has had its own budget.
+        if before > 0 && before + size > DECODED_AT_ONCE {
             let limit = DECODED_AT_ONCE >> 20;
             return Err(AppError::busy(format!("the arguments of its calls take more than {limit} MiB")));
         }

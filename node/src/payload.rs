@@ -37,7 +37,7 @@ impl Payload {
         arguments::encode(arguments).map(|bytes| Self(bytes.into()))
     }
 
-    /// Reads one value, within [`Budget::DEFAULT`]: a small message can say a value that takes a hundred times its size.
+    /// Reads one value, within [`Budget::of_message`], 128 MiB as a rule: a small message can say a value that takes a hundred times its size.
     ///
     /// As `serde_json::Value`, NaN and the infinities become null, and of a key that stands twice the last value counts:
     /// [`to_json`](Self::to_json) refuses both.
@@ -46,7 +46,7 @@ impl Payload {
     ///
     /// When the bytes are not CBOR, the value is of another type, or it takes more memory than the budget has.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        self.decode_within(Budget::DEFAULT)
+        self.decode_within(Budget::of_message(self.0.len()))
     }
 
     /// Reads one value within a budget of one's own.
@@ -64,7 +64,7 @@ impl Payload {
     ///
     /// When the number or a type of the arguments is another one.
     pub fn decode_arguments<T: DeserializeOwned>(&self) -> Result<T, ArgumentsError> {
-        self.decode_arguments_within(Budget::DEFAULT)
+        self.decode_arguments_within(Budget::of_message(self.0.len()))
     }
 
     pub(crate) fn decode_arguments_within<T: DeserializeOwned>(&self, budget: Budget) -> Result<T, ArgumentsError> {
@@ -73,7 +73,7 @@ impl Payload {
 
     /// The arguments of a call, and about how many bytes they take in memory beside their own type.
     pub(crate) fn weigh_arguments<T: DeserializeOwned>(&self) -> Result<(T, usize), ArgumentsError> {
-        arguments::decode(&self.0, Budget::DEFAULT)
+        arguments::decode(&self.0, Budget::of_message(self.0.len()))
     }
 
     /// The only argument as it came, not looked at.
@@ -136,13 +136,13 @@ impl Payload {
         Json::of(&self.0)
     }
 
-    /// Reads whatever value it is as JSON, within [`Budget::DEFAULT`]. Byte strings become arrays of numbers.
+    /// Reads whatever value it is as JSON, within [`Budget::of_message`]. Byte strings become arrays of numbers.
     ///
     /// # Errors
     ///
     /// The bytes are not CBOR, JSON cannot say them, or as values they take more memory than the budget has.
     pub fn to_json(&self) -> Result<Value, JsonError> {
-        self.to_json_within(Budget::DEFAULT)
+        self.to_json_within(Budget::of_message(self.0.len()))
     }
 
     /// Like [`to_json`](Self::to_json), within a budget of one's own.

@@ -266,6 +266,35 @@ fn numbers_go_to_processes_and_back_exactly_or_are_refused_by_name() {
     });
 }
 
+/// What the process of a node has taken at the most, in MiB.
+#[cfg(target_os = "linux")]
+fn most_memory(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn small_values_by_the_million_go_through_processes_without_becoming_values() {
+    within(async {
+        let serve = worker("python3", "misbehaving.py");
+        let test = Test::start(&["--exec", "demo=cat", "--serve", &format!("count={serve}")]).await;
+        let node = test.worker.as_ref().unwrap().id();
+        let before = most_memory(node);
+        // A million maps of three bytes, of which each would take 650.
+        let million = [&[0x81, 0x9a, 0, 0x10, 0, 0][..], &b"\xa1\x60\xf6".repeat(1 << 20)].concat();
+        let arguments = Payload::from_bytes(million.clone());
+        let answer = test.application.call_raw("any", arguments.clone()).await.unwrap();
+        assert_eq!(answer.as_bytes(), million);
+        let served = test.asker.app("count").timeout(LIMIT);
+        let refused = served.call_raw("process", arguments).await.unwrap_err();
+        assert!(matches!(refused, CallError::BadArguments { .. }), "it takes none: {refused:?}");
+        let taken = most_memory(node) - before;
+        assert!(taken < 150, "{taken} MiB for 3 MiB");
+    });
+}
+
 async fn slots_are_processes_that_work_at_once(worker: String) {
     let test = Test::serve(&worker, &["--slots", "demo=3"]).await;
     assert_eq!(test.application.hosts()[0].slots, Some(3));

@@ -15,6 +15,12 @@ pub struct Budget {
 impl Budget {
     /// What any message is decoded within: eight times the largest message of 16 MiB, and values of 32 bytes each.
     pub const DEFAULT: Self = Self { values: 4 << 20, bytes: 128 << 20 };
+
+    /// The same in proportion, for a message that is larger than the largest usually is: whoever takes those has the room.
+    #[must_use]
+    pub fn of_message(size: usize) -> Self {
+        Self { values: Self::DEFAULT.values.max(size / 4), bytes: Self::DEFAULT.bytes.max(size.saturating_mul(8)) }
+    }
 }
 
 /// A value would take more than its budget has.

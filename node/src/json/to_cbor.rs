@@ -138,9 +138,9 @@ fn write_head(major: u8, value: u64, bytes: &mut Vec<u8>) {
     let [.., a, b, c, d] = value.to_be_bytes();
     match value {
         0..=0x17 => bytes.push(major | d),
-        0..=0xff => bytes.extend_from_slice(&[major | 0x18, d]),
-        0..=0xffff => bytes.extend_from_slice(&[major | 0x19, c, d]),
-        0..=0xffff_ffff => bytes.extend_from_slice(&[major | 0x1a, a, b, c, d]),
+        0x18..=0xff => bytes.extend_from_slice(&[major | 0x18, d]),
+        0x100..=0xffff => bytes.extend_from_slice(&[major | 0x19, c, d]),
+        0x1_0000..=0xffff_ffff => bytes.extend_from_slice(&[major | 0x1a, a, b, c, d]),
         _ => {
             bytes.push(major | 0x1b);
             bytes.extend_from_slice(&value.to_be_bytes());
@@ -151,9 +151,9 @@ fn write_head(major: u8, value: u64, bytes: &mut Vec<u8>) {
 fn head_length(value: u64) -> usize {
     match value {
         0..=0x17 => 1,
-        0..=0xff => 2,
-        0..=0xffff => 3,
-        0..=0xffff_ffff => 5,
+        0x18..=0xff => 2,
+        0x100..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
         _ => 9,
     }
 }
