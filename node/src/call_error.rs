@@ -287,6 +287,15 @@ impl CallError {
         }
     }
 
+    /// The same as it travels.
+    #[must_use]
+    pub fn raw_data(&self) -> Option<&Payload> {
+        match self {
+            Self::Failed { data, .. } => data.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether another host may be tried at once: nothing was delivered, and the reason lies with this host.
     pub(crate) fn concerns_host_only(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Forbidden)

@@ -74,7 +74,8 @@
 //! For users: [`Node`], [`Builder`], [`Actions`], [`AppRef`], [`CallError`], [`Event`], [`Map`], [`topology`]. For those
 //! who change it:
 //! `node.rs` and `builder.rs` (what users see), `application.rs`, `actions.rs`, `registry.rs` (what is hosted),
-//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `app_ref.rs`, `strategy.rs`,
+//! `factories.rs` and `installation.rs` (what others may have hosted here, and how), `payload.rs` and `json.rs` (how values
+//! travel), `app_ref.rs`, `strategy.rs`,
 //! `selection.rs` and `predicate.rs` (where a message goes), `one_to_many.rs` and `topics.rs` (to many), `secret.rs` and
 //! `ticket.rs` (who may join), `permissions.rs` (who may do what), `links.rs` (how it gets there: the lanes are in
 //! `multinodes-behaviour`), `directory.rs` (what is known of the swarm, without any clock or network), `driver.rs` and

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use futures::StreamExt;
 use multinodes::{All, CallError, HostOutcome, Outcomes, Payload};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{choice::Chosen, failure::Failure, options::Settings, output::Output, session::Session};
 
@@ -28,9 +27,18 @@ enum Answer {
     Error {
         code: &'static str,
         message: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_json_too")]
+        data: Option<Payload>,
     },
+}
+
+/// The data of an error, if JSON can say it: the error itself is what matters.
+fn said(error: &CallError) -> Option<Payload> {
+    error.raw_data().filter(|data| data.json().is_ok()).cloned()
+}
+
+fn as_json_too<S: serde::Serializer>(payload: &Option<Payload>, serializer: S) -> Result<S::Ok, S::Error> {
+    as_json(payload.as_ref().unwrap_or(&Payload::default()), serializer)
 }
 
 fn as_json<S: serde::Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
@@ -98,7 +106,7 @@ async fn print<R: Done>(mut outcomes: Outcomes<R>, output: Output) -> Result<Exi
 fn line<R: Done>(outcome: HostOutcome<R>) -> Result<Line, Failure> {
     let answer = match outcome.result {
         Ok(result) => result.shown()?.0,
-        Err(error) => Answer::Error { code: error.code(), message: error.to_string(), data: error.data() },
+        Err(error) => Answer::Error { code: error.code(), message: error.to_string(), data: said(&error) },
     };
     let ms = (outcome.duration.as_secs_f64() * 1e6).round() / 1e3;
     Ok(Line { node: outcome.node, peer_id: outcome.peer_id.to_string(), ms, answer })

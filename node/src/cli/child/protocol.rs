@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use multinodes::{CallError, Payload, json::Json};
-use serde::Serialize;
-use serde_json::{Value, json};
+use multinodes::{
+    CallError, Payload,
+    json::{Exact, Json},
+};
+use serde::{Serialize, Serializer};
+use serde_json::{json, ser::CompactFormatter};
 
 /// A request to the child, but for its end: what is left of its time is known when it is written. `arguments` is a list.
 pub(super) fn call(id: u64, action: &str, arguments: Json<'_>, caller: &str) -> Vec<u8> {
@@ -51,7 +54,12 @@ pub(super) fn answer(kind: &str, id: &str, outcome: Result<Payload, ErrorLine>) 
             line.extend_from_slice(b"\"result\":");
             result.append_to(&mut line);
         }
-        Err(error) => line.extend_from_slice(format!("\"error\":{}", json!(error)).as_bytes()),
+        Err(error) => {
+            line.extend_from_slice(b"\"error\":");
+            let mut serializer = serde_json::Serializer::with_formatter(&mut line, Exact(CompactFormatter));
+            // Texts and what was checked: writing it to memory cannot fail.
+            let _ = error.serialize(&mut serializer);
+        }
     }
     line.extend_from_slice(b"}\n");
     line
@@ -62,10 +70,17 @@ pub(super) fn answer(kind: &str, id: &str, outcome: Result<Payload, ErrorLine>) 
 pub(super) struct ErrorLine {
     code: String,
     message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_json")]
+    data: Option<Payload>,
     /// `false` promises that nothing has happened.
     may_have_run: bool,
+}
+
+fn as_json<S: Serializer>(data: &Option<Payload>, serializer: S) -> Result<S::Ok, S::Error> {
+    match data.as_ref().map(Payload::json) {
+        Some(Ok(data)) => data.serialize(serializer),
+        _ => serializer.serialize_unit(),
+    }
 }
 
 impl ErrorLine {
@@ -92,7 +107,12 @@ impl From<CallError> for ErrorLine {
             CallError::Failed { message, .. } => message.clone(),
             other => other.to_string(),
         };
-        Self { code, message, data: error.data(), may_have_run: error.may_have_run() }
+        Self {
+            code,
+            message,
+            data: error.raw_data().filter(|data| data.json().is_ok()).cloned(),
+            may_have_run: error.may_have_run(),
+        }
     }
 }
 
