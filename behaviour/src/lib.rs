@@ -83,6 +83,7 @@ pub mod limits;
 pub mod local;
 pub mod message;
 mod names;
+pub mod plan;
 pub mod privacy;
 pub mod quick_hash;
 pub mod read_ahead;

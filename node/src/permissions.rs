@@ -17,6 +17,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::SystemTime,
 };
 
 use libp2p::PeerId;
@@ -95,6 +96,23 @@ impl Permissions {
     /// Whether a peer may call an action of an application, or tell it something if no action is named.
     pub(crate) fn permits(&self, guards: &Guards, application: &str, action: Option<&str>, peer_id: &PeerId) -> bool {
         *peer_id == self.own || guards.permit(self, application, action, peer_id)
+    }
+
+    /// Whether somebody on whose behalf another peer asks may call an action: by what it has proven on a connection of
+    /// its own, or by the proof that came along with what it has signed.
+    pub(crate) fn permits_originator(
+        &self,
+        guards: &Guards,
+        application: &str,
+        action: &str,
+        peer_id: &PeerId,
+        proof: &Proof,
+    ) -> bool {
+        if self.permits(guards, application, Some(action), peer_id) {
+            return true;
+        }
+        let labels = proof.labels(SystemTime::now()).filter(|labels| !labels.is_empty());
+        labels.is_some_and(|labels| guards.judge(&Caller { peer_id, labels, application, action }, Some(action)))
     }
 
     /// Whether a peer may be connected, by what is known of it.

@@ -58,27 +58,39 @@
 //!   take those with the attempt that was (see [`Event::Output`]). What a stage does *besides* emitting has to bear
 //!   repetition: set instead of add, or remember [`Emitter::root`] with what was done. What a stage keeps in memory is
 //!   gone with its node, and [`Grouping::ByKey`] gives its keys to others.
-//! * **Bounded.** At most [`max_pending`](Flow::max_pending) items are under way, every queue between stages has a limit
-//!   in number and size, and whoever finds it full waits: a slow stage slows down the source, and memory stays flat with
-//!   a source without end.
+//! * **Bounded.** At most [`max_pending`](Flow::max_pending) items, and [`MAX_PENDING_BYTES`] of them, are under way;
+//!   what a stage has taken on a node, what it has emitted there, and the outputs that nobody has read yet have a limit in
+//!   bytes each, and whoever finds one reached waits: a slow stage slows down the source, and memory stays flat with a
+//!   source without end. Runs of others share what a stage has: when there are more than 256 on one node, those of whoever
+//!   has brought the most give way.
+//! * **A panic fails loudly.** One in a stage fails the tuple, one in the source's stream ends the run with
+//!   [`Event::Broken`], when nothing more is taken: what is pending goes on.
 //! * **No order** among tuples, except those of one emitter to one host of a stage with a
 //!   [concurrency](Stage::concurrency) of 1, as long as no host is lost.
 //! * A node that [stops](crate::Node::stop) finishes what it has taken, as long as its drain timeout allows, and takes
 //!   nothing new. What a node has when it dies is replayed after the time-out.
 //! * Acknowledgements and outputs are taken only from those who got tuples of the run: they hold a secret that travels
 //!   with the plan. Whoever hosts a stage is trusted with that: swarm members that must not be belong into another swarm.
+//! * **Rights.** A stage is no way around the rules of the next one. The plan is signed by the node that runs the flow, and
+//!   every host asks its rules ([`Builder::allow`](crate::Builder::allow), [`Actions::allow`](crate::Actions::allow) of
+//!   [`Stage::actions`]) about that node as well as about whoever brings the tuples; labels go along with the plan. It
+//!   takes them only from the source, or from hosts of the stages that come before in the plan, whatever else they are.
+//!   Items of which a host says so are given up at once. A stage that calls other applications by itself, through
+//!   [`Emitter::node`], does so with the rights of its own node.
 //!
 //! # Reading order
 //!
 //! `flow.rs` and `run.rs` (what users see), `plan.rs` and `wire.rs` (what travels), `trees.rs` (the rule of completion),
-//! `source.rs` (the source's side), `stage.rs` and `emitter.rs` (a host's side), `router.rs`, `owner.rs` and `outlet.rs`
-//! (where tuples go, and how they get there), `acker.rs`, `queue.rs`.
+//! `source.rs` (the source's side), `stage.rs`, `parts.rs` and `emitter.rs` (a host's side), `router.rs`, `owner.rs` and `outlet.rs`
+//! (where tuples go, and how they get there), `acker.rs`, `queue.rs`, `budget.rs`.
 
 mod acker;
+mod budget;
 mod emitter;
 mod flow;
 mod outlet;
 pub(crate) mod owner;
+mod parts;
 mod plan;
 mod queue;
 mod router;
@@ -93,5 +105,5 @@ pub use flow::{DEFAULT_ACK_TIMEOUT, DEFAULT_MAX_PENDING, DEFAULT_MAX_REPLAYS, Fl
 pub use owner::Key;
 pub use plan::{Grouping, MAX_STAGES};
 pub use run::{Event, Failed, Output, Run};
-pub use stage::{DEFAULT_STAGE_CONCURRENCY, DEFAULT_STAGE_QUEUE, Stage};
-pub use trees::Counters;
+pub use stage::{DEFAULT_STAGE_CONCURRENCY, DEFAULT_STAGE_QUEUE, MAX_EMITTED_BYTES, Stage};
+pub use trees::{Counters, MAX_PENDING_BYTES};

@@ -504,26 +504,27 @@ async fn a_stage_refuses_deliveries_that_make_no_sense() {
     let (source, workers) = swarm(1).await;
     workers[0].register("work", witness().actions(Actions::new().action("ask", |()| async { "answer" }))).unwrap();
     hosts(&source, "work", 1).await;
-    let plan = |to: u16, source: &str| {
+    let signed = |to: u16, desk: &str, run: u64| {
         let stage =
             serde_json::json!({"application": "work", "edges": [{"to": to, "grouping": "Shuffle"}], "outputs": false});
-        let plan = serde_json::json!({"run": 1, "token": [2, 3], "desk": "d", "source": source, "first": [], "stages": [stage]});
-        serde_cbor::to_vec(&plan).unwrap()
+        let plan = serde_json::json!({"run": run, "token": [2, 3], "desk": desk, "first": [{"to": 0, "grouping": "Shuffle"}], "stages": [stage]});
+        let keypair = multinodes::Keypair::generate_ed25519();
+        multinodes_behaviour::plan::sign(&keypair, &multinodes_behaviour::SwarmName::default(), &plan).unwrap().to_vec()
     };
-    let peer_id = source.peer_id().to_base58();
     let deliver = |stage: u16, plan: Vec<u8>| {
         let target = source.app("work");
         async move {
-            let delivery = (1_u64, (2_u64, 3_u64), stage, 0_u32, serde_bytes::ByteBuf::from(plan), Vec::<()>::new());
-            let (run, token, stage, patience, plan, tuples) = delivery;
-            let delivery = Delivery { run, token, stage, patience, plan, tuples };
+            let plan = serde_bytes::ByteBuf::from(plan);
+            let delivery = Delivery { run: 1, token: (2, 3), stage, patience: 0, plan, tuples: Vec::new() };
             within(target.call::<u64>("topology.tuples", delivery)).await
         }
     };
     for (stage, plan) in [
-        (0, plan(0, &peer_id)),
-        (0, plan(7, &peer_id)),
-        (0, plan(1, "nobody")),
+        (0, signed(0, "flow:f", 1)),
+        (0, signed(7, "flow:f", 1)),
+        // Acknowledgements would be calls of whatever application is named.
+        (0, signed(0, "node", 1)),
+        (0, signed(0, "flow:f", 2)),
         (0, b"garbage".to_vec()),
         (0, Vec::new()),
     ] {

@@ -146,15 +146,16 @@ impl Guards {
             return verdict;
         }
         // Not under the lock: a rule may be the user's function.
-        let verdict = self.judge(permissions, application, action, peer_id);
+        let labels = permissions.proofs.labels(peer_id);
+        let verdict =
+            self.judge(&Caller { peer_id, labels: &labels, application, action: action.unwrap_or_default() }, action);
         self.current(epoch).remember(peer_id, part, verdict);
         verdict
     }
 
-    fn judge(&self, permissions: &Permissions, application: &str, action: Option<&str>, peer_id: &PeerId) -> bool {
-        let labels = permissions.proofs.labels(peer_id);
-        let caller = Caller { peer_id, labels: &labels, application, action: action.unwrap_or_default() };
-        let passes = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.takes(&caller));
+    /// What comes out for a caller with these labels, whoever is connected. Nothing is remembered.
+    pub(super) fn judge(&self, caller: &Caller<'_>, action: Option<&str>) -> bool {
+        let passes = |rules: &[Rule]| rules.is_empty() || rules.iter().any(|rule| rule.takes(caller));
         passes(self.own.deciding(action)) && passes(self.operators.deciding(action))
     }
 

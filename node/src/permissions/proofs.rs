@@ -61,7 +61,6 @@ impl Proof {
     }
 
     /// What was proven, unless that is over.
-    #[cfg(feature = "wasm")]
     pub(crate) fn labels(&self, now: SystemTime) -> Option<&BTreeMap<String, String>> {
         (!self.is_over(now)).then_some(&self.labels)
     }

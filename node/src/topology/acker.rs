@@ -17,6 +17,8 @@ use crate::{call_error::CallError, payload::Payload, registry::Busy};
 /// Trees of which the source was not told yet, at the most. It opens far fewer; one that cannot be reached must not
 /// fill the memory here. What is dropped is replayed.
 const MAX_TREES: usize = 65_536;
+/// Failures of which the source was not told yet, at the most, for the same reason: 1 MiB of texts.
+const MAX_FAILURES: usize = 1024;
 /// Trees in one message: 32 bytes each at the most, and failures with texts of [`MAX_REASON`] besides.
 const BATCH: usize = 4096;
 /// Failures in one message.
@@ -57,6 +59,12 @@ impl Acker {
         self.wake.notify_one();
     }
 
+    /// Whether the source knows all.
+    pub(crate) fn is_idle(&self) -> bool {
+        let news = self.news();
+        news.sums.is_empty() && news.failures.is_empty()
+    }
+
     /// Keeps the node from stopping until all is told.
     pub(crate) fn keep(&self, busy: Option<Busy>) {
         let mut news = self.news();
@@ -89,7 +97,7 @@ impl Report for Acker {
             failure.reason.truncate(failure.reason.floor_char_boundary(MAX_REASON));
         }
         let mut news = self.news();
-        if news.failures.len() < MAX_TREES {
+        if news.failures.len() < MAX_FAILURES {
             news.failures.push(failure);
         }
         drop(news);

@@ -8,9 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::timeout_at;
 
 use super::{
     acker::Acker,
+    budget::{Budget, Held},
+    parts::Part,
     plan::StageIndex,
     queue::Room,
     router::{Report, Router, Way},
@@ -36,6 +39,8 @@ struct Emission {
     stage: StageIndex,
     tree: TreeId,
     deadline: Instant,
+    /// What the stage may have emitted on this node.
+    budget: Arc<Budget>,
     sum: Mutex<Sum>,
 }
 
@@ -48,9 +53,10 @@ struct Sum {
 
 impl Emitter {
     /// For one tuple of a stage.
-    pub(crate) fn new(router: Arc<Router>, acker: Arc<Acker>, stage: StageIndex, tuple: &Tuple) -> Self {
+    pub(crate) fn new(part: &Part, budget: Arc<Budget>, stage: StageIndex, tuple: &Tuple) -> Self {
+        let (router, acker) = (part.router.clone(), part.acker.clone());
         let sum = Mutex::new(Sum { ids: tuple.id, is_closed: false, busy: tuple.busy.clone() });
-        Self(Arc::new(Emission { router, acker, stage, tree: tuple.tree, deadline: tuple.deadline, sum }))
+        Self(Arc::new(Emission { router, acker, stage, tree: tuple.tree, deadline: tuple.deadline, budget, sum }))
     }
 
     /// Emits a tuple to every stage that takes the tuples of this one; from a last stage it goes to the source, as an
@@ -64,9 +70,9 @@ impl Emitter {
     ///
     /// See [`EmitError`]. Hand it on with `?`: then the tree fails, and is replayed if that may help.
     pub async fn emit(&self, value: impl Serialize + Send) -> Result<(), EmitError> {
-        let payload = Payload::encode(&value)?.into_bytes();
+        let (payload, held) = self.encode(value).await?;
         for way in self.0.router.ways(self.0.stage) {
-            self.send(way, &payload).await?;
+            self.send(way, &payload, &held).await?;
         }
         Ok(())
     }
@@ -77,7 +83,7 @@ impl Emitter {
     ///
     /// See [`EmitError`].
     pub async fn emit_to(&self, application: &str, value: impl Serialize + Send) -> Result<(), EmitError> {
-        let payload = Payload::encode(&value)?.into_bytes();
+        let (payload, held) = self.encode(value).await?;
         let plan = &self.0.router.plan;
         let leads_there = |way: &Way| {
             let edge = self.0.router.edge(*way);
@@ -85,7 +91,7 @@ impl Emitter {
         };
         let way = self.0.router.ways(self.0.stage).find(leads_there);
         let way = way.ok_or_else(|| EmitError::NoStage { application: application.to_owned() })?;
-        self.send(way, &payload).await
+        self.send(way, &payload, &held).await
     }
 
     /// Which item of the source this comes from: 0 for its first one.
@@ -118,12 +124,21 @@ impl Emitter {
         self.0.deadline
     }
 
-    async fn send(&self, way: Way, payload: &Bytes) -> Result<(), EmitError> {
+    /// Waits first until less than the limit waits to be sent: what is encoded already would be held while it waits.
+    async fn encode(&self, value: impl Serialize + Send) -> Result<(Bytes, Arc<Held>), EmitError> {
+        let Emission { budget, deadline, .. } = &*self.0;
+        timeout_at((*deadline).into(), budget.wait()).await.map_err(|_| EmitError::Late)?;
+        let payload = Payload::encode(&value)?.into_bytes();
+        let held = budget.hold(payload.len());
+        Ok((payload, held))
+    }
+
+    async fn send(&self, way: Way, payload: &Bytes, held: &Arc<Held>) -> Result<(), EmitError> {
         let Emission { router, tree, deadline, .. } = &*self.0;
         let key = router.key(way, payload)?;
         for room in router.rooms(way, key, payload, Some(*deadline)).await? {
-            let tuple =
-                Tuple { id: new_id(), tree: *tree, deadline: *deadline, key, payload: payload.clone(), busy: None };
+            let (id, payload, held) = (new_id(), payload.clone(), Some(held.clone()));
+            let tuple = Tuple { id, tree: *tree, deadline: *deadline, key, payload, _held: held, busy: None };
             self.put(room, tuple)?;
         }
         Ok(())

@@ -2,22 +2,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use multinodes_behaviour::plan;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{
-    plan::{Edge, Grouping, MAX_STAGES, Plan, StageIndex, StagePlan},
+    plan::{DESK, Edge, Grouping, MAX_STAGES, Plan, StageIndex, StagePlan},
     router::Router,
     run::Run,
     source::{Desk, Source},
     trees::Limits,
 };
-use crate::{
-    node::Node,
-    payload::{EncodeError, Payload},
-    registry::RegisterError,
-};
+use crate::{node::Node, payload::Payload, registry::RegisterError};
 
 /// How long a tree may take unless it is said otherwise.
 pub const DEFAULT_ACK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,8 +99,9 @@ impl Flow {
         self
     }
 
-    /// How many items are under way at once, 1024 by default and at least 1. The source is asked for no more, and they
-    /// are kept in memory for replays.
+    /// How many items are under way at once, 1024 by default and at least 1; fewer if they have
+    /// [`MAX_PENDING_BYTES`](super::MAX_PENDING_BYTES) together. The source is asked for no more, and they are kept in
+    /// memory for replays.
     pub fn max_pending(mut self, items: usize) -> Self {
         self.limits.max_pending = items.max(1);
         self
@@ -139,15 +138,13 @@ impl Flow {
         let source = Source::new(&plan, self.limits, events);
         let desk = plan.desk.clone();
         let inner = Node::inner(node.core().clone());
-        let router = Router::new(inner, plan, encoded.into_bytes(), source.clone(), false);
-        // A peer id that was just written as text is one.
-        let router = router.ok_or(FlowError::Empty)?;
+        let router = Router::new(inner, node.peer_id(), plan, encoded, source.clone(), false);
         node.register(&desk, Desk(source.clone()))?;
         let items = items.map(|item| Payload::encode(&item));
         Ok(Run::start(node.unbounded(), source, router, receiver, items))
     }
 
-    fn plan(&self, node: &Node) -> Result<(Plan, Payload), FlowError> {
+    fn plan(&self, node: &Node) -> Result<(Plan, Bytes), FlowError> {
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
@@ -162,18 +159,15 @@ impl Flow {
         let plan = Plan {
             run,
             token: rand::random(),
-            desk: format!("flow:{}:{run:016x}", self.name),
-            source: node.peer_id().to_base58(),
+            desk: format!("{DESK}{}:{run:016x}", self.name),
+            credential: node.core().settings.credential.clone(),
             first: self.first.clone(),
             stages,
         };
-        let encoded =
-            Payload::encode(&plan).map_err(|error: EncodeError| FlowError::Plan { reason: error.to_string() })?;
-        let size = encoded.as_bytes().len();
-        if size > MAX_PLAN {
-            return Err(FlowError::Plan { reason: format!("it has {size} bytes, the limit is {MAX_PLAN}") });
-        }
-        Ok((plan, encoded))
+        let core = node.core();
+        let signed = plan::sign(&core.keypair, &core.settings.swarm, &plan);
+        let signed = signed.map_err(|error| FlowError::Plan { reason: error.to_string() })?;
+        Ok((plan, signed))
     }
 
     fn add(mut self, input: Option<usize>, application: String, grouping: Grouping) -> Self {
@@ -210,9 +204,6 @@ impl Flow {
         self.stages.iter().position(|stage| stage.application == application)
     }
 }
-
-/// The plan goes with every batch: it has to stay small beside it, and within the room that a message keeps for it.
-const MAX_PLAN: usize = 32 * 1024;
 
 /// Why a flow does not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

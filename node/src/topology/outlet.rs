@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use libp2p::PeerId;
 use tokio::time::timeout;
 
 use super::{
+    parts::NOT_FOR,
     queue::Queue,
     router::{Router, Way},
     wire::{BATCH, BATCH_BYTES, Delivery, Failure, OUTPUTS, TUPLES, Tuple},
@@ -41,13 +42,15 @@ pub(crate) struct Outlet {
     pub(crate) peer_id: PeerId,
     pub(crate) queue: Arc<Queue<Tuple>>,
     in_flight: AtomicUsize,
+    /// It has said that this is not for whoever has begun the flow, or not for this node.
+    refused: AtomicBool,
     shunned_until: Mutex<Option<Instant>>,
 }
 
 impl Outlet {
     pub(crate) fn new(way: Way, peer_id: PeerId) -> Self {
-        let (in_flight, shunned_until) = (AtomicUsize::new(0), Mutex::default());
-        Self { way, peer_id, queue: Queue::new(ROOM), in_flight, shunned_until }
+        let (in_flight, refused, shunned_until) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::default());
+        Self { way, peer_id, queue: Queue::new(ROOM), in_flight, refused, shunned_until }
     }
 
     /// How much there is to do for this host.
@@ -61,6 +64,11 @@ impl Outlet {
     /// Whether it may get another tuple now.
     pub(crate) fn is_free(&self) -> bool {
         self.queue.has_room() && !self.is_shunned()
+    }
+
+    /// Whether the host has said that nothing of this is for it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
     }
 
     fn is_shunned(&self) -> bool {
@@ -114,6 +122,7 @@ async fn deliver(router: &Arc<Router>, outlet: &Outlet, mut batch: Vec<Tuple>) {
         }
         match send(router, outlet, &batch, now).await {
             Ok(taken) => {
+                outlet.refused.store(false, Relaxed);
                 batch.drain(..taken.min(batch.len()));
                 if taken > 0 {
                     pause = PAUSES.0;
@@ -126,6 +135,14 @@ async fn deliver(router: &Arc<Router>, outlet: &Outlet, mut batch: Vec<Tuple>) {
             // The source's node has nothing of the run any more.
             Err(CallError::NoSuchApplication { .. } | CallError::Forbidden) if router.edge(outlet.way).is_none() => {
                 return router.end();
+            }
+            Err(error) if is_refusal(&error) => {
+                outlet.refused.store(true, Relaxed);
+                outlet.shun();
+                if !router.has_choice(outlet) {
+                    return fail(router, outlet, &batch, &error);
+                }
+                pause = rest(pause).await;
             }
             Err(error) if has_failed(&error) => {
                 outlet.shun();
@@ -178,13 +195,35 @@ fn has_failed(error: &CallError) -> bool {
 }
 
 fn is_final(error: &CallError) -> bool {
-    matches!(error, CallError::TooLarge { .. } | CallError::Unsendable { .. })
+    matches!(error, CallError::TooLarge { .. } | CallError::Unsendable { .. }) || is_refusal(error)
+}
+
+/// Whether a host takes nothing of this, now or later: it is not for this node, or not for whoever has begun the flow.
+fn is_refusal(error: &CallError) -> bool {
+    match error {
+        CallError::Forbidden => true,
+        CallError::Failed { code, .. } => code == NOT_FOR,
+        _ => false,
+    }
+}
+
+/// What whoever has begun the flow is told.
+fn reason(router: &Router, outlet: &Outlet, error: &CallError) -> String {
+    let stage = router.edge(outlet.way).and_then(|edge| router.plan.stages.get(usize::from(edge.to)));
+    match (error, stage) {
+        (CallError::Failed { code, message, .. }, _) if code == NOT_FOR => message.clone(),
+        (CallError::Forbidden, Some(stage)) => {
+            let (application, here) = (&stage.application, router.node.name());
+            format!("`{application}` on node `{}` is not for node `{here}`", outlet.peer_id)
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn fail(router: &Router, outlet: &Outlet, batch: &[Tuple], error: &CallError) {
     tracing::debug!(peer_id = %outlet.peer_id, %error, tuples = batch.len(), "tuples were lost");
     for tuple in batch {
-        let (tree, reason) = (tuple.tree, error.to_string());
+        let (tree, reason) = (tuple.tree, reason(router, outlet, error));
         router.report.fail(Failure { tree, reason, is_final: is_final(error) });
     }
 }

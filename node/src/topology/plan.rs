@@ -7,6 +7,9 @@ use super::owner::Key;
 /// Stages of one flow at the most. The plan goes with every batch of tuples, and nobody draws more boxes than this.
 pub const MAX_STAGES: usize = 64;
 
+/// What the names of desks begin with.
+pub(crate) const DESK: &str = "flow:";
+
 /// The place of a stage in the plan.
 pub(crate) type StageIndex = u16;
 
@@ -46,8 +49,9 @@ pub(crate) struct Plan {
     pub(crate) token: Token,
     /// The application at the source that takes acknowledgements and outputs.
     pub(crate) desk: String,
-    /// The peer id of the source's node, as text.
-    pub(crate) source: String,
+    /// What proves the labels of the source's node, for hosts that are not connected with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) credential: Option<String>,
     /// Where the source's own tuples go.
     pub(crate) first: Vec<Edge>,
     pub(crate) stages: Vec<StagePlan>,
@@ -72,13 +76,26 @@ pub(crate) struct Edge {
 }
 
 impl Plan {
-    /// Whether a plan from elsewhere can be followed: every edge leads on to a later stage, so tuples cannot go round.
+    /// Whether the source itself sends tuples to a stage.
+    pub(crate) fn begins_with(&self, stage: StageIndex) -> bool {
+        self.first.iter().any(|edge| edge.to == stage)
+    }
+
+    /// The applications whose hosts send tuples to a stage.
+    pub(crate) fn inputs(&self, stage: StageIndex) -> impl Iterator<Item = &str> {
+        let inputs = self.stages.iter().filter(move |other| other.edges.iter().any(|edge| edge.to == stage));
+        inputs.map(|other| other.application.as_str())
+    }
+
+    /// Whether a plan from elsewhere can be followed: every edge leads on to a later stage, so tuples cannot go round, and
+    /// acknowledgements go to a desk, so nothing else is called in the name of whoever sends them.
     pub(crate) fn is_sound(&self) -> bool {
         let leads_on = |from: Option<usize>, edge: &Edge| {
             let to = usize::from(edge.to);
             to < self.stages.len() && from.is_none_or(|from| from < to)
         };
-        self.stages.len() <= MAX_STAGES
+        self.desk.starts_with(DESK)
+            && self.stages.len() <= MAX_STAGES
             && self.first.len() <= MAX_STAGES
             && self.first.iter().all(|edge| leads_on(None, edge))
             && self.stages.iter().enumerate().all(|(index, stage)| {

@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures::FutureExt;
 use libp2p::PeerId;
 use rand::Rng;
 use tokio::{sync::watch, task::JoinSet, time::timeout_at};
@@ -19,7 +21,10 @@ use super::{
     queue::{Room, units},
     wire::{Failure, OVERHEAD, TUPLES, Tuple},
 };
-use crate::{call_error::CallError, description::Host, node::Node, payload::Payload, route::Route, selection};
+use crate::{
+    call_error::CallError, description::Host, node::Node, payload::Payload, registry::panic_text, route::Route,
+    selection,
+};
 
 /// A tuple that waits for one host looks again so often whether another one has room.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -44,9 +49,10 @@ pub(crate) enum Way {
 pub(crate) struct Router {
     pub(crate) node: Node,
     pub(crate) plan: Plan,
-    /// As it travels.
+    /// As it travels: signed by the source.
     pub(crate) encoded: Bytes,
     pub(crate) report: Arc<dyn Report>,
+    /// Whose flow it is.
     pub(crate) source: PeerId,
     /// Whether it goes on while the node stops: what was taken is finished.
     finishes: bool,
@@ -72,17 +78,17 @@ pub(crate) struct StageHost {
 }
 
 impl Router {
-    /// `node` is a handle that does not keep the node. `None` if the plan does not say who the source is.
+    /// `node` is a handle that does not keep the node; `source` has signed the plan.
     pub(crate) fn new(
         node: Node,
+        source: PeerId,
         plan: Plan,
         encoded: Bytes,
         report: Arc<dyn Report>,
         finishes: bool,
-    ) -> Option<Arc<Self>> {
-        let source = plan.source.parse().ok()?;
+    ) -> Arc<Self> {
         let hosts = plan.stages.iter().map(|_| Mutex::default()).collect();
-        Some(Arc::new(Self {
+        Arc::new(Self {
             node,
             plan,
             encoded,
@@ -93,7 +99,7 @@ impl Router {
             outlets: Mutex::default(),
             tasks: Mutex::default(),
             ended: watch::Sender::new(false),
-        }))
+        })
     }
 
     /// The ways of what a stage emits.
@@ -305,7 +311,7 @@ impl Router {
         let outlet = Arc::new(Outlet::new(way, peer_id));
         outlets.insert((way, peer_id), outlet.clone());
         drop(outlets);
-        self.spawn(outlet::run(self.clone(), outlet.clone()));
+        self.supervise(outlet::run(self.clone(), outlet.clone()));
         Ok(outlet)
     }
 
@@ -321,6 +327,18 @@ impl Router {
         retires
     }
 
+    /// Whether another host of an edge may take what this one refuses to: not where each host has tuples of its own.
+    pub(crate) fn has_choice(&self, outlet: &Outlet) -> bool {
+        let Some(edge) = self.edge(outlet.way) else { return false };
+        if !matches!(edge.grouping, Grouping::Shuffle | Grouping::LocalFirst) {
+            return false;
+        }
+        let hosts = self.hosts(usize::from(edge.to));
+        let outlets = self.outlets();
+        let takes = |host: &StageHost| outlets.get(&(outlet.way, host.peer_id)).is_none_or(|other| !other.is_refused());
+        hosts.iter().any(|host| host.peer_id != outlet.peer_id && takes(host))
+    }
+
     /// Whether nothing is on its way from here.
     pub(crate) fn is_idle(&self) -> bool {
         self.outlets().is_empty()
@@ -333,6 +351,20 @@ impl Router {
         if !self.has_ended() {
             tasks.spawn(task);
         }
+    }
+
+    /// Runs something without which the run cannot go on: when that panics the run ends here, instead of standing
+    /// still.
+    pub(crate) fn supervise(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let router = Arc::downgrade(self);
+        self.spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await
+                && let Some(router) = router.upgrade()
+            {
+                tracing::error!(run = router.plan.run, panic = panic_text(&*panic), "a flow broke: it ends here");
+                router.end();
+            }
+        });
     }
 
     /// The run is over: nothing more is sent, and what runs here is stopped.

@@ -2,14 +2,15 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
     runtime::Handle,
     sync::mpsc::UnboundedReceiver,
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     node::Node,
     payload::{EncodeError, Payload},
+    registry::panic_text,
 };
 
 /// How long the hosts of the stages have to take the news that a run is over, and how many are told at once. Who does
@@ -53,6 +55,12 @@ pub enum Event {
     },
     /// An item was given up. Some of what came of it may have been processed.
     Failed(Failed),
+    /// The source's stream has panicked: it is asked for nothing more, so there may be items that were never taken. Comes
+    /// once; what is pending goes on, and has its events.
+    Broken {
+        /// What the panic said.
+        reason: String,
+    },
 }
 
 /// A tuple of a last stage.
@@ -95,8 +103,8 @@ impl Event {
     }
 }
 
-/// A running flow, and the stream of what becomes of its items. It ends when the source has ended and nothing is
-/// pending; when the node is stopped, what was pending is given up.
+/// A running flow, and the stream of what becomes of its items. It ends when the source has ended, or
+/// [broken](Event::Broken), and nothing is pending; when the node is stopped, what was pending is given up.
 ///
 /// The events must be read: when nobody does, no more items are taken from the source, and outputs wait on the other
 /// nodes, where they time out in the end. [`finish`](Self::finish) reads them all.
@@ -123,7 +131,7 @@ impl Run {
     ) -> Self {
         let mut tasks = JoinSet::new();
         let feeder = Feeder { source: source.clone(), router: router.clone() };
-        tasks.spawn(feeder.run(items));
+        tasks.spawn(feeder.supervise(items));
         tasks.spawn(watch_time(source.clone()));
         Self { node, source, router, events, _tasks: tasks }
     }
@@ -145,7 +153,8 @@ impl Run {
         StreamExt::next(self).await
     }
 
-    /// Reads all events to the end, and gives what was done. Outputs are dropped.
+    /// Reads all events to the end, and gives what was done. Outputs are dropped. Look at [`Counters::failed`] and
+    /// [`Counters::broken`]: only without either was every item of the source processed.
     pub async fn finish(mut self) -> Counters {
         while self.next().await.is_some() {}
         self.counters()
@@ -156,9 +165,11 @@ impl Stream for Run {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let told = ready!(self.events.poll_recv(context));
-        if let Some((Event::Completed { .. } | Event::Failed(_), _)) = &told {
-            self.source.on_read();
+        let told = std::task::ready!(self.events.poll_recv(context));
+        match &told {
+            Some((Event::Completed { .. }, _)) => self.source.on_read(0),
+            Some((Event::Failed(failed), _)) => self.source.on_read(failed.input.as_bytes().len()),
+            _ => {}
         }
         Poll::Ready(told.map(|(event, _room)| event))
     }
@@ -206,8 +217,18 @@ struct Feeder {
 }
 
 impl Feeder {
-    async fn run(self, items: impl Stream<Item = Result<Payload, EncodeError>>) {
-        let mut items = std::pin::pin!(items.fuse());
+    /// A panic of the user's stream is caught where it is asked for an item; this is for what else may break, such as its
+    /// `Drop`.
+    async fn supervise(self, items: impl Stream<Item = Result<Payload, EncodeError>>) {
+        if let Err(panic) = AssertUnwindSafe(self.run(items)).catch_unwind().await {
+            self.source.on_panic(panic_text(&*panic));
+            self.source.change(|trees| trees.give_up_all("the source has panicked"));
+        }
+    }
+
+    async fn run(&self, items: impl Stream<Item = Result<Payload, EncodeError>>) {
+        // It ends after a panic.
+        let mut items = std::pin::pin!(AssertUnwindSafe(items).catch_unwind().fuse());
         while let Some((tree, input)) = self.next(items.as_mut()).await {
             if let Err(error) = self.send(tree, input).await {
                 let (reason, is_final) = (error.to_string(), error.is_final());
@@ -222,7 +243,7 @@ impl Feeder {
     /// The next item that is to be sent. `None` when the run is over.
     async fn next(
         &self,
-        mut items: Pin<&mut stream::Fuse<impl Stream<Item = Result<Payload, EncodeError>>>>,
+        mut items: Pin<&mut stream::Fuse<impl Stream<Item = std::thread::Result<Result<Payload, EncodeError>>>>>,
     ) -> Option<(TreeId, Bytes)> {
         loop {
             if self.router.has_ended() {
@@ -241,14 +262,15 @@ impl Feeder {
                 () = self.source.work.notified() => {}
                 () = self.router.over() => {}
                 item = items.next(), if may_take => match item {
-                    Some(Ok(item)) => {
+                    Some(Ok(Ok(item))) => {
                         let input = item.into_bytes();
                         return Some((self.source.change(|trees| trees.take(input.clone())), input));
                     }
-                    Some(Err(error)) => self.source.change(|trees| {
+                    Some(Ok(Err(error))) => self.source.change(|trees| {
                         let tree = trees.take(Bytes::new());
                         trees.fail(tree, format!("the item {error}"), true, Instant::now());
                     }),
+                    Some(Err(panic)) => self.source.on_panic(panic_text(&*panic)),
                     None => {}
                 },
             }
@@ -272,7 +294,7 @@ impl Feeder {
             self.source.timer.notify_one();
         }
         for (room, key, id) in places {
-            room.put(Tuple { id, tree, deadline, key, payload: input.clone(), busy: None });
+            room.put(Tuple { id, tree, deadline, key, payload: input.clone(), _held: None, busy: None });
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ use crate::{
     payload::Payload,
 };
 
-/// Outputs that may wait to be read, each of up to 64 KiB; larger ones take more places.
+/// Outputs that may wait to be read, each of up to 64 KiB; larger ones take more places: 64 MiB. Whoever sends more
+/// waits.
 const UNREAD: usize = 1024;
 
 /// No sender may let a call wait for room longer than this.
@@ -88,10 +89,21 @@ impl Source {
         result
     }
 
-    /// The end of a tree was read, so there is room for another one.
-    pub(crate) fn on_read(&self) {
-        self.inner().trees.told -= 1;
+    /// The end of a tree was read, with an item of so many bytes, so there is room for another one.
+    pub(crate) fn on_read(&self, bytes: usize) {
+        self.inner().trees.read(bytes);
         self.work.notify_one();
+    }
+
+    /// Something of the source has panicked: no more items come, and the user is told so once.
+    pub(crate) fn on_panic(&self, reason: &str) {
+        let mut inner = self.inner();
+        if !std::mem::replace(&mut inner.trees.counters.broken, true) {
+            tracing::error!(panic = reason, "the source of a flow has panicked");
+            if let Some(events) = &inner.events {
+                let _ = events.send((Event::Broken { reason: reason.to_owned() }, None));
+            }
+        }
     }
 
     /// No more events come.
@@ -180,12 +192,12 @@ impl Application for Desk {
     async fn call(&self, _: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
         match action {
             ACKS => {
-                let acks = self.decode(&arguments)?;
+                let acks = self.decode(arguments)?;
                 self.0.on_acks(acks)?;
                 Payload::encode(&()).map_err(AppError::of)
             }
             OUTPUTS => {
-                let delivery = self.decode(&arguments)?;
+                let delivery = self.decode(arguments)?;
                 Payload::encode(&self.0.on_outputs(delivery).await?).map_err(AppError::of)
             }
             _ => Err(AppError::no_such_action(action)),
@@ -194,7 +206,7 @@ impl Application for Desk {
 }
 
 impl Desk {
-    fn decode<T: serde::de::DeserializeOwned>(&self, arguments: &Payload) -> Result<T, AppError> {
+    fn decode<T: serde::de::DeserializeOwned>(&self, arguments: Payload) -> Result<T, AppError> {
         arguments.decode_arguments().map_err(|error| {
             self.0.inner().trees.counters.refused += 1;
             AppError::bad_arguments(error)

@@ -1,12 +1,11 @@
 //! A stage of flows: an application that takes tuples and emits others.
 
 use std::{
-    collections::HashMap,
     fmt,
     future::Future,
     num::NonZero,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     thread::available_parallelism,
     time::{Duration, Instant},
 };
@@ -23,17 +22,18 @@ use tokio::{
 };
 
 use super::{
-    acker::{self, Acker},
+    budget::Budget,
     emitter::Emitter,
-    plan::{Plan, StageIndex, Token},
+    parts::{Part, Parts},
+    plan::StageIndex,
     queue::{Queue, units},
-    router::Router,
     wire::{Delivery, END, TUPLES, Tuple},
 };
 use crate::{
     actions::Actions,
     application::{AppError, Application, Context, DEFAULT_CONCURRENCY, Profile},
     payload::Payload,
+    permissions::Guard,
     registry::panic_text,
 };
 
@@ -43,8 +43,9 @@ pub const DEFAULT_STAGE_CONCURRENCY: usize = 64;
 /// Tuples that may wait behind those unless it says otherwise.
 pub const DEFAULT_STAGE_QUEUE: u32 = 1024;
 
-/// Runs of flows in which a stage takes part at once on one node: each has some tables of its own.
-const MAX_RUNS: usize = 256;
+/// Bytes of tuples that a stage has emitted on one node and that the next stages have not taken yet: from there on it
+/// waits. What was begun before may be above it by one tuple for each thread.
+pub const MAX_EMITTED_BYTES: usize = 32 * 1024 * 1024;
 
 /// No sender may let a call wait for room longer than this.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
@@ -95,13 +96,8 @@ struct Shared {
     process: Handler,
     inbox: Arc<Queue<Work>>,
     slots: Arc<Semaphore>,
-    parts: Mutex<HashMap<u64, Arc<Part>>>,
-}
-
-/// A node's part in one run.
-struct Part {
-    router: Arc<Router>,
-    acker: Arc<Acker>,
+    parts: Arc<Parts>,
+    emitted: Arc<Budget>,
 }
 
 /// A tuple that waits to be processed.
@@ -128,7 +124,7 @@ impl Stage {
     }
 
     /// Gives the application ordinary actions, tells and a description besides: to ask a stage for what it keeps, for
-    /// example.
+    /// example. Their rules are the stage's: those for the application say whose flows it takes part in.
     pub fn actions(mut self, actions: Actions) -> Self {
         self.actions = actions;
         self
@@ -141,8 +137,9 @@ impl Stage {
         self
     }
 
-    /// How many tuples may wait on one node, 1024 by default and at least 1; a tuple takes one more place for each
-    /// 64 KiB. When there is no room those who emit have to wait.
+    /// How many tuples may wait on one node beside those that are processed, 1024 by default and at least 1; a tuple
+    /// takes one more place for each 64 KiB, until it was processed: so those here have 68 MiB together by default. When
+    /// there is no room those who emit have to wait.
     pub fn queue(mut self, tuples: u32) -> Self {
         self.queue = tuples.max(1);
         self
@@ -152,9 +149,11 @@ impl Stage {
         self.crew.get_or_init(|| {
             let shared = Arc::new(Shared {
                 process: self.process.clone(),
-                inbox: Queue::new(self.queue),
+                // What is being processed keeps its room: it is in memory all the same.
+                inbox: Queue::new(self.queue.saturating_add(self.concurrency.try_into().unwrap_or(u32::MAX))),
                 slots: Arc::new(Semaphore::new(self.concurrency)),
-                parts: Mutex::default(),
+                parts: Arc::default(),
+                emitted: Budget::new(MAX_EMITTED_BYTES),
             });
             let cores = available_parallelism().map_or(1, NonZero::get);
             let mut workers = JoinSet::new();
@@ -170,11 +169,8 @@ impl Stage {
     async fn take(&self, context: &Context, delivery: Delivery) -> Result<usize, AppError> {
         let Delivery { run, token, stage, patience, plan, tuples } = delivery;
         let shared = &self.crew().shared;
-        let Some(part) = Shared::part(shared, context, run, token, &plan)? else { return Ok(0) };
-        let application = part.router.plan.stages.get(usize::from(stage)).map(|stage| &*stage.application);
-        if application != Some(context.application()) {
-            return Err(AppError::bad_arguments(format!("`{}` is not stage {stage}", context.application())));
-        }
+        let Some(part) = shared.parts.find(context, &plan, stage, (run, token))? else { return Ok(0) };
+        drop(plan);
         let now = Instant::now();
         let until = now + Duration::from_millis(patience.into()).min(LONGEST_PATIENCE);
         let (mut taken, busy) = (0, context.node().core().registry.busy());
@@ -192,17 +188,6 @@ impl Stage {
         }
         Ok(taken)
     }
-
-    fn end(&self, (run, token): (u64, Token)) -> Result<(), AppError> {
-        let mut parts = self.crew().shared.parts();
-        let Some(part) = parts.get(&run) else { return Ok(()) };
-        if part.router.plan.token != token {
-            return Err(AppError::forbidden());
-        }
-        part.router.end();
-        parts.remove(&run);
-        Ok(())
-    }
 }
 
 impl Application for Stage {
@@ -213,14 +198,21 @@ impl Application for Stage {
         profile
     }
 
+    fn guard(&self) -> Guard {
+        Application::guard(&self.actions)
+    }
+
     async fn call(&self, context: Context, action: &str, arguments: Payload) -> Result<Payload, AppError> {
         match action {
             TUPLES => {
                 let delivery = arguments.decode_arguments().map_err(AppError::bad_arguments)?;
+                // The tuples are copies, and may wait.
+                drop(arguments);
                 Payload::encode(&self.take(&context, delivery).await?).map_err(AppError::of)
             }
             END => {
-                self.end(arguments.decode_arguments().map_err(AppError::bad_arguments)?)?;
+                let run = arguments.decode_arguments().map_err(AppError::bad_arguments)?;
+                self.crew().shared.parts.end(context.caller(), run)?;
                 Payload::encode(&()).map_err(AppError::of)
             }
             _ => {
@@ -246,71 +238,28 @@ impl Drop for Stage {
     }
 }
 
-impl Shared {
-    /// This node's part in a run, which begins with its first tuples. `None` if it takes part in too many.
-    fn part(
-        shared: &Arc<Self>,
-        context: &Context,
-        run: u64,
-        token: Token,
-        plan: &[u8],
-    ) -> Result<Option<Arc<Part>>, AppError> {
-        let mut parts = shared.parts();
-        parts.retain(|_, part| !part.router.has_ended());
-        if let Some(part) = parts.get(&run) {
-            return if part.router.plan.token == token { Ok(Some(part.clone())) } else { Err(AppError::forbidden()) };
-        }
-        if parts.len() >= MAX_RUNS {
-            return Ok(None);
-        }
-        let bytes = plan.to_vec().into();
-        let plan: Plan = Payload::from_bytes(plan.to_vec()).decode().map_err(AppError::bad_arguments)?;
-        if !plan.is_sound() || plan.run != run || plan.token != token {
-            return Err(AppError::bad_arguments("the plan leads nowhere"));
-        }
-        let acker = Arc::new(Acker::default());
-        let router = Router::new(context.node().unbounded(), plan, bytes, acker.clone(), true);
-        let router = router.ok_or_else(|| AppError::bad_arguments("the plan has no source"))?;
-        let part = Arc::new(Part { router: router.clone(), acker: acker.clone() });
-        parts.insert(run, part.clone());
-        let weak = Arc::downgrade(shared);
-        router.spawn(acker::run(router.clone(), acker, move || weak.upgrade().is_none_or(|shared| shared.forget(run))));
-        Ok(Some(part))
-    }
-
-    /// Forgets a run unless some of its tuples are still here.
-    fn forget(&self, run: u64) -> bool {
-        let mut parts = self.parts();
-        let is_unused = parts.get(&run).is_none_or(|part| Arc::strong_count(part) == 1);
-        if is_unused {
-            parts.remove(&run);
-        }
-        is_unused
-    }
-
-    fn parts(&self) -> MutexGuard<'_, HashMap<u64, Arc<Part>>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Takes tuples from the queue and polls each once: most are done then. One that has to wait goes on in a task of its
 /// own.
 async fn work(shared: Arc<Shared>) {
     while let Ok(slot) = shared.slots.clone().acquire_owned().await {
-        let Some(work) = shared.inbox.pop().await else { return };
-        work.start(&shared.process, slot).await;
+        let Some((work, room)) = shared.inbox.pop_kept().await else { return };
+        // Panics of the stage fail its tuple; whatever else of it breaks, such as a `Drop`, must not cost a worker.
+        if AssertUnwindSafe(work.start(&shared, (slot, room))).catch_unwind().await.is_err() {
+            tracing::error!("a stage broke outside of its processing");
+        }
     }
 }
 
 impl Work {
-    async fn start(self, process: &Handler, slot: OwnedSemaphorePermit) {
+    /// `places` are kept until it is processed.
+    async fn start(self, shared: &Shared, places: (OwnedSemaphorePermit, OwnedSemaphorePermit)) {
         let Self { part, stage, tuple } = self;
         // The source replays what comes too late by itself.
         if tuple.deadline <= Instant::now() || part.router.has_ended() {
             return;
         }
-        let emitter = Emitter::new(part.router.clone(), part.acker.clone(), stage, &tuple);
-        let (process, given) = (process.clone(), emitter.clone());
+        let emitter = Emitter::new(&part, shared.emitted.clone(), stage, &tuple);
+        let (process, given) = (shared.process.clone(), emitter.clone());
         let processing = async move { process(Payload::from_bytes(tuple.payload), given).await };
         // A panic may leave the stage's own state broken, never ours.
         let mut processing = AssertUnwindSafe(processing).catch_unwind().map(outcome).boxed();
@@ -319,8 +268,8 @@ impl Work {
         }
         let router = part.router.clone();
         router.spawn(async move {
-            // The slot and the part are kept until it is done.
-            let _kept = (slot, part);
+            // The part is kept until it is done, too.
+            let _kept = (places, part);
             if let Ok(outcome) = timeout_at(tuple.deadline.into(), processing).await {
                 emitter.finish(outcome);
             }

@@ -15,6 +15,10 @@ use serde::Serialize;
 
 use super::wire::TreeId;
 
+/// Bytes of items that are under way in one run at the most, those that were given up and not read yet included: they are
+/// kept for replays. One item may always be.
+pub const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
+
 /// How long a failed tree waits before its first replay; the time doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// It never waits longer than that.
@@ -50,6 +54,9 @@ pub struct Counters {
     pub ignored: u64,
     /// Messages to the source of somebody who takes no part in the run.
     pub refused: u64,
+    /// The source's stream has panicked: there may be items that were never taken. See
+    /// [`Event::Broken`](super::Event::Broken).
+    pub broken: bool,
 }
 
 /// How the tree of an item ended.
@@ -72,6 +79,8 @@ pub(crate) struct Trees {
     ended: VecDeque<Ended>,
     /// What was told, but not read yet.
     pub(crate) told: usize,
+    /// Of the items that pending ones came from.
+    bytes: usize,
     pub(crate) counters: Counters,
 }
 
@@ -100,6 +109,7 @@ impl Trees {
             replays: VecDeque::new(),
             ended: VecDeque::new(),
             told: 0,
+            bytes: 0,
             counters: Counters::default(),
         }
     }
@@ -110,7 +120,8 @@ impl Trees {
 
     /// Whether another item may be taken from the source.
     pub(crate) fn has_room(&self) -> bool {
-        self.pending() < self.limits.max_pending
+        let pending = self.pending();
+        pending < self.limits.max_pending && (pending == 0 || self.bytes < MAX_PENDING_BYTES)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -121,6 +132,7 @@ impl Trees {
     pub(crate) fn take(&mut self, input: Bytes) -> TreeId {
         let root = self.counters.emitted;
         self.counters.emitted += 1;
+        self.bytes += input.len();
         self.trees.insert(root, Tree { attempt: 1, state: State::Begun, input, reason: String::new() });
         TreeId(root, 1)
     }
@@ -236,6 +248,12 @@ impl Trees {
         Some(ended)
     }
 
+    /// The end of a tree was read, with an item of so many bytes.
+    pub(crate) fn read(&mut self, bytes: usize) {
+        self.told = self.told.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
     fn pending(&self) -> usize {
         self.trees.len() + self.ended.len() + self.told
     }
@@ -248,7 +266,8 @@ impl Trees {
     }
 
     fn complete(&mut self, id: TreeId) {
-        if let Some(Tree { state: State::Open { until, .. }, .. }) = self.trees.remove(&id.root()) {
+        if let Some(Tree { state: State::Open { until, .. }, input, .. }) = self.trees.remove(&id.root()) {
+            self.bytes -= input.len();
             self.timers.remove(&(until, id.root()));
             self.counters.acked += 1;
             self.ended.push_back(Ended { tree: id, failure: None });

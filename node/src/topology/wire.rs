@@ -7,13 +7,19 @@
 //! | the source's desk | [`ACKS`] | [`Acks`] | nothing |
 //! | the source's desk | [`OUTPUTS`] | [`Delivery`] without a plan | as above |
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::plan::{StageIndex, Token};
+use super::{
+    budget::Held,
+    plan::{StageIndex, Token},
+};
 use crate::registry::Busy;
 
 /// The action by which a stage takes tuples. Whoever has it among its actions is a stage.
@@ -58,6 +64,8 @@ pub(crate) struct Tuple {
     /// The hash of its key, where it goes by key.
     pub(crate) key: u64,
     pub(crate) payload: Bytes,
+    /// Its part of what a stage may have emitted on this node; nothing for those of the source, which are counted there.
+    pub(crate) _held: Option<Arc<Held>>,
     /// On a node that has taken it, or made it of one that it has taken: until it is handed on the node does not stop.
     pub(crate) busy: Option<Busy>,
 }
@@ -71,7 +79,7 @@ pub(crate) struct Delivery<B = ByteBuf> {
     pub(crate) stage: StageIndex,
     /// How long they may wait for room, in milliseconds.
     pub(crate) patience: u32,
-    /// The encoded plan.
+    /// The plan, signed by the source.
     pub(crate) plan: B,
     pub(crate) tuples: Vec<Sent<B>>,
 }
@@ -91,7 +99,7 @@ impl Sent {
     pub(crate) fn received(self, now: Instant, busy: Busy) -> Tuple {
         let Self(id, tree, left, payload) = self;
         let deadline = now + Duration::from_millis(left.into()).min(LONGEST);
-        Tuple { id, tree, deadline, key: 0, payload: payload.into_vec().into(), busy: Some(busy) }
+        Tuple { id, tree, deadline, key: 0, payload: payload.into_vec().into(), _held: None, busy: Some(busy) }
     }
 }
 
