@@ -16,6 +16,7 @@ mod ledger;
 #[path = "map/no_ledger.rs"]
 mod ledger;
 mod outcome;
+mod pauses;
 mod plan;
 mod reports;
 mod stragglers;
@@ -130,15 +131,17 @@ impl<R> Map<R> {
     /// How long a worker may be silent about an item before it is given to another one; 60 s by default, at least 1 ms.
     /// [`Context::progress`](crate::Context::progress) renews it: an action that takes longer should say that it goes on.
     ///
+    /// Time in which this process does not run itself, because it is stopped for example, is none of it.
+    ///
     /// A worker that was silent, or that broke, rests for 250 ms at first and 10 s at the most, with all its slots.
     pub fn lease(self, lease: Duration) -> Self {
         self.with(|plan| plan.lease = lease.max(Duration::from_millis(1)))
     }
 
-    /// How long one attempt may take in all, whatever it says. No limit by default. A worker that takes longer rests as
+    /// How long one attempt may take in all, whatever it says, at least 1 ms. No limit by default. A worker that takes longer rests as
     /// one that is [silent](Self::lease).
     pub fn item_timeout(self, timeout: Duration) -> Self {
-        self.with(|plan| plan.item_timeout = Some(timeout))
+        self.with(|plan| plan.item_timeout = Some(timeout.max(Duration::from_millis(1))))
     }
 
     /// How many items lie ready with each worker beside those in its slots, 1024 at the most. By default so many that it

@@ -33,6 +33,7 @@ use super::{
     items::Items,
     ledger::Ledger,
     outcome::{MapError, MapStatus, Outcome},
+    pauses::Pauses,
     plan::Plan,
     reports::Reports,
     stragglers::Stragglers,
@@ -91,6 +92,7 @@ pub(super) struct Engine {
     reports: Reports,
     ledger: Ledger,
     stragglers: Stragglers,
+    pauses: Pauses,
     status: watch::Sender<MapStatus>,
     counts: MapStatus,
     told: Instant,
@@ -157,6 +159,7 @@ impl Engine {
             reports: Reports::new(plan.ordered),
             ledger,
             stragglers: Stragglers::default(),
+            pauses: Pauses::new(tick(plan.lease), now),
             status,
             counts: MapStatus::default(),
             told: now,
@@ -177,6 +180,7 @@ impl Engine {
         let mut ticks = ticks(self.plan.lease);
         self.refresh();
         loop {
+            self.look_at_clock();
             let mut wants_input = false;
             if self.end.is_none() {
                 self.take_ended();
@@ -265,12 +269,22 @@ impl Engine {
         }
     }
 
+    /// Time in which nothing was looked at is nobody's fault.
+    fn look_at_clock(&mut self) {
+        let now = Instant::now();
+        if self.pauses.turn(now) {
+            self.active = now;
+            self.refused = self.refused.map(|_| now);
+        }
+    }
+
     fn on_tick(&mut self) {
+        self.look_at_clock();
         let now = Instant::now();
         self.workers.wake(now);
         self.items.wake(now);
         self.end_silent(now);
-        if self.input.is_none() && self.plan.idempotent {
+        if self.input.is_none() && self.plan.idempotent && !self.pauses.is_reading(now) {
             self.double_stragglers(now);
         }
         if now >= self.told + TELL_STATUS {
@@ -307,7 +321,11 @@ impl Engine {
 }
 
 fn ticks(lease: Duration) -> Interval {
-    let mut ticks = tokio::time::interval((lease / 4).clamp(Duration::from_millis(1), TICK));
+    let mut ticks = tokio::time::interval(tick(lease));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+fn tick(lease: Duration) -> Duration {
+    (lease / 4).clamp(Duration::from_millis(1), TICK)
 }

@@ -39,7 +39,9 @@ impl Failure {
             Self::Silent(_) if waiting => (Verdict::Retry, Report::Silent),
             Self::Silent(_) => (Verdict::Crash, Report::Silent),
             Self::Call(error) => match error {
-                E::Busy { .. } | E::Expired { .. } => (Verdict::Return, Report::Busy),
+                E::Busy { .. } => (Verdict::Return, Report::Busy),
+                // It did not run, but its time was over: one that is too short would never come to an end.
+                E::Expired { .. } => (Verdict::Retry, Report::Busy),
                 E::Unreachable { .. } | E::NoSuchApplication { .. } | E::NoSuchNode { .. } | E::NotReady { .. } => {
                     (Verdict::Return, Report::Away)
                 }

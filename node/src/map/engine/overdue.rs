@@ -24,7 +24,7 @@ impl Engine {
         for (index, serial, worker, when, waiting) in looked {
             // What waits for its turn is not to blame as long as its worker goes on with others.
             let heard = if waiting { when.max(self.workers.worker(worker).heard) } else { when };
-            if now.saturating_duration_since(heard) > lease {
+            if self.pauses.since(heard, now) > lease {
                 self.call_off(index, serial, Failure::Silent(lease), waiting);
             }
         }
