@@ -250,6 +250,8 @@ pub(crate) struct Counters {
     pub(crate) refused_subscriptions: Arc<AtomicU64>,
     /// Calls and messages that their senders were not allowed to send.
     pub(crate) forbidden_messages: AtomicU64,
+    /// Calls, and tuples of flows, that were given up when the node stopped.
+    pub(crate) unfinished_calls: AtomicU64,
     /// Connections with peers that are not allowed to connect, ended or refused.
     pub(crate) forbidden_connections: watch::Sender<u64>,
     /// How often code was fetched from other nodes, or was tried to.

@@ -32,6 +32,8 @@ impl Node {
             failed_handshakes: *self.core().counters.failed_handshakes.borrow(),
             failed_tells: self.core().registry.tally.failed_tells.load(Relaxed),
             dropped_casts: self.core().registry.tally.dropped_casts.load(Relaxed),
+            unfinished_calls: self.core().counters.unfinished_calls.load(Relaxed),
+            unfinished_tells: self.core().registry.tally.unfinished_tells.load(Relaxed),
             unasked_answers: oddities.unasked,
             malformed_frames: oddities.malformed,
             stalled_lanes: oddities.stalled,
@@ -69,6 +71,10 @@ pub struct Counters {
     pub failed_tells: u64,
     /// Casts to applications here whose queue was full.
     pub dropped_casts: u64,
+    /// Calls, and tuples of flows, that ran or waited here when the time to drain was over: known once the node was stopped.
+    pub unfinished_calls: u64,
+    /// Tells that were accepted here and given up when the node stopped.
+    pub unfinished_tells: u64,
     /// Answers that came too late, or that nobody had asked for.
     pub unasked_answers: u64,
     /// Frames that could not be read.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::atomic::Ordering::Relaxed,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -38,6 +39,9 @@ const PARTING: Duration = Duration::from_millis(300);
 
 /// How long the last goodbyes may take.
 const GOODBYE: Duration = Duration::from_secs(3);
+
+/// A longer time to drain than that is as good as for ever, and no clock overflows.
+const LONGEST_DRAIN: Duration = Duration::from_secs(365 * 86_400);
 
 /// A node of the swarm: hosts applications, knows the other nodes, and sends messages to applications wherever they
 /// are.
@@ -382,7 +386,9 @@ impl Node {
     }
 
     /// Stops the node in good order: takes nothing new, finishes the calls that run here (for 10 s at the most, or as
-    /// long as [`drain_timeout`](Builder::drain_timeout) says), says goodbye to all, so that every node knows at once.
+    /// long as [`drain_timeout`](Builder::drain_timeout) says) and processes the tells that were accepted, says goodbye to
+    /// all, so that every node knows at once. What cannot be finished in that time is given up, logged and counted:
+    /// [`Counters::unfinished_calls`] and [`unfinished_tells`](Counters::unfinished_tells).
     pub async fn stop(&self) {
         let core = &self.core;
         core.registry.drain();
@@ -392,13 +398,18 @@ impl Node {
             // It may take a while: nobody should try meanwhile.
             core.announce();
         }
-        let _ = timeout(core.settings.drain_timeout, async {
-            while is_running() {
-                tokio::time::sleep(DRAIN_LOOK).await;
-            }
-            core.registry.clear().await;
-        })
-        .await;
+        let now = Instant::now();
+        let until = now.checked_add(core.settings.drain_timeout).unwrap_or(now + LONGEST_DRAIN);
+        while is_running() && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK.min(until.saturating_duration_since(Instant::now()))).await;
+        }
+        // Calls of other nodes are counted in both places.
+        let left = core.links.serving().max(core.registry.running());
+        core.counters.unfinished_calls.store(left as u64, Relaxed);
+        if left > 0 {
+            tracing::warn!(calls = left, "calls, or tuples of flows, are given up: the node stops");
+        }
+        core.registry.clear(until).await;
         // What peers had sent before they heard the goodbye is refused, not lost.
         let _ = timeout(PARTING, async {
             while !core.links.have_parted() {

@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -17,7 +18,10 @@ use multinodes_behaviour::{
     quick_hash::QuickHash,
     wire::{ApplicationRecord, MAX_NAME},
 };
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{timeout, timeout_at},
+};
 
 use self::hosted::Tally;
 pub(crate) use self::{
@@ -25,6 +29,9 @@ pub(crate) use self::{
     refusals::{draining, forbidden, panic_text, unknown},
 };
 use crate::{announcement::Announcement, application::Application, core::Core, factories::Maker};
+
+/// How long queues may take to let go what they have when the time for it is over.
+const ABORT: Duration = Duration::from_secs(1);
 
 /// The applications that a node hosts.
 pub(crate) struct Registry {
@@ -178,11 +185,15 @@ impl Registry {
         self.draining.load(SeqCst)
     }
 
-    /// Forgets everything and waits until what is in the queues is processed.
-    pub(crate) async fn clear(&self) {
+    /// Forgets everything and waits until what is in the queues is processed, or until then. What is not is counted.
+    pub(crate) async fn clear(&self, until: Instant) {
         self.hosted.store(Arc::default());
         let mut queues = std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
-        while queues.join_next().await.is_some() {}
+        let finish = async { while queues.join_next().await.is_some() {} };
+        if timeout_at(until.into(), finish).await.is_err() {
+            // One that blocks its thread cannot be stopped, and is not waited for.
+            let _ = timeout(ABORT, queues.shutdown()).await;
+        }
     }
 
     fn host(&self, name: Arc<str>, application: impl Application, maker: Maker) -> Hosted {

@@ -1,6 +1,7 @@
 //! One hosted application: what others are told of it, the calls that it takes, and its queue of tells.
 
 use std::{
+    collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Weak,
@@ -95,6 +96,8 @@ pub(crate) struct Tally {
     pub(super) running: Arc<AtomicUsize>,
     pub(crate) failed_tells: Arc<AtomicU64>,
     pub(crate) dropped_casts: Arc<AtomicU64>,
+    /// Accepted, and given up when the node stopped.
+    pub(crate) unfinished_tells: Arc<AtomicU64>,
 }
 
 impl Hosted {
@@ -112,7 +115,9 @@ impl Hosted {
         let (tells, queue) = mpsc::channel(profile.queue.max(1));
         let clogged = Arc::new(AtomicBool::new(false));
         let failed = tally.failed_tells.clone();
-        let work = process_all(core.clone(), name.clone(), application.clone(), queue, clogged.clone(), failed);
+        let (batch, unfinished) = (VecDeque::new(), tally.unfinished_tells.clone());
+        let queue = Queue { name: name.clone(), waiting: queue, batch, busy: false, unfinished };
+        let work = process_all(core.clone(), application.clone(), queue, clogged.clone(), failed);
         let hosted = Self {
             name,
             shown: ArcSwap::from_pointee(Shown {
@@ -272,33 +277,65 @@ impl Drop for Admission {
     }
 }
 
+/// The tells of an application that nobody has processed yet. Whoever drops it gives them up.
+struct Queue {
+    name: Arc<str>,
+    waiting: mpsc::Receiver<Told>,
+    batch: VecDeque<Told>,
+    /// One is being processed.
+    busy: bool,
+    unfinished: Arc<AtomicU64>,
+}
+
+impl Queue {
+    async fn next(&mut self, clogged: &AtomicBool) -> Option<Told> {
+        self.busy = false;
+        if self.batch.is_empty() {
+            let mut batch = Vec::with_capacity(BATCH);
+            self.waiting.recv_many(&mut batch, BATCH).await;
+            self.batch = batch.into();
+            clogged.store(false, SeqCst);
+        }
+        let told = self.batch.pop_front()?;
+        self.busy = true;
+        Some(told)
+    }
+}
+
+impl Drop for Queue {
+    /// They were accepted, so they must not vanish without a word.
+    fn drop(&mut self) {
+        self.waiting.close();
+        let left = self.waiting.len() + self.batch.len() + usize::from(self.busy);
+        if left > 0 {
+            self.unfinished.fetch_add(left as u64, SeqCst);
+            tracing::warn!(application = %self.name, tells = left, "accepted tells are given up: the node stops");
+        }
+    }
+}
+
 /// Processes an application's tells one after the other, until it is unregistered and its queue is empty.
 async fn process_all(
     core: Weak<Core>,
-    name: Arc<str>,
     application: Arc<dyn Hostable>,
-    mut queue: mpsc::Receiver<Told>,
+    mut queue: Queue,
     clogged: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
 ) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
-        clogged.store(false, SeqCst);
+    while let Some(Told { origin, message, charge }) = queue.next(&clogged).await {
         // Without its node an application has nothing to work on.
         let Some(core) = core.upgrade() else { return };
-        for Told { origin, message, charge } in batch.drain(..) {
-            let context = origin.context(Node::inner(core.clone()), name.clone());
-            let processing = application.clone().process(context, message);
-            let failure = match AssertUnwindSafe(processing).catch_unwind().await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(panic) => Some(format!("panicked: {}", panic_text(&*panic))),
-            };
-            drop(charge);
-            if let Some(reason) = failure {
-                failed.fetch_add(1, SeqCst);
-                tracing::warn!(application = %name, %reason, "a tell could not be processed");
-            }
+        let context = origin.context(Node::inner(core), queue.name.clone());
+        let processing = application.clone().process(context, message);
+        let failure = match AssertUnwindSafe(processing).catch_unwind().await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(format!("panicked: {}", panic_text(&*panic))),
+        };
+        drop(charge);
+        if let Some(reason) = failure {
+            failed.fetch_add(1, SeqCst);
+            tracing::warn!(application = %queue.name, %reason, "a tell could not be processed");
         }
     }
 }
