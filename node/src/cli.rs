@@ -17,6 +17,7 @@ mod completion;
 mod config;
 mod demo;
 mod doctor;
+mod duration;
 mod entry;
 mod events;
 mod everyone;

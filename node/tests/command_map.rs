@@ -243,6 +243,11 @@ fn what_cannot_be_used_is_exit_code_2_and_named() {
     {
         swarm.run(&[&map, flags].concat()).expect(2);
     }
+    for flag in ["--lease", "--item-timeout", "--patience", "--timeout"] {
+        let outcome = swarm.run(&[&map[..], &[flag, "0s"]].concat()).expect(2);
+        let told = outcome.stderr.contains(flag) && outcome.stderr.contains("longer than 0");
+        assert!(told, "{outcome:?}");
+    }
     assert_eq!(fs::read_to_string(swarm.path("in")).unwrap(), "1\n", "the input is as it was");
     if cfg!(target_os = "linux") {
         let full = swarm.run(&[&map[..], &["--in", "in", "--out", "/dev/full"]].concat()).expect(2);
@@ -376,4 +381,60 @@ fn the_summary_can_be_had_as_json() {
     let sum = |key: &str| workers.iter().map(|worker| worker[key].as_u64().unwrap()).sum::<u64>();
     assert_eq!((sum("slots"), sum("done"), sum("failed"), sum("lost")), (4, 10, 90, 0), "{summary}");
     assert_eq!((workers.len(), &workers[0]["node"], &workers[0]["share"]), (1, &json!("alpha"), &json!(1.0)));
+}
+
+#[cfg(unix)]
+#[test]
+fn no_file_is_used_for_two_things_whatever_leads_to_it() {
+    let swarm = Swarm::new();
+    fs::write(swarm.path("items"), "1\n").unwrap();
+    fs::hard_link(swarm.path("items"), swarm.path("hard")).unwrap();
+    std::os::unix::fs::symlink("new", swarm.path("soft")).unwrap();
+    fs::create_dir(swarm.path("folder")).unwrap();
+    let open = |name: &str, append: bool| {
+        fs::OpenOptions::new().read(!append).append(append).create(append).open(swarm.path(name)).unwrap()
+    };
+    for (flags, stdin, stdout, words) in [
+        (&["--out", "items"][..], "items", None, "stdin and --out"),
+        (&["--in", "items", "--out", "hard"], "", None, "--in and --out"),
+        (&["--in", "items", "--journal", "result"], "", Some("result"), "stdout and --journal"),
+        (&["--in", "items", "--out", "new", "--journal", "new"], "", None, "--out and --journal"),
+        (&["--in", "items", "--out", "folder/../new", "--journal", "soft"], "", None, "--out and --journal"),
+        (&[], "items", Some("items"), "stdin and stdout"),
+        (&["--in", "-", "--out", "-"], "items", Some("items"), "stdin and stdout"),
+    ] {
+        let mut command = swarm.command(&[&["map", "worker", "square"], flags].concat());
+        command.stdin(if stdin.is_empty() { Stdio::null() } else { open(stdin, false).into() });
+        command.stdout(stdout.map_or_else(Stdio::piped, |name| open(name, true).into())).stderr(Stdio::piped());
+        let (code, complaints) = end(command.spawn().unwrap());
+        assert_eq!(code, Some(2), "{flags:?}: {complaints}");
+        assert!(complaints.contains(&format!("{words} are the same file")), "{flags:?}: {complaints}");
+        assert_eq!(fs::read_to_string(swarm.path("items")).unwrap(), "1\n");
+        assert!(!swarm.path("new").exists(), "nothing was made");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_map_that_was_stopped_for_longer_than_its_lease_runs_nothing_again() {
+    let swarm = Swarm::new();
+    let _workers = workers(&swarm, &["alpha"]);
+    let map = ["map", "worker", "square_slowly", "--spread", "--lease", "1s", "--at-most-once"];
+    let mut command = swarm.command(&map);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(slow_items(60, 200).as_bytes()).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    signal(child.id(), "STOP");
+    // What runs on the worker ends meanwhile, and so does the lease: this takes twice as long.
+    swarm.run(&["call", "worker", "square_slowly", "1", "2000"]).expect(0);
+    signal(child.id(), "CONT");
+    let text: String = std::iter::once(Ok(first)).chain(lines).map(|line| line.unwrap() + "\n").collect();
+    let (code, complaints) = end(child);
+    assert_eq!(code, Some(0), "{text} {complaints}");
+    let outcomes = by_index(&text);
+    assert_eq!(outcomes.len(), 60);
+    assert!(outcomes.values().all(|line| line["attempts"] == 1), "{text}");
+    assert_eq!(runs(&swarm, &["alpha"]), 61);
 }

@@ -208,3 +208,27 @@ fn sleep(swarm: &Swarm, milliseconds: &str) -> std::thread::JoinHandle<common::O
     swarm.until(&["call", "clock", "asleep"], |count| *count == 1);
     sleeper
 }
+
+#[test]
+fn accepted_tells_that_are_not_finished_in_time_are_counted_and_shown_in_the_exit_code() {
+    let swarm = Swarm::new();
+    let slow = "slow=sleep 60";
+    let mut alpha = swarm.start("alpha", &["--exec", slow, "--drain", "200ms"]);
+    for _ in 0..3 {
+        swarm.run(&["tell", "slow", "1"]).expect(0);
+    }
+    alpha.signal("TERM");
+    assert_eq!(alpha.end(), 124);
+    let complaints = alpha.complaints();
+    assert!(complaints.contains("3 accepted tells were not finished"), "{complaints}");
+}
+
+#[test]
+fn no_time_at_all_is_refused_by_the_flag_that_says_so() {
+    let swarm = Swarm::new();
+    for arguments in [&["nodes", "--timeout", "0s"][..], &["ping", "alpha", "--interval", "0s"]] {
+        let outcome = swarm.run(arguments).expect(2);
+        assert!(outcome.stderr.contains(arguments[arguments.len() - 2]), "{outcome:?}");
+        assert!(outcome.stderr.contains("longer than 0"), "{outcome:?}");
+    }
+}

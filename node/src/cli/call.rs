@@ -35,7 +35,7 @@ pub(crate) struct Call {
 
     /// Call another host as well if there is no answer after TIME, and take the first answer; with --idempotent, unless
     /// the application declares the action idempotent
-    #[arg(long, value_name = "TIME", conflicts_with = "all", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", conflicts_with = "all", value_parser = super::duration::some_time)]
     hedge: Option<std::time::Duration>,
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use serde_json::Value;
 
-use super::{child, failure::Failure, options::Color};
+use super::{child, duration, failure::Failure, options::Color};
 
 /// The keys of the file. An unknown one is refused: it is a setting that somebody believes in.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) no_kademlia: Option<bool>,
     pub(crate) no_rendezvous: Option<bool>,
     pub(crate) runtime_dir: Option<PathBuf>,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "some_time")]
     pub(crate) timeout: Option<Duration>,
     pub(crate) json: Option<bool>,
     pub(crate) verbose: Option<u8>,
@@ -41,7 +41,7 @@ pub(crate) struct Start {
     pub(crate) listen: Option<Vec<String>>,
     pub(crate) identity: Option<PathBuf>,
     pub(crate) labels: Option<BTreeMap<String, String>>,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "any_time")]
     pub(crate) drain: Option<Duration>,
     pub(crate) allow_peer: Option<Vec<String>>,
     pub(crate) deny_peer: Option<Vec<String>>,
@@ -161,11 +161,20 @@ impl Config {
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    time(deserializer, duration::some_time)
+}
+
+fn any_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    time(deserializer, duration::any_time)
+}
+
+fn time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    read: impl FnOnce(&str) -> Result<Duration, String>,
+) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map(Some)
-        .map_err(|error| de::Error::custom(format!("`{text}` is no length of time: {error}")))
+    read(&text).map(Some).map_err(|error| de::Error::custom(format!("`{text}` is no length of time: {error}")))
 }
 
 /// The file that is read when none is named.

@@ -1,5 +1,6 @@
 //! `multinodes map APP ACTION`.
 
+mod files;
 mod input;
 mod output;
 pub(super) mod summary;
@@ -12,13 +13,15 @@ use multinodes::Payload;
 use tokio::sync::oneshot;
 
 use self::{
-    input::{Format, Input, Reading, resolved},
+    files::Files,
+    input::{Format, Input, Reading},
     output::Outcomes,
     work::Work,
 };
 use super::{
     bar::Bar,
     choice::{Choice, Chosen},
+    duration::some_time,
     failure::Failure,
     options::Settings,
     output::Output,
@@ -80,11 +83,11 @@ pub(crate) struct Map {
     poison_after: u32,
 
     /// How long a worker may be silent about an item before another one gets it [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     lease: Option<Duration>,
 
     /// How long one attempt at an item may take in all [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     item_timeout: Option<Duration>,
 
     /// How many items lie ready with each worker beside those it works on [default: work for 5ms]
@@ -92,7 +95,7 @@ pub(crate) struct Map {
     prefetch: Option<usize>,
 
     /// How long to wait while no worker takes anything [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     patience: Option<Duration>,
 
     /// Running an item twice does no harm: those that take long near the end are begun a second time elsewhere
@@ -126,7 +129,8 @@ impl Map {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
         let chosen = self.choice.clone().settle()?;
         let interrupt = interrupts()?;
-        self.check_files()?;
+        let (input, output_file) = (self.input.as_deref(), self.output.as_deref());
+        Files { input, output: output_file, journal: self.journal.as_deref() }.check()?;
         let input = Input::open(self.input.as_deref())?;
         let outcomes = Outcomes::open(self.output.as_deref(), self.spread)?;
         // Neither log lines nor what a person types go together with a bar.
@@ -144,19 +148,6 @@ impl Map {
                 work.run(interrupt, session, output, self.journal.is_some()).await
             })
             .await
-    }
-
-    /// An input that is emptied before it is read would be lost, and so would a journal.
-    fn check_files(&self) -> Result<(), Failure> {
-        let files = [("--in", &self.input), ("--out", &self.output), ("--journal", &self.journal)];
-        let files = files.map(|(flag, path)| (flag, path.as_deref().filter(|path| path.is_file()).map(resolved)));
-        for (index, (flag, path)) in files.iter().enumerate() {
-            let same = files[..index].iter().find(|(_, other)| path.is_some() && other == path);
-            if let (Some((other, _)), Some(path)) = (same, path) {
-                return Err(Failure::own(format_args!("{other} and {flag} are the same file, `{}`", path.display())));
-            }
-        }
-        Ok(())
     }
 
     fn begin(&self, session: &Session, chosen: &Chosen, input: Input) -> (multinodes::Map<Payload>, Arc<Reading>) {

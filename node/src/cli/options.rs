@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     config::{self, Config},
+    duration::some_time,
     entry::{Entry, Given},
     failure::Failure,
 };
@@ -53,7 +54,7 @@ pub(crate) struct Options {
 
     /// The longest that an answer may take, such as 10s or 500ms [default: 10s]
     #[arg(long, global = true, value_name = "TIME", env = "MULTINODES_TIMEOUT", hide_env = true)]
-    #[arg(value_parser = humantime::parse_duration)]
+    #[arg(value_parser = some_time)]
     timeout: Option<Duration>,
 
     /// Print JSON

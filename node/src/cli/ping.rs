@@ -34,7 +34,7 @@ pub(crate) struct Ping {
     count: u32,
 
     /// The time between two pings
-    #[arg(long, short, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, short, value_name = "TIME", default_value = "1s", value_parser = super::duration::some_time)]
     interval: Duration,
 }
 

@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, ti
 
 use clap::Args;
 
-use multinodes::{Events, Node};
+use multinodes::{Counters, Events, Node};
 use tokio::sync::oneshot;
 
 use super::{
     child::{self, Children},
     code_rules, config,
     demo::applications,
+    duration::any_time,
     failure::Failure,
     feed::Feed,
     options::{Settings, given},
@@ -24,7 +25,7 @@ use super::{
 /// Run a node until it is interrupted
 #[derive(Debug, Args)]
 #[command(
-    after_help = "It finds the other nodes of its swarm by itself and shows who joins and leaves. SIGINT or SIGTERM stops it; a second one ends it at once."
+    after_help = "It finds the other nodes of its swarm by itself and shows who joins and leaves. SIGINT or SIGTERM stops it; a second one ends it at once.\n\nExit codes: 0 stopped and all that was accepted is done, 124 some of it was given up because --drain was over (stderr says how much), 2 usage or a failure of our own, 128 and the number of the signal that ended it at once."
 )]
 pub(crate) struct Start {
     /// The node's name [default: a random one]
@@ -43,8 +44,8 @@ pub(crate) struct Start {
     #[arg(long, value_name = "KEY=VALUE", env = "MULTINODES_LABEL", hide_env = true, value_delimiter = ',')]
     label: Vec<String>,
 
-    /// How long calls may run on when the node is asked to stop [default: 10s]
-    #[arg(long, value_name = "TIME", env = "MULTINODES_DRAIN", hide_env = true, value_parser = humantime::parse_duration)]
+    /// How long calls and accepted tells may take when the node is asked to stop; 0s gives them up at once [default: 10s]
+    #[arg(long, value_name = "TIME", env = "MULTINODES_DRAIN", hide_env = true, value_parser = any_time)]
     drain: Option<Duration>,
 
     #[command(flatten)]
@@ -97,7 +98,8 @@ impl Start {
             node.stop().await;
             children.stop().await;
         }
-        result.map(|()| ExitCode::SUCCESS)
+        result?;
+        unfinished(&node).map_or(Ok(ExitCode::SUCCESS), Err)
     }
 
     async fn start(&self, settings: &Settings) -> Result<Node, Failure> {
@@ -163,6 +165,15 @@ async fn show(
     output.text(&format!("{} stopped", paint(style::NODE, printable(node.name()))))
 }
 
+/// What a node that was stopped has given up.
+fn unfinished(node: &Node) -> Option<Failure> {
+    let Counters { unfinished_calls: calls, unfinished_tells: tells, .. } = node.counters();
+    (calls + tells > 0).then(|| {
+        let left = format!("{calls} calls and {tells} accepted tells were not finished");
+        Failure::TimedOut(format!("{left}, and are lost; `--drain TIME` allows more"))
+    })
+}
+
 /// What the node is called, how to reach it, what to try next.
 fn welcome(node: &Node, private: bool, output: Output) -> Result<(), Failure> {
     let name = node.name();
@@ -209,7 +220,10 @@ async fn stop_on_signal(
     }
     let _ = stopped.send(());
     tokio::select! {
-        () = tokio::time::sleep(LAST_WORDS) => std::process::exit(0),
+        () = tokio::time::sleep(LAST_WORDS) => {
+            let _ = unfinished(&node).map(Failure::report);
+            std::process::exit(if unfinished(&node).is_some() { 124 } else { 0 })
+        }
         signal = signals.next() => std::process::exit(128 + i32::from(signal)),
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, IsTerminal, Read},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -242,11 +242,6 @@ const LONGEST: usize = DEFAULT_MAX_MESSAGE;
 
 /// What some editors put at the beginning of a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// The path that leads to the file or the standard stream, if it is a file, for telling files apart.
-pub(super) fn resolved(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
 
 #[cfg(test)]
 mod tests {
