@@ -116,6 +116,7 @@ mod factories;
 mod identity;
 mod installation;
 pub mod json;
+mod later;
 mod links;
 pub mod map;
 #[cfg(feature = "measure")]

@@ -21,6 +21,7 @@ use crate::{
     call_error::{Attempt, CallError},
     core::Core,
     description::NodeInfo,
+    later::later,
     node::Node,
     payload::Payload,
     registry::{Hosted, Told},
@@ -29,9 +30,6 @@ use crate::{
 
 /// Calls within calls within calls, over all nodes: what goes round in circles ends here, and not with its time.
 pub(crate) const MAX_DEPTH: u8 = 32;
-
-/// A longer time than that is as good as for ever, and no clock overflows.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// A node that was just started is given so long to find others, before it is said that something does not exist.
 const DISCOVERY: Duration = Duration::from_secs(3);
@@ -256,7 +254,7 @@ impl<'a> Route<'a> {
             return Err(CallError::TooDeep { application: self.application.to_owned() });
         }
         let now = Instant::now();
-        let own = now.checked_add(self.timeout).unwrap_or_else(|| now + LONGEST);
+        let own = later(now, self.timeout);
         let deadline = self.node.deadline().map_or(own, |inherited| inherited.min(own));
         if deadline <= now {
             let node = self.node.name().to_owned();

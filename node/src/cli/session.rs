@@ -35,7 +35,7 @@ impl Session {
     }
 
     async fn start(settings: Settings, builder: Builder) -> Result<Self, Failure> {
-        let deadline = Instant::now() + settings.timeout;
+        let deadline = Instant::now() + settings.timeout.min(FOR_EVER);
         let node = builder.passive(true).start().await.map_err(Failure::own)?;
         Ok(Self { node, settings, deadline })
     }
@@ -149,6 +149,9 @@ impl Session {
 async fn brief(work: impl Future) {
     let _ = tokio::time::timeout(Duration::from_millis(500), work).await;
 }
+
+/// No verb runs longer than this, and no clock overflows.
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long to look for nodes at most. Rendezvous takes milliseconds, mDNS well below a second.
 const DISCOVERY: Duration = Duration::from_secs(2);

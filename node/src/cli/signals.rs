@@ -1,4 +1,7 @@
-//! SIGINT and SIGTERM: the first asks, the second insists.
+//! SIGINT, SIGTERM and SIGHUP: the first asks, the second insists.
+//!
+//! SIGHUP means that the terminal is gone. Who was started with it ignored (`nohup`) goes on; so does what a service
+//! manager runs (`NOTIFY_SOCKET`), where it asks to read the files again: rule files are, on their own, when they change.
 
 use super::failure::Failure;
 
@@ -8,6 +11,9 @@ pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
+    /// `None` where SIGHUP does not end a program.
+    #[cfg(unix)]
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {

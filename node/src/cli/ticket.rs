@@ -109,13 +109,17 @@ impl Ticket {
     }
 }
 
+/// Its end can still be written as a date, which has a year of four digits.
+const LONGEST: Duration = Duration::from_secs(1000 * 365 * 86_400);
+
 fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" {
         return Ok(Lifetime(None));
     }
     match humantime::parse_duration(text) {
-        Ok(length) if length.as_secs() > 0 => Ok(Lifetime(Some(length))),
-        Ok(_) => Err("a ticket is good for at least 1s".to_owned()),
+        Ok(length) if length.as_secs() == 0 => Err("a ticket is good for at least 1s".to_owned()),
+        Ok(length) if length > LONGEST => Err("a ticket is good for at most 1000 years, or `never` expires".to_owned()),
+        Ok(length) => Ok(Lifetime(Some(length))),
         Err(error) => Err(error.to_string()),
     }
 }

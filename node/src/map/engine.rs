@@ -297,7 +297,7 @@ impl Engine {
         let node_ends = self.node().deadline().is_some_and(|deadline| deadline <= now);
         if node_ends || self.node().core().registry.is_draining() {
             self.end = Some(MapError::Stopped);
-        } else if now > self.active + self.patience() {
+        } else if now.saturating_duration_since(self.active) > self.patience() {
             self.give_up();
         }
     }

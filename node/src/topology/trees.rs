@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::wire::TreeId;
+use crate::later::later;
 
 /// Bytes of items that are under way in one run at the most, those that were given up and not read yet included: they are
 /// kept for replays. One item may always be.
@@ -153,7 +154,7 @@ impl Trees {
     /// Its first tuples are made, and `sum` is that of their ids. Gives the time until when it has to be complete, and
     /// whether that is the next time of all; `None` if it is not wanted any more.
     pub(crate) fn open(&mut self, id: TreeId, sum: u64, now: Instant) -> Option<(Instant, bool)> {
-        let until = now + self.limits.ack_timeout;
+        let until = later(now, self.limits.ack_timeout);
         let tree = self.trees.get_mut(&id.root())?;
         tree.state = State::Open { sum, until };
         self.timers.insert((until, id.root()));

@@ -47,7 +47,7 @@ impl Engine {
             item.attempts = item.attempts.saturating_sub(1);
             // To have an item for a while and refuse it is not to work on it.
             let since = *self.refused.get_or_insert(running.sent);
-            if now > since + self.plan.patience && !self.workers.any_outstanding() {
+            if now.saturating_duration_since(since) > self.plan.patience && !self.workers.any_outstanding() {
                 return self.give_up();
             }
         } else {
