@@ -68,9 +68,11 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing help into a closed pipe is no failure.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            // Printing help into a closed pipe is no failure, as long as somebody could have read it.
+            return match error.print() {
+                Err(io) if io.kind() != std::io::ErrorKind::BrokenPipe => Failure::from(io).report(),
+                _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+            };
         }
     };
     match run(cli) {
@@ -85,6 +87,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     if let Verb::Secret(verb) = cli.verb {
         return verb.run(cli.options.json());
+    }
+    if let Verb::KeepGroups(verb) = cli.verb {
+        verb.run();
+        return Ok(ExitCode::SUCCESS);
     }
     #[cfg(feature = "wasm")]
     if let Verb::CompileCode(verb) = cli.verb {
@@ -144,6 +150,8 @@ enum Verb {
     Secret(secret::Secret),
     Ticket(ticket::Ticket),
     Completion(completion::Completion),
+    #[command(hide = true)]
+    KeepGroups(child::KeepGroups),
     #[cfg(feature = "wasm")]
     #[command(hide = true)]
     CompileCode(compile_code::CompileCode),
@@ -172,6 +180,10 @@ impl Verb {
             Self::Secret(verb) => verb.run(settings.json),
             Self::Ticket(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),
+            Self::KeepGroups(verb) => {
+                verb.run();
+                Ok(ExitCode::SUCCESS)
+            }
             #[cfg(feature = "wasm")]
             Self::CompileCode(verb) => Ok(verb.run()),
         }

@@ -421,7 +421,7 @@ pub enum DriverError {
         source: io::Error,
     },
     /// An address is of a kind that this build does not know.
-    #[error("cannot listen on `{address}`: this kind of address is not supported (some need the feature `wan`)")]
+    #[error("cannot listen on `{address}`: this kind of address is not supported{}", if cfg!(feature = "wan") { "" } else { " (some need the feature `wan`)" })]
     Unsupported {
         /// The address.
         address: Multiaddr,

@@ -115,6 +115,9 @@ impl AppRef {
         is_refused: bool,
     ) -> (Verdict, String) {
         let host = candidate.host;
+        if self.is_out_of_reach(candidate) {
+            return (Verdict::Possible, with_error("no address of it is known".to_owned(), last_error));
+        }
         if taken == Some(host.peer_id) {
             return (Verdict::Taken, with_error(self.why_taken(host), last_error));
         }
@@ -142,6 +145,15 @@ impl AppRef {
         };
         let reason = host.trouble.iter().fold(reason, |reason, trouble| format!("{reason}; in trouble: {trouble}"));
         (Verdict::Possible, with_error(reason, last_error))
+    }
+
+    /// Whether a message could not get there: it is not connected, and nobody has said where it can be dialled.
+    fn is_out_of_reach(&self, candidate: &Candidate<'_>) -> bool {
+        let host = candidate.host;
+        let core = self.node().core();
+        let is_known =
+            || core.snapshot.load().nodes.iter().any(|node| node.peer_id == host.peer_id && !node.addresses.is_empty());
+        !host.local && candidate.round_trip().is_none() && !core.links.in_use(&host.peer_id) && !is_known()
     }
 
     fn why_taken(&self, host: &Host) -> String {

@@ -368,6 +368,19 @@ impl Node {
         Route::new(self, application).cast(message).await
     }
 
+    /// How long a known node takes to answer a call of its application `node`. `Ok` says that it has answered, be it that
+    /// it hosts no such application, which is so for other implementations, or that it forbids the action.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be reached, or does not answer within `timeout`.
+    pub async fn ping(&self, node: &NodeInfo, timeout: Duration) -> Result<Duration, CallError> {
+        if node.local {
+            return Ok(Duration::ZERO);
+        }
+        Route { timeout, ..Route::new(self, built_in::NAME) }.round_trip(node).await
+    }
+
     /// What changes in the swarm from now on. What was found not to work before comes first.
     pub fn events(&self) -> Events {
         self.core.events.subscribe()

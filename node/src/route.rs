@@ -393,6 +393,22 @@ impl<'a> Route<'a> {
         outcome.map_err(|error| CallError::of_lane(error, &attempt))
     }
 
+    /// How long a node takes to answer a call, whatever it answers: that it does not host the application is an answer.
+    pub(crate) async fn round_trip(&self, info: &NodeInfo) -> Result<Duration, CallError> {
+        let begun = Instant::now();
+        let payload = Payload::arguments(&()).map_err(unsendable)?;
+        match self.there(self.node.core(), info, Kind::Call("ping"), &payload, self.time()?).await {
+            Ok(_)
+            | Err(
+                CallError::NoSuchApplication { .. }
+                | CallError::NoSuchAction { .. }
+                | CallError::Forbidden
+                | CallError::Failed { .. },
+            ) => Ok(begun.elapsed()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn outgoing<'b>(&'b self, action: &'b str, time: Time) -> Outgoing<'b> {
         Outgoing {
             application: self.application,

@@ -1,9 +1,10 @@
 //! `multinodes call APP ACTION [JSON...]`.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Args;
-use multinodes::{All, AppRef};
+use multinodes::{All, AppRef, Payload};
+use serde_bytes::ByteBuf;
 
 use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
 
@@ -28,6 +29,10 @@ pub(crate) struct Call {
     /// Call every host, and print a line of JSON for each as it answers: {"node","peer_id","ms","result" or "error"}
     #[arg(long)]
     all: bool,
+
+    /// Write the result's bytes as they are, if it is a byte string or a text; needs no terminal that could be harmed
+    #[arg(long, conflicts_with = "all")]
+    raw: bool,
 
     /// Running it twice does no harm: if its host is lost, call another one
     #[arg(long)]
@@ -60,7 +65,10 @@ impl Call {
                     target = target.hedge(after);
                 }
                 let answer = target.call_raw(&self.action, payload).await;
-                let answer = answer.map_err(|error| Failure::asked(&named, &error, &session.hint()))?;
+                let answer = answer.map_err(|error| Failure::asked(&named, &session.given(error), &session.hint()))?;
+                if self.raw {
+                    return raw(&answer);
+                }
                 let answer = answer.json().map_err(json::unwritable)?;
                 if output.json { output.line(&answer) } else { output.value(&answer) }
             })
@@ -84,4 +92,17 @@ impl Call {
             "--hedge: no host of `{application}` declares that `{action}` may run twice without harm; --idempotent does"
         )))
     }
+}
+
+/// Writes what is in a byte string or a text to stdout, and nothing else.
+fn raw(answer: &Payload) -> Result<(), Failure> {
+    let bytes = match answer.decode::<ByteBuf>() {
+        Ok(bytes) => bytes.into_vec(),
+        Err(_) => answer.decode::<String>().map(String::into_bytes).map_err(|_| {
+            Failure::own("--raw: the result is neither a byte string nor a text; without it, it is printed as JSON")
+        })?,
+    };
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&bytes)?;
+    Ok(stdout.flush()?)
 }

@@ -13,6 +13,7 @@ mod command_line;
 mod conversation;
 mod describer;
 mod exec;
+mod keeper;
 mod lines;
 mod options;
 mod outbox;
@@ -31,6 +32,7 @@ use std::{sync::Arc, time::Duration};
 use multinodes::{AppError, Node, Payload, Profile, json::Json};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
+pub(crate) use keeper::KeepGroups;
 pub(crate) use options::{Options, slots};
 
 use self::{
@@ -72,11 +74,12 @@ impl Commands {
     ///
     /// Fails if a process cannot be started or a name cannot be registered; then nothing is left running.
     pub(crate) fn start(self, node: &Node) -> Result<Children, Failure> {
+        let groups = if self.0.is_empty() { Groups::default() } else { Groups::kept() };
         let mut children = Children {
             stopping: watch::Sender::new(false),
             tasks: tokio::sync::Mutex::default(),
             watching: JoinSet::new(),
-            groups: Groups::default(),
+            groups,
         };
         self.0.into_iter().try_for_each(|spec| children.host(node, spec))?;
         Ok(children)

@@ -84,7 +84,7 @@ pub(crate) async fn ask<R: Done>(
     let work = async |session: &Session| {
         session.settle().await;
         let all = chosen.target(&session.node, application).timeout(session.left()).all();
-        let outcomes = ask(all).await.map_err(|error| Failure::call(&error, &session.hint()))?;
+        let outcomes = ask(all).await.map_err(|error| Failure::call(&session.given(error), &session.hint()))?;
         print(outcomes, output).await
     };
     Session::open(settings).await?.with(work).await

@@ -8,7 +8,13 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging: RUST_LOG if it is set, else by the number of `-v`.
 pub(crate) fn start(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level(verbose)));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours())
+        // It would complain on stderr, and panic, when what cannot be written is stderr: a reader of the log may go away.
+        .log_internal_errors(false)
+        .init();
 }
 
 /// mDNS calls it an error that an interface without multicast has none, again and again; the node itself says once

@@ -1,18 +1,13 @@
 //! `multinodes ping NODE`.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 use multinodes::{CallError, NodeInfo};
-use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::{
     failure::Failure,
-    feed::BUILT_IN,
     options::Settings,
     output::Output,
     session::Session,
@@ -23,7 +18,7 @@ use super::{
 /// Measure round trips to a node
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each ping is a call of the application `node` that every node hosts: what is measured is what a call takes."
+    after_help = "Each ping is a call of the application `node` ; a node that hosts none says so, which is an answer, too. What is measured is what a call takes."
 )]
 pub(crate) struct Ping {
     /// The node's name or peer id
@@ -69,21 +64,13 @@ impl Ping {
         for number in 1..=self.count {
             clock.tick().await;
             tally.sent += 1;
-            let begin = Instant::now();
-            let result = ping(session, &node, timeout).await;
-            let time = begin.elapsed();
-            match result {
-                Ok(()) => tally.on_answer(&node, number, time, output)?,
+            match session.node.ping(&node, timeout).await {
+                Ok(time) => tally.on_answer(&node, number, time, output)?,
                 Err(error) => tally.on_silence(&node, number, &error, output)?,
             }
         }
         Ok(())
     }
-}
-
-async fn ping(session: &Session, node: &NodeInfo, timeout: Duration) -> Result<(), CallError> {
-    let target = session.node.app(BUILT_IN).on(node.peer_id.to_string()).timeout(timeout);
-    target.call::<IgnoredAny>("ping", ()).await.map(drop)
 }
 
 /// What has come of the pings so far.

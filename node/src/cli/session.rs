@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multinodes::{Builder, Node, NodeInfo, PeerId};
+use multinodes::{Builder, CallError, Node, NodeInfo, PeerId};
 
 use super::{failure::Failure, options::Settings};
 
@@ -79,6 +79,14 @@ impl Session {
     /// What is left of the verb's time.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The same error with the time that the user has given, and not what was left of it when the message was sent.
+    pub(crate) fn given(&self, mut error: CallError) -> CallError {
+        if let CallError::TimedOut { after, .. } = &mut error {
+            *after = self.settings.timeout;
+        }
+        error
     }
 
     /// Runs `work`, stops the node, and gives what came out.

@@ -1,6 +1,6 @@
 //! `multinodes start`.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::UdpSocket, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -92,9 +92,16 @@ impl Start {
         }
         let (stopped, stopping) = oneshot::channel();
         tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), children.clone(), stopped));
-        let result = show(&node, private, events, stopping, output).await;
+        let mut stopping = stopping;
+        let mut result = show(&node, private, events, &mut stopping, output).await;
+        if matches!(result, Err(Failure::Unread)) {
+            // Whoever read us is gone (`| tee`, a terminal): no reason for the node to go, too.
+            tracing::warn!("nobody reads the output any more; the node goes on without it");
+            let _ = stopping.await;
+            result = Ok(());
+        }
         if result.is_err() {
-            // Whoever read us is gone, but the swarm is told all the same.
+            // What it shows cannot be written, but the swarm is told all the same.
             node.stop().await;
             children.stop().await;
         }
@@ -139,7 +146,7 @@ async fn show(
     node: &Node,
     private: bool,
     mut events: Events,
-    mut stopping: oneshot::Receiver<()>,
+    stopping: &mut oneshot::Receiver<()>,
     output: Output,
 ) -> Result<(), Failure> {
     welcome(node, private, output)?;
@@ -148,12 +155,12 @@ async fn show(
     loop {
         tokio::select! {
             biased;
-            _ = &mut stopping => break,
+            _ = &mut *stopping => break,
             event = events.next() => match event {
                 Some(event) => feed.on_event(&event)?,
                 // The node's own end of the events: wait until the goodbye is said.
                 None => {
-                    let _ = (&mut stopping).await;
+                    let _ = stopping.await;
                     break;
                 }
             },
@@ -178,7 +185,10 @@ fn unfinished(node: &Node) -> Option<Failure> {
 fn welcome(node: &Node, private: bool, output: Output) -> Result<(), Failure> {
     let name = node.name();
     let swarm = node.description().swarm;
-    let addresses = dialable(&node.addresses(), node.peer_id());
+    let mut addresses = dialable(&node.addresses(), node.peer_id());
+    // Stable: the rest stays in order.
+    let outward = outward_addresses();
+    addresses.sort_by_key(|address| !outward.iter().any(|outward| address.starts_with(outward)));
     if output.json {
         return output.line(&Line::Started { name, peer_id: node.peer_id().to_string(), addresses });
     }
@@ -193,6 +203,20 @@ fn welcome(node: &Node, private: bool, output: Output) -> Result<(), Failure> {
     }
     style::note(style::DIM, "try next:", "multinodes nodes    multinodes call node echo '\"hi\"'    Ctrl-C stops");
     Ok(())
+}
+
+/// The starts of the addresses by which this host reaches others: those of the interface with the default route. Bridges of
+/// containers have addresses, too, which mean nothing elsewhere. Nothing is sent for it.
+fn outward_addresses() -> Vec<String> {
+    // Of the blocks for documentation: no such host is anywhere.
+    let far = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let own = far.into_iter().filter_map(|(any, far)| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(far).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    let found = own.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    found.map(|ip| format!("{}/", multinodes::Multiaddr::from(ip))).collect()
 }
 
 /// Stops the node at the first signal, even while nobody reads our output and the feed is stuck in it.

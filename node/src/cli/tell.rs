@@ -47,7 +47,7 @@ impl Tell {
             .with(async |session| {
                 let target = chosen.target(&session.node, &self.application).timeout(session.left());
                 let sent = if self.cast { target.cast_raw(payload).await } else { target.tell_raw(payload).await };
-                sent.map_err(|error| Failure::asked(&named, &error, &session.hint()))
+                sent.map_err(|error| Failure::asked(&named, &session.given(error), &session.hint()))
             })
             .await?;
         Ok(ExitCode::SUCCESS)

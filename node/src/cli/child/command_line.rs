@@ -15,6 +15,9 @@ pub(super) struct CommandLine {
     folder: Option<PathBuf>,
 }
 
+/// Words that hardly anybody means as arguments: a shell would act on them. Inside quotes with other text they are fine.
+const SHELL_WORDS: [&str; 11] = ["|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"];
+
 impl CommandLine {
     /// Splits `text` and looks the program up; relative paths are meant from `folder`. The error says what is wrong with
     /// the command.
@@ -22,9 +25,13 @@ impl CommandLine {
         let words = shlex::split(text).ok_or("a quote is not closed, or it ends with a backslash")?;
         let mut words = words.into_iter();
         let program = words.next().filter(|program| !program.is_empty()).ok_or("it is empty")?;
+        let words: Vec<_> = words.collect();
+        if let Some(word) = words.iter().find(|word| SHELL_WORDS.contains(&word.as_str())) {
+            return Err(format!("`{word}` means something to a shell, and there is none here: write sh -c '...'"));
+        }
         let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
         let program = find(&program, folder)?;
-        Ok(Self { text: text.to_owned(), program, arguments: words.collect(), folder: folder.map(Path::to_owned) })
+        Ok(Self { text: text.to_owned(), program, arguments: words, folder: folder.map(Path::to_owned) })
     }
 
     /// As it was written.
@@ -92,6 +99,9 @@ mod tests {
         assert!(wrong("sh -c 'echo").contains("quote"));
         assert_eq!((wrong(""), wrong("  ")), ("it is empty".into(), "it is empty".into()));
         assert_eq!(wrong("no-such-program-anywhere 1"), "no program `no-such-program-anywhere` is in PATH");
+        for text in ["cat | sort", "true && false", "sh -c x > out", "sh 2>&1"] {
+            assert!(wrong(text).contains("there is none here: write sh -c"), "{text}");
+        }
         assert!(wrong("./no/such/program").starts_with("`./no/such/program`: "));
         assert_eq!(wrong("/etc/passwd"), "`/etc/passwd` cannot be executed");
     }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
-use super::{command_line::CommandLine, stderr::Stderr};
+use super::{command_line::CommandLine, keeper::Keeper, stderr::Stderr};
 
 /// A child process. Dropping it kills its whole group.
 pub(super) struct Process {
@@ -70,22 +70,42 @@ impl Process {
 
 /// The groups of all child processes of a node that may be alive.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Groups(Arc<Mutex<BTreeSet<u32>>>);
+pub(super) struct Groups(Arc<Mutex<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    leaders: BTreeSet<u32>,
+    keeper: Option<Keeper>,
+}
 
 impl Groups {
+    /// Those that are ended even if this node is killed.
+    pub(super) fn kept() -> Self {
+        let keeper = Keeper::start();
+        if keeper.is_none() {
+            tracing::debug!("no keeper of the children's process groups can be started");
+        }
+        Self(Arc::new(Mutex::new(Members { leaders: BTreeSet::new(), keeper })))
+    }
+
     /// Ends all of them at once, whatever they are doing: for a node that ends without an orderly stop.
     pub(super) fn kill(&self) {
-        for leader in self.members().iter() {
+        for leader in self.members().leaders.iter() {
             send(*leader, Signal::Kill);
         }
     }
 
     fn enter(&self, leader: Option<u32>) -> Group {
-        self.members().extend(leader);
+        let mut members = self.members();
+        if let (Some(leader), Some(keeper)) = (leader, &mut members.keeper) {
+            keeper.entered(leader);
+        }
+        members.leaders.extend(leader);
+        drop(members);
         Group { groups: self.clone(), leader }
     }
 
-    fn members(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+    fn members(&self) -> MutexGuard<'_, Members> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,7 +127,11 @@ impl Group {
     fn leave(&mut self) {
         self.signal(Signal::Kill);
         if let Some(leader) = self.leader.take() {
-            self.groups.members().remove(&leader);
+            let mut members = self.groups.members();
+            members.leaders.remove(&leader);
+            if let Some(keeper) = &mut members.keeper {
+                keeper.left(leader);
+            }
         }
     }
 }
@@ -119,13 +143,13 @@ impl Drop for Group {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Signal {
+pub(super) enum Signal {
     Terminate,
     Kill,
 }
 
 #[cfg(unix)]
-fn send(leader: u32, signal: Signal) {
+pub(super) fn send(leader: u32, signal: Signal) {
     use rustix::process::{Pid, Signal as Number, kill_process_group};
     let number = match signal {
         Signal::Terminate => Number::TERM,
@@ -138,4 +162,4 @@ fn send(leader: u32, signal: Signal) {
 }
 
 #[cfg(not(unix))]
-fn send(_: u32, _: Signal) {}
+pub(super) fn send(_: u32, _: Signal) {}

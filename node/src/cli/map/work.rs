@@ -123,7 +123,7 @@ impl Work {
         let searches = self.tally.items == 0 && self.reading.items() > 0 && self.status.borrow().workers.is_empty();
         let since = searches.then(|| *self.searching.get_or_insert(now));
         if since.is_some_and(|since| now.saturating_duration_since(since) > self.timeout) {
-            let reason = format!("no worker was found within {:?}", self.timeout);
+            let reason = format!("no worker was found within {}", humantime::format_duration(self.timeout));
             return Err(Failure::negative(format_args!("{reason}; {}", session.hint())));
         }
         Ok(())
