@@ -9,6 +9,8 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use sha2::{Digest, Sha256};
 
+use crate::files;
+
 /// The most addresses that one name may resolve to: each of them costs a dial.
 const MAX_RESOLVED: usize = 16;
 
@@ -136,12 +138,12 @@ pub(crate) fn host_token(folder: Option<&Path>) -> Option<Vec<u8>> {
 fn token_file(path: &Path) -> Option<Vec<u8>> {
     let fresh: [u8; 16] = rand::random();
     let hex: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
-    let temporary = path.with_extension(&hex);
-    std::fs::write(&temporary, &hex).ok()?;
-    // A link is made only where no file is: of several nodes that start together one wins.
-    let _ = std::fs::hard_link(&temporary, path);
-    let _ = std::fs::remove_file(&temporary);
-    let token = std::fs::read(path).ok()?;
+    // Of several nodes that start together one wins.
+    match files::create(path, &[hex.as_bytes()]) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return None,
+        _ => {}
+    }
+    let token = files::read_own(path, hex.len() as u64).ok()?;
     (token.len() == hex.len()).then_some(token)
 }
 

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::start_error::StartError;
 #[cfg(feature = "wasm")]
-use crate::code::{CodeRule, installed, service};
+use crate::code::{CodeRule, DataFolderError, SealKey, installed, service};
 use crate::{
     application::{AppError, Application},
     built_in,
@@ -252,7 +252,8 @@ impl Builder {
 
     /// Where the node keeps the code that was sent to it, what was compiled of it, and what is installed, for its next
     /// start: in a folder for this user alone. With an [identity](Self::identity) file it is beside that file, with `.data`
-    /// behind its name, unless said otherwise; without both it is in memory.
+    /// behind its name, unless said otherwise; without both it is in memory. Two nodes cannot have the same: the second
+    /// does not start.
     #[cfg(feature = "wasm")]
     pub fn data_folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.wishes.code.folder = Some(folder.as_ref().to_owned());
@@ -344,6 +345,12 @@ impl Builder {
         let takes_code = false;
         let (settings, identity, factories) = self.resolve()?;
         let passive = settings.passive;
+        #[cfg(feature = "wasm")]
+        {
+            // One that is made anew at each start would know nothing that it has compiled.
+            let kept = identity.is_kept().then(|| SealKey::of_identity(&identity.keypair));
+            wishes.code.seal = kept.flatten();
+        }
         let (core, commands) = Core::new(settings, identity.keypair.clone(), wishes);
         if !passive {
             // Only a name that is too long or taken is refused, and a record without anything else is small.
@@ -356,6 +363,12 @@ impl Builder {
             // Passive nodes have it, too: what they send is fetched from them.
             let registered = core.registry.register(service::NAME, service::CodeService, Maker::User, |_| Ok(()));
             debug_assert!(registered.is_ok(), "a name that nothing else can have");
+        }
+        #[cfg(feature = "wasm")]
+        if !passive {
+            let core = core.clone();
+            let claimed = tokio::task::spawn_blocking(move || core.workshop.claim()).await;
+            claimed.unwrap_or(Err(DataFolderError::Released))?;
         }
         let driver = driver::start(core.clone(), commands).await?;
         let guard = Guard::new(core.clone(), driver, identity);

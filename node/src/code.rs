@@ -2,7 +2,7 @@
 //!
 //! This is the engine: it knows neither a network nor who may do what. For those who change it, in the order in which
 //! code meets them: `portable.rs` and `componentize.rs` (what is sent), `cid.rs` and `code_ref.rs` (how it is named),
-//! `store.rs` (where its bytes are kept), `vetting.rs` (what is refused unseen by the compiler), `compiler.rs` (in a
+//! `data.rs` and `store.rs` (where its bytes are kept), `vetting.rs` (what is refused unseen by the compiler), `compiler.rs` (in a
 //! process of its own, with a cache), `runtime.rs`, `guest.rs` and `ahead.rs` (the threads, the limits, instances), `host.rs` and
 //! `surroundings.rs` (what a guest can reach), `task.rs` and `application.rs` (the two worlds).
 //!
@@ -17,6 +17,7 @@ mod code_error;
 mod code_ref;
 mod compiler;
 mod componentize;
+mod data;
 mod engine;
 mod folder;
 mod guest;
@@ -43,10 +44,12 @@ pub use application::GuestApplication;
 pub use cid::{Cid, CidError};
 pub use code_error::CodeError;
 pub use code_ref::{CodeRef, MAX_CODE_NAME, World};
+pub(crate) use compiler::SealKey;
 pub use compiler::{
     CompileHereError, CompileLimits, Compiled, Compiler, CompilerHome, MAX_COMPILED, compile_here, forget_compiled,
     restrict_here,
 };
+pub use data::DataFolderError;
 pub use engine::engine_hash;
 pub use guest_error::GuestError;
 pub use installed::{Record, read_records};

@@ -1,15 +1,19 @@
 //! The node's key: made anew for each run, or kept in a file that one process at a time may use.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    fs::{File, Metadata, OpenOptions, TryLockError},
+    io::{self, Read},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use libp2p::identity::Keypair;
 use zeroize::Zeroizing;
 
-use crate::private_file::is_exposed;
+use crate::{
+    files::{self, Unfinished},
+    private_file::{Exposure, exposure},
+};
 
 /// No identity file is anywhere near so long.
 const MAX_FILE: u64 = 4096;
@@ -19,7 +23,7 @@ const MAX_FILE: u64 = 4096;
 pub(crate) struct Identity {
     pub(crate) keypair: Keypair,
     /// Locked as long as it is open.
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 /// Why an identity file cannot be used.
@@ -52,50 +56,89 @@ pub enum IdentityError {
         /// The file.
         path: PathBuf,
     },
+    /// It has nothing in it, and is not filled: a key that was lost would be another one without a word.
+    #[error(
+        "the identity file `{0}` is empty: put its key back from a copy, or remove the file, and `multinodes start --identity {0}` makes a new one with another peer id",
+        .path.display()
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// Others than its owner may read it.
     #[error("the identity file `{0}` may be read by others than its owner: chmod 600 {0}", .path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
     },
+    /// It belongs to another user.
+    #[error(
+        "the identity file `{}` belongs to another user, with the id {owner}, who may use or change its key: name a file of your own",
+        .path.display()
+    )]
+    NotOwned {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
 }
 
 impl Identity {
     /// A key that nobody has seen before and nobody will see again.
     pub(crate) fn ephemeral() -> Self {
-        Self { keypair: Keypair::generate_ed25519(), _file: None }
+        Self { keypair: Keypair::generate_ed25519(), file: None }
     }
 
     /// A key that the user keeps.
     pub(crate) fn given(keypair: Keypair) -> Self {
-        Self { keypair, _file: None }
+        Self { keypair, file: None }
     }
 
-    /// Reads the key from a file, which is made if there is none, and locks the file.
+    /// Whether it is the same at the next start.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Reads the key from a file, which is made if there is none, and locks the file. Nothing is ever written into one that
+    /// is there.
     pub(crate) fn from_file(path: &Path) -> Result<Self, IdentityError> {
-        let failed = |source| IdentityError::Io { path: path.to_owned(), source };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(IdentityError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        match Self::existing(path) {
+            Err(IdentityError::Missing { .. }) => {}
+            result => return result,
         }
-        let size = file.metadata().map_err(failed)?.len();
-        if size == 0 {
-            let keypair = Keypair::generate_ed25519();
-            let bytes = keypair.to_protobuf_encoding().map_err(|error| failed(io::Error::other(error)))?;
-            file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-            return Ok(Self { keypair, _file: Some(file) });
+        match Self::create(path) {
+            // Somebody was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match Self::existing(path) {
+                Err(IdentityError::Missing { .. }) => {
+                    let text = "it is a link that leads nowhere: name the file itself";
+                    Err(IdentityError::Io { path: path.to_owned(), source: io::Error::other(text) })
+                }
+                result => result,
+            },
+            result => result.map_err(|source| IdentityError::Io { path: path.to_owned(), source }),
         }
-        if is_exposed(&file).map_err(failed)? {
-            return Err(IdentityError::Exposed { path: path.to_owned() });
-        }
-        let keypair = read_key(&mut file, path)?;
-        Ok(Self { keypair, _file: Some(file) })
+    }
+
+    fn existing(path: &Path) -> Result<Self, IdentityError> {
+        // Some systems lock only what is open for writing.
+        let file = open(path, OpenOptions::new().read(true).write(true))?;
+        lock(&file, path)?;
+        let keypair = read_key(&file, path)?;
+        Ok(Self { keypair, file: Some(file) })
+    }
+
+    /// Makes the file. It is there whole and locked, or not at all.
+    fn create(path: &Path) -> io::Result<Self> {
+        files::sweep(path.parent().unwrap_or(Path::new("")), SystemTime::now());
+        let keypair = Keypair::generate_ed25519();
+        let bytes = Zeroizing::new(keypair.to_protobuf_encoding().map_err(io::Error::other)?);
+        let mut new = Unfinished::beside(path)?;
+        new.file()?.try_lock()?;
+        new.write(&[&bytes])?;
+        let file = new.finish_new(path)?;
+        Ok(Self { keypair, file })
     }
 }
 
@@ -106,20 +149,40 @@ impl Identity {
 /// The file is not there, cannot be read, may be read by others than its owner, or holds something else.
 pub fn read_identity(path: impl AsRef<Path>) -> Result<Keypair, IdentityError> {
     let path = path.as_ref();
+    read_key(&open(path, OpenOptions::new().read(true))?, path)
+}
+
+/// Opens a file that is there, and looks whose it is before anything else. A link may lead to it.
+fn open(path: &Path, options: &mut OpenOptions) -> Result<File, IdentityError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => IdentityError::Missing { path: path.to_owned() },
         _ => IdentityError::Io { path: path.to_owned(), source },
     };
-    let mut file = File::open(path).map_err(failed)?;
-    if is_exposed(&file).map_err(failed)? {
-        return Err(IdentityError::Exposed { path: path.to_owned() });
-    }
-    read_key(&mut file, path)
+    let file = files::open_regular(path, options).map_err(failed)?;
+    check(path, &file.metadata().map_err(failed)?)?;
+    Ok(file)
 }
 
-fn read_key(file: &mut File, path: &Path) -> Result<Keypair, IdentityError> {
+fn check(path: &Path, metadata: &Metadata) -> Result<(), IdentityError> {
+    match exposure(metadata) {
+        Some(Exposure::Foreign(owner)) => Err(IdentityError::NotOwned { path: path.to_owned(), owner }),
+        Some(Exposure::Open) => Err(IdentityError::Exposed { path: path.to_owned() }),
+        None if metadata.len() == 0 => Err(IdentityError::Empty { path: path.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), IdentityError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => IdentityError::InUse { path: path.to_owned() },
+        TryLockError::Error(source) => IdentityError::Io { path: path.to_owned(), source },
+    })
+}
+
+fn read_key(file: &File, path: &Path) -> Result<Keypair, IdentityError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    file.take(MAX_FILE + 1)
+    let mut file = file;
+    Read::take(&mut file, MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| IdentityError::Io { path: path.to_owned(), source })?;
     let foreign = || IdentityError::Foreign { path: path.to_owned() };
@@ -132,8 +195,7 @@ fn read_key(file: &mut File, path: &Path) -> Result<Keypair, IdentityError> {
 /// Whose key is in a file, whether it is locked or not.
 #[cfg(feature = "cli")]
 pub(crate) fn peek(path: &Path) -> Option<libp2p::PeerId> {
-    let keypair = read_key(&mut File::open(path).ok()?, path).ok()?;
-    Some(keypair.public().to_peer_id())
+    Some(read_identity(path).ok()?.public().to_peer_id())
 }
 
 #[cfg(test)]
@@ -174,5 +236,52 @@ mod tests {
         assert!(matches!(error, IdentityError::Missing { .. }), "{error:?}");
         let error = Identity::from_file(folder.path()).unwrap_err();
         assert!(matches!(error, IdentityError::Io { .. }), "{error:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_key_is_written_into_anything_that_is_there() {
+        use std::os::unix::fs::{PermissionsExt, chown, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, mode) in [("emptied", 0o600), ("open", 0o666)] {
+            std::fs::write(at(name), []).unwrap();
+            std::fs::set_permissions(at(name), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::fs::write(at("theirs"), []).unwrap();
+        symlink(at("emptied"), at("link")).unwrap();
+        symlink(at("nowhere"), at("dangling")).unwrap();
+        std::fs::hard_link(at("emptied"), at("second-name")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        let error = Identity::from_file(&at("emptied")).unwrap_err().to_string();
+        assert!(error.contains("is empty") && error.contains("remove the file"), "{error}");
+        assert!(matches!(Identity::from_file(&at("open")), Err(IdentityError::Exposed { .. })));
+        for name in ["link", "second-name"] {
+            assert!(matches!(Identity::from_file(&at(name)), Err(IdentityError::Empty { .. })));
+        }
+        assert!(matches!(Identity::from_file(&at("dangling")), Err(IdentityError::Io { .. })));
+        assert!(matches!(Identity::from_file(&at("pipe")), Err(IdentityError::Io { .. })));
+        if files::own_user_id() == 0 {
+            chown(at("theirs"), Some(1000), None).unwrap();
+            assert!(matches!(Identity::from_file(&at("theirs")), Err(IdentityError::NotOwned { owner: 1000, .. })));
+        }
+        for name in ["emptied", "open", "theirs"] {
+            assert_eq!(at(name).metadata().unwrap().len(), 0, "{name}");
+        }
+        assert!(!at("nowhere").exists());
+    }
+
+    #[test]
+    fn of_two_that_make_one_file_at_once_one_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let all = [(); 8].map(|()| scope.spawn(|| Identity::from_file(&path)));
+            all.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let (one, others): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+        assert_eq!(one.len(), 1);
+        assert!(others.iter().all(|other| matches!(other, Err(IdentityError::InUse { .. }))), "{others:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -113,6 +113,8 @@ mod driver;
 mod events;
 mod explain;
 mod factories;
+#[doc(hidden)]
+pub mod files;
 mod identity;
 mod installation;
 pub mod json;

@@ -81,6 +81,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        #[cfg(feature = "wasm")]
+        self.core.workshop.release();
         if self.take_driver().is_some() {
             self.core.registry.drain();
             drop(self.core.links.close());

@@ -1,33 +1,58 @@
 //! Files that hold a secret: they are their owner's alone, or they are refused.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    fs::{File, Metadata},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
-/// Whether others than its owner may read a file. A pipe is nobody's in particular.
+use crate::files;
+
+/// What is wrong with a file for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// Others than its owner may read or write it.
+    Open,
+    /// It belongs to this other user, who reads it, and may put another secret into it.
+    Foreign(u32),
+}
+
+/// Looks at a file that was opened. The system's administrator sees everything anyway, and may give users their secrets; a
+/// pipe is nobody's in particular.
 #[cfg(unix)]
-pub(crate) fn is_exposed(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = file.metadata()?;
-    Ok(metadata.is_file() && metadata.permissions().mode() & 0o077 != 0)
+pub(crate) fn exposure(metadata: &Metadata) -> Option<Exposure> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = metadata.uid();
+    if !metadata.is_file() {
+        None
+    } else if owner != files::own_user_id() && owner != 0 {
+        Some(Exposure::Foreign(owner))
+    } else {
+        (metadata.mode() & 0o077 != 0).then_some(Exposure::Open)
+    }
 }
 
 #[cfg(not(unix))]
-pub(crate) fn is_exposed(_: &File) -> io::Result<bool> {
-    Ok(false)
+pub(crate) fn exposure(_: &Metadata) -> Option<Exposure> {
+    None
 }
 
-/// Reads a text of at most `limit` bytes.
+fn check(path: &Path, file: &File) -> Result<(), PrivateFileError> {
+    let metadata = file.metadata().map_err(|source| PrivateFileError::Io { path: path.to_owned(), source })?;
+    match exposure(&metadata) {
+        None => Ok(()),
+        Some(Exposure::Open) => Err(PrivateFileError::Exposed { path: path.to_owned() }),
+        Some(Exposure::Foreign(owner)) => Err(PrivateFileError::Foreign { path: path.to_owned(), owner }),
+    }
+}
+
+/// Reads a text of at most `limit` bytes: of a regular file, or of a pipe that this process was given.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Zeroizing<String>, PrivateFileError> {
     let failed = |source| PrivateFileError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    if is_exposed(&file).map_err(failed)? {
-        return Err(PrivateFileError::Exposed { path: path.to_owned() });
-    }
+    let file = files::open_named(path).map_err(failed)?;
+    check(path, &file)?;
     // Reserved at once: a text that grows leaves copies of itself behind.
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(limit).unwrap_or_default() + 1));
     match file.take(limit + 1).read_to_string(&mut text) {
@@ -37,18 +62,22 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Zeroizing<String>, Private
     }
 }
 
+/// Reads what is in a folder of our own: no link is followed.
+#[cfg(feature = "wasm")]
+pub(crate) fn read_own(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    let failed = |source| PrivateFileError::Io { path: path.to_owned(), source };
+    let file = files::open_own(path, File::options().read(true)).map_err(failed)?;
+    check(path, &file)?;
+    files::bounded(&file, limit).map(Zeroizing::new).map_err(failed)
+}
+
 /// Makes a file that only its owner may read; one that is there already is left alone.
 pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(path).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    });
-    written.map_err(|source| PrivateFileError::Io { path: path.to_owned(), source })
+    let written = files::create(path, &[text.as_bytes(), b"\n"]);
+    written.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => PrivateFileError::Exists { path: path.to_owned() },
+        _ => PrivateFileError::Io { path: path.to_owned(), source },
+    })
 }
 
 /// Why a file with a secret is not used.
@@ -66,6 +95,20 @@ pub enum PrivateFileError {
     /// Others than its owner may read it.
     #[error("the file `{0}` holds a secret and may be read by others than its owner: chmod 600 {0}", .path.display())]
     Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It belongs to another user, who may have put anything into it.
+    #[error("the file `{}` holds a secret and belongs to another user, with the id {owner}: copy it to a file of your own", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// It is there already, and was to be made.
+    #[error("there is something called `{}` already: it is not written over, name another file", .path.display())]
+    Exists {
         /// The file.
         path: PathBuf,
     },
@@ -92,6 +135,11 @@ mod tests {
         create(&path, "text").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read(&path, 100).unwrap().as_str(), "text\n");
+        if files::own_user_id() == 0 {
+            std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
+            assert!(matches!(read(&path, 100).unwrap_err(), PrivateFileError::Foreign { owner: 1000, .. }));
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
         for mode in [0o640, 0o604, 0o660] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let error = read(&path, 100).unwrap_err().to_string();
@@ -104,7 +152,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         create(&path, "text").unwrap();
-        assert!(matches!(create(&path, "other").unwrap_err(), PrivateFileError::Io { .. }));
+        assert!(matches!(create(&path, "other").unwrap_err(), PrivateFileError::Exists { .. }));
+        assert_eq!(read(&path, 100).unwrap().as_str(), "text\n");
         assert!(matches!(read(&path, 4).unwrap_err(), PrivateFileError::TooLong { .. }));
         assert!(matches!(read(&folder.path().join("none"), 4).unwrap_err(), PrivateFileError::Io { .. }));
     }

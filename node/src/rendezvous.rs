@@ -8,14 +8,15 @@ pub(crate) mod inspection;
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FolderFault};
 
 /// More notes than that are not read: each of them may cost a dial.
 const MAX_NOTES: usize = 512;
@@ -25,9 +26,6 @@ const MAX_NOTE: u64 = 16 * 1024;
 
 /// The most addresses taken from one note.
 const MAX_ADDRESSES: usize = 32;
-
-/// A note that is still being written after this time never will be finished: its writer has crashed.
-const UNFINISHED_FOR: Duration = Duration::from_secs(60);
 
 /// A folder in which the nodes of one user and one swarm leave notes.
 #[derive(Debug, Clone)]
@@ -79,14 +77,7 @@ impl Rendezvous {
 
     /// Leaves or replaces this node's note. A reader sees the old one or the new one, never a part.
     pub(crate) fn publish(&self, note: &Note) -> io::Result<()> {
-        let temporary = self.unfinished(note);
-        let _ = fs::remove_file(&temporary);
-        let written = write_private(&temporary, &serde_json::to_vec(note)?)
-            .and_then(|()| fs::rename(&temporary, self.path(&note.peer_id)));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+        files::replace_fleeting(&self.path(&note.peer_id), &[&serde_json::to_vec(note)?])
     }
 
     /// Whether this node's note is still there, as it was left.
@@ -112,14 +103,7 @@ impl Rendezvous {
 
     /// Takes away what crashed nodes have left unfinished.
     pub(crate) fn sweep_unfinished(&self, now: SystemTime) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for entry in entries.take(4 * MAX_NOTES).flatten() {
-            let modified = entry.metadata().ok().filter(fs::Metadata::is_file).and_then(|file| file.modified().ok());
-            let age = modified.and_then(|modified| now.duration_since(modified).ok());
-            if is_unfinished(&entry.file_name()) && age.is_some_and(|age| age > UNFINISHED_FOR) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        files::sweep(&self.folder, now);
     }
 
     /// Takes this node's note away.
@@ -141,16 +125,6 @@ impl Rendezvous {
     fn path(&self, peer_id: &PeerId) -> PathBuf {
         self.folder.join(format!("{peer_id}.json"))
     }
-
-    fn unfinished(&self, note: &Note) -> PathBuf {
-        self.folder.join(format!(".{}.{}", note.peer_id, note.pid))
-    }
-}
-
-/// Whether a file of that name is a note being written; nothing else in the folder is ours to remove.
-fn is_unfinished(name: &OsStr) -> bool {
-    let parts = name.to_str().and_then(|name| name.strip_prefix('.')).and_then(|name| name.split_once('.'));
-    parts.is_some_and(|(peer_id, pid)| peer_id.parse::<PeerId>().is_ok() && pid.parse::<u32>().is_ok())
 }
 
 /// The folder for the nodes of this user and the swarm with this name or mark: in `$XDG_RUNTIME_DIR`, else in the folder for temporary files.
@@ -184,7 +158,7 @@ fn is_shared_default(folder: &Path) -> bool {
 
 #[cfg(unix)]
 fn user() -> String {
-    own_user_id().map_or_else(|| "user".to_owned(), |id| id.to_string())
+    files::own_user_id().to_string()
 }
 
 #[cfg(not(unix))]
@@ -193,36 +167,15 @@ fn user() -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).collect()
 }
 
-/// The user of this process, by the owner of a file that it makes: there is no safe call for it in the standard library.
-#[cfg(unix)]
-fn own_user_id() -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    if let Ok(metadata) = fs::metadata("/proc/self") {
-        return Some(metadata.uid());
-    }
-    let probe = std::env::temp_dir().join(format!(".multinodes-{}-{:x}", std::process::id(), rand::random::<u64>()));
-    let owner = write_private(&probe, b"").and_then(|()| fs::metadata(&probe)).map(|metadata| metadata.uid());
-    let _ = fs::remove_file(&probe);
-    owner.ok()
-}
-
-#[cfg(unix)]
 fn check_private(folder: &Path) -> Result<(), RendezvousError> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata =
-        fs::symlink_metadata(folder).map_err(|source| RendezvousError::Io { folder: folder.to_owned(), source })?;
-    if !metadata.is_dir() {
-        return Err(RendezvousError::NoFolder { folder: folder.to_owned() });
+    match files::check_folder(folder) {
+        Ok(_) => Ok(()),
+        Err(FolderFault::NoFolder { path }) => Err(RendezvousError::NoFolder { folder: path }),
+        Err(FolderFault::Foreign { path, .. } | FolderFault::Writable { path, .. }) => {
+            Err(RendezvousError::Foreign { folder: path })
+        }
+        Err(FolderFault::Io { path, source }) => Err(RendezvousError::Io { folder: path, source }),
     }
-    if own_user_id().is_some_and(|user| user != metadata.uid()) || metadata.mode() & 0o022 != 0 {
-        return Err(RendezvousError::Foreign { folder: folder.to_owned() });
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_private(folder: &Path) -> Result<(), RendezvousError> {
-    if folder.is_dir() { Ok(()) } else { Err(RendezvousError::NoFolder { folder: folder.to_owned() }) }
 }
 
 #[cfg(unix)]
@@ -236,20 +189,8 @@ fn make_private(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(bytes)
-}
-
 fn read_note(path: &Path) -> Option<Note> {
-    // A pipe that somebody left there would block the reader for ever.
-    fs::symlink_metadata(path).ok().filter(|metadata| metadata.is_file() && metadata.len() <= MAX_NOTE)?;
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(MAX_NOTE).read_to_end(&mut bytes).ok()?;
-    let mut note: Note = serde_json::from_slice(&bytes).ok()?;
+    let mut note: Note = serde_json::from_slice(&files::read_own(path, MAX_NOTE).ok()?).ok()?;
     note.addresses.truncate(MAX_ADDRESSES);
     let named = path.file_stem()?.to_str()? == note.peer_id.to_string();
     named.then_some(note)
@@ -342,6 +283,8 @@ mod tests {
         fs::write(at("other.txt"), b"text").unwrap();
         fs::write(at("huge.json"), vec![b' '; 100_000]).unwrap();
         fs::create_dir(at("folder.json")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("/dev/zero", at("endless.json")).unwrap();
         fs::write(at(&format!("{}.json", PeerId::random())), serde_json::to_vec(&valid).unwrap()).unwrap();
         assert_eq!(rendezvous.peers().unwrap(), [valid]);
     }
@@ -365,16 +308,16 @@ mod tests {
     fn what_a_crash_has_left_unfinished_is_swept_after_a_minute() {
         let folder = tempfile::tempdir().unwrap();
         let rendezvous = Rendezvous::open(&folder.path().join("swarm")).unwrap();
-        let (finished, unfinished) = (note(1), note(2));
+        let finished = note(1);
         rendezvous.publish(&finished).unwrap();
-        write_private(&rendezvous.unfinished(&unfinished), b"{").unwrap();
-        write_private(&rendezvous.folder().join(".hidden.1"), b"").unwrap();
+        std::mem::forget(files::Unfinished::within(rendezvous.folder()).unwrap());
+        fs::write(rendezvous.folder().join(".hidden.1"), b"").unwrap();
         let names = || fs::read_dir(rendezvous.folder()).unwrap().count();
         rendezvous.sweep_unfinished(SystemTime::now());
         assert_eq!(names(), 3, "it may be under way");
-        rendezvous.sweep_unfinished(SystemTime::now() + 2 * UNFINISHED_FOR);
+        rendezvous.sweep_unfinished(SystemTime::now() + std::time::Duration::from_secs(120));
         assert_eq!(names(), 2);
-        assert!(rendezvous.holds(&finished) && !rendezvous.unfinished(&unfinished).exists());
+        assert!(rendezvous.holds(&finished));
     }
 
     #[test]

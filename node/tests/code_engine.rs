@@ -337,6 +337,40 @@ async fn compiled_code_is_found_after_a_start_and_a_damaged_file_is_compiled_ane
 }
 
 #[tokio::test]
+async fn compiled_code_runs_only_as_what_it_was_compiled_of_and_only_from_a_folder_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new(1, 4).unwrap();
+    let open =
+        |folder: &Path| Compiler::new(runtime.clone(), command(), Some(folder.to_owned()), CompileLimits::default());
+    let (echo, other) = (guest("echo"), guest("forever"));
+    let compiler = open(folder.path()).unwrap();
+    within(compiler.compile(&echo, &Budget::default())).await.unwrap();
+    let cache = folder.path().join(multinodes::code::engine_hash().unwrap());
+    let file = |code: &Code| cache.join(format!("{}.cwasm", code.cid()));
+    std::fs::copy(file(&echo), file(&other)).unwrap();
+    assert!(open(folder.path()).unwrap().find(&other.cid()).is_none(), "it is other code");
+    // What another node has made for itself, byte for byte.
+    let elsewhere = tempfile::tempdir().unwrap();
+    within(open(elsewhere.path()).unwrap().compile(&echo, &Budget::default())).await.unwrap();
+    let made = elsewhere.path().join(cache.file_name().unwrap()).join(file(&echo).file_name().unwrap());
+    std::fs::copy(made, file(&echo)).unwrap();
+    assert!(open(folder.path()).unwrap().find(&echo.cid()).is_none(), "its seal is another's");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::os::unix::fs::symlink("/dev/zero", file(&echo)).unwrap();
+        assert!(open(folder.path()).unwrap().find(&echo.cid()).is_none(), "it has no end");
+        for open_to_others in [&cache, &folder.path().to_owned()] {
+            std::fs::set_permissions(open_to_others, PermissionsExt::from_mode(0o777)).unwrap();
+            let error = open(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("can be written by others"), "{error}");
+            std::fs::set_permissions(open_to_others, PermissionsExt::from_mode(0o700)).unwrap();
+        }
+    }
+    within(open(folder.path()).unwrap().compile(&echo, &Budget::default())).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_command_that_does_not_compile_is_named() {
     let runtime = Runtime::new(1, 4).unwrap();
     for path in ["/nowhere/multinodes", "/bin/false"] {

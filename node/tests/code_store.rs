@@ -135,20 +135,31 @@ fn what_was_not_used_for_longest_makes_room() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_said_and_leaves_nothing_half() {
+fn what_is_planted_in_the_folder_is_neither_followed_nor_read_for_ever() {
+    use std::os::unix::fs::symlink;
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(Some(folder.path().to_owned()), None).unwrap();
+    let (code, victim) = (folder.path().join("code"), folder.path().join("victim"));
+    let store = Store::open(Some(code.clone()), None).unwrap();
     let echo = guest("echo");
-    // A device on which there is never any room.
-    let partial = folder.path().join(format!("{}.partial", echo.cid()));
-    std::os::unix::fs::symlink("/dev/full", &partial).unwrap();
-    let mut receiving = store.begin(echo.cid(), echo.size()).unwrap();
-    let error = receiving.write(0, echo.bytes()).unwrap_err();
-    assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
-    assert!(error.to_string().starts_with("there is no room for code of"), "{error}");
-    drop(receiving);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let at = |extension: &str| code.join(format!("{}.{extension}", echo.cid()));
+    std::fs::write(&victim, "precious").unwrap();
+    symlink(&victim, at("partial")).unwrap();
+    let mut partial = store.begin(echo.cid(), echo.size()).unwrap();
+    assert_eq!(partial.received(), 0);
+    partial.write(0, echo.bytes()).unwrap();
+    partial.finish().unwrap();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    assert_eq!(store.get(&echo.cid()).unwrap().as_ref(), Some(echo.bytes()));
+    std::fs::remove_file(at("wasm")).unwrap();
+    symlink("/dev/zero", at("wasm")).unwrap();
     assert_eq!(store.find(&echo.cid()), None);
+    assert_eq!(store.get(&echo.cid()).unwrap(), None);
+    assert!(at("wasm").symlink_metadata().is_err(), "it is removed");
+    store.put(&echo).unwrap();
+    // Far more than any code has, without taking any room on disk.
+    std::fs::File::options().write(true).open(at("wasm")).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(store.get(&echo.cid()).unwrap(), None);
+    assert!(!at("wasm").exists());
 }
 
 #[test]

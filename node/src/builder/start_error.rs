@@ -82,6 +82,10 @@ pub enum StartError {
     /// The identity file cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The folder for code cannot be this node's.
+    #[cfg(feature = "wasm")]
+    #[error(transparent)]
+    DataFolder(#[from] crate::code::DataFolderError),
     /// The network cannot be started, for example because a port is taken.
     #[error(transparent)]
     Network(#[from] DriverError),

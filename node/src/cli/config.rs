@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use serde_json::Value;
 
+use multinodes::files;
+
 use super::{child, duration, failure::Failure, options::Color};
 
 /// The keys of the file. An unknown one is refused: it is a setting that somebody believes in.
@@ -114,7 +116,7 @@ impl TryFrom<ApplicationKeys> for Application {
 /// Reads `given`, or `multinodes.toml` of the working directory if it is there.
 pub(crate) fn find(given: Option<&Path>) -> Result<Config, Failure> {
     let path = given.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(FILE));
-    let text = match std::fs::read_to_string(path) {
+    let text = match files::read_text(path, MAX_FILE) {
         Ok(text) => text,
         Err(error) if path == Path::new(FILE) && error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Config::default());
@@ -179,6 +181,9 @@ fn time<'de, D: Deserializer<'de>>(
 
 /// The file that is read when none is named.
 const FILE: &str = "multinodes.toml";
+
+/// The largest file with settings, in bytes: hundreds of applications.
+const MAX_FILE: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,11 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use multinodes::{CallError, Code, CodeRef, Payload, PeerId, World, code::MAX_CODE, read_identity};
+use multinodes::{CallError, Code, CodeRef, Payload, PeerId, World, code::MAX_CODE, files, read_identity};
 
 use super::{failure::Failure, session::Session};
 
@@ -68,15 +67,11 @@ pub(crate) fn signature_file(file: &Path) -> PathBuf {
 pub(crate) fn with_signature(code: &Code, file: &Path) -> Result<Option<Code>, Failure> {
     let path = signature_file(file);
     let wrong = |reason: &dyn std::fmt::Display| Failure::own(format_args!("`{}`: {reason}", path.display()));
-    let mut bytes = Vec::new();
-    match File::open(&path) {
-        Ok(file) => _ = file.take(MAX_SIGNATURE_FILE + 1).read_to_end(&mut bytes).map_err(|error| wrong(&error))?,
+    let bytes = match files::read(&path, MAX_SIGNATURE_FILE) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(&error)),
-    }
-    if bytes.len() as u64 > MAX_SIGNATURE_FILE {
-        return Err(wrong(&format_args!("no signature has more than {MAX_SIGNATURE_FILE} bytes")));
-    }
+    };
     let signed: CodeRef = Payload::from_bytes(bytes)
         .decode()
         .map_err(|error| wrong(&format_args!("it is no signature made by `multinodes code sign`: {error}")))?;

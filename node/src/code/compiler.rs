@@ -9,6 +9,7 @@ mod here;
 mod home;
 mod load;
 mod refusals;
+mod seal;
 
 use std::{
     fmt,
@@ -38,6 +39,7 @@ pub use cache::forget_compiled;
 use cache::{Cache, Loaded};
 use home::Home;
 use refusals::Refusals;
+pub(crate) use seal::SealKey;
 
 pub use here::{CompileHereError, MAX_COMPILED, compile_here, restrict_here};
 pub use home::CompilerHome;
@@ -115,20 +117,31 @@ impl Compiled {
 }
 
 impl Compiler {
-    /// Compiles for this runtime. What is compiled is kept in `folder`, below a folder for this engine; without one it is
-    /// kept in memory only.
+    /// Compiles for this runtime. What is compiled is kept in `folder`, below a folder for this engine, sealed with a key
+    /// that lies beside it; without a folder it is kept in memory only.
     ///
     /// # Errors
     ///
-    /// [`CodeError::Compiler`] if the folder cannot be made.
+    /// [`CodeError::Compiler`] if the folder cannot be made, belongs to another user, or can be written by others.
     pub fn new(
         runtime: Arc<Runtime>,
         home: CompilerHome,
         folder: Option<PathBuf>,
         limits: CompileLimits,
     ) -> Result<Self, CodeError> {
+        Self::sealing(runtime, home, folder, limits, None)
+    }
+
+    /// The same with a key of the node's own.
+    pub(crate) fn sealing(
+        runtime: Arc<Runtime>,
+        home: CompilerHome,
+        folder: Option<PathBuf>,
+        limits: CompileLimits,
+        key: Option<SealKey>,
+    ) -> Result<Self, CodeError> {
         let engine = hash_of(runtime.engine());
-        let cache = folder.map(|folder| Cache::open(&folder, &engine)).transpose().map_err(CodeError::compiler)?;
+        let cache = folder.map(|folder| Cache::open(&folder, &engine, key)).transpose().map_err(CodeError::compiler)?;
         let inner = Inner {
             runtime,
             home: Home::find(home),

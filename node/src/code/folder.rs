@@ -3,18 +3,14 @@
 use std::{
     collections::HashSet,
     ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-/// What is not finished yet. Left behind by a process that was killed, it is removed at the next start.
-const UNFINISHED: &str = "unfinished";
+use crate::files::{self, FolderFault, Unfinished};
 
 /// The most files of one kind: all of them are listed to make room for another one.
 const MOST: usize = 4096;
@@ -26,6 +22,8 @@ pub(crate) struct Folder {
     extension: &'static str,
     /// The most bytes that its files may have together.
     limit: u64,
+    /// The most that one of them may have.
+    largest: u64,
     /// Files that do not go for others.
     pinned: Arc<Mutex<HashSet<String>>>,
 }
@@ -40,26 +38,21 @@ pub(crate) struct Entry {
 }
 
 impl Folder {
-    /// Makes it if it is not there, for nobody else.
-    pub(crate) fn open(path: PathBuf, extension: &'static str, limit: u64) -> io::Result<Self> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&path)?;
-        // It may have been there, with other rights.
-        #[cfg(unix)]
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let folder = Self { path, extension, limit, pinned: Arc::default() };
-        for entry in folder.with_extension(UNFINISHED)? {
-            _ = fs::remove_file(folder.path.join(format!("{}.{UNFINISHED}", entry.name)));
-        }
-        Ok(folder)
+    /// Makes it if it is not there, for nobody else. `largest` is the most bytes that one of its files may have.
+    ///
+    /// # Errors
+    ///
+    /// It is somebody else's, or others can write to it: whatever is in it would be theirs.
+    pub(crate) fn open(path: PathBuf, extension: &'static str, limit: u64, largest: u64) -> Result<Self, FolderFault> {
+        files::own_folder(&path)?;
+        // What a process has left that was killed.
+        files::sweep(&path, SystemTime::now());
+        Ok(Self { path, extension, limit, largest, pinned: Arc::default() })
     }
 
     /// One that is there, perhaps in use by a node that runs: nothing is made or tidied up.
-    pub(crate) fn existing(path: PathBuf, extension: &'static str, limit: u64) -> io::Result<Self> {
-        let folder = Self { path, extension, limit, pinned: Arc::default() };
+    pub(crate) fn existing(path: PathBuf, extension: &'static str, limit: u64, largest: u64) -> io::Result<Self> {
+        let folder = Self { path, extension, limit, largest, pinned: Arc::default() };
         fs::read_dir(&folder.path).map(|_| folder)
     }
 
@@ -71,21 +64,15 @@ impl Folder {
         &self.path
     }
 
-    /// Reads a file, if it is there, of at most the folder's limit.
+    /// Reads a file, if it is there: a regular one, of at most what one may have.
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path_of(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        there(files::read_own(&self.path_of(name), self.largest))
     }
 
     /// Reads a part of a file, if it is there.
     pub(crate) fn read_part(&self, name: &str, offset: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
-        let mut file = match File::open(self.path_of(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let Some(mut file) = there(files::open_own(&self.path_of(name), OpenOptions::new().read(true)))? else {
+            return Ok(None);
         };
         let mut part = Vec::new();
         file.seek(SeekFrom::Start(offset))?;
@@ -93,33 +80,45 @@ impl Folder {
         Ok(Some(part))
     }
 
+    /// How many bytes a file has, if it is there.
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        let metadata = fs::symlink_metadata(self.path_of(name));
+        metadata.ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
+    /// Opens a file, which is made if it is not there.
+    pub(crate) fn open_file(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
+        files::open_own_or_new(&self.path_of(name), options)
+    }
+
     /// Writes a file, whole or not at all, and lets the oldest go where they are too many.
     pub(crate) fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let size = parts.iter().map(|part| part.len() as u64).sum();
-        self.make_room(size)?;
-        let number = NEXT.fetch_add(1, Relaxed);
-        let unfinished = self.path.join(format!("{name}-{}-{number}.{UNFINISHED}", std::process::id()));
-        let written = create_new(&unfinished).and_then(|mut file| {
-            parts.iter().try_for_each(|part| file.write_all(part))?;
-            file.sync_data()
-        });
-        let written = written.and_then(|()| fs::rename(&unfinished, self.path_of(name)));
-        if written.is_err() {
-            _ = fs::remove_file(&unfinished);
-        }
-        written
+        self.make_room(parts.iter().map(|part| part.len() as u64).sum())?;
+        let mut new = Unfinished::within(&self.path)?;
+        new.write(parts)?;
+        new.finish(&self.path_of(name))
     }
 
     /// Takes a finished file over.
     pub(crate) fn adopt(&self, finished: &Path, name: &str) -> io::Result<()> {
-        self.make_room(fs::metadata(finished)?.len())?;
-        fs::rename(finished, self.path_of(name))
+        self.make_room(fs::symlink_metadata(finished)?.len())?;
+        fs::rename(finished, self.path_of(name))?;
+        files::sync_folder(&self.path)
     }
 
     /// Its files.
     pub(crate) fn entries(&self) -> io::Result<Vec<Entry>> {
-        self.with_extension(self.extension)
+        let mut entries = Vec::new();
+        for file in fs::read_dir(&self.path)? {
+            let path = file?.path();
+            let name = path.file_stem().and_then(OsStr::to_str);
+            let (Some(name), true) = (name, path.extension() == Some(OsStr::new(self.extension))) else { continue };
+            // It may be gone by now.
+            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            entries.push(Entry { name: name.to_owned(), size: metadata.len(), used });
+        }
+        Ok(entries)
     }
 
     /// Removes a file; false if there was none.
@@ -134,7 +133,8 @@ impl Folder {
     /// Notes that a file is of use, so that others go first.
     pub(crate) fn touch(&self, name: &str) {
         // Only an order of going; a file system without times loses nothing else.
-        _ = File::options().append(true).open(self.path_of(name)).and_then(|file| file.set_modified(SystemTime::now()));
+        let file = files::open_own(&self.path_of(name), OpenOptions::new().append(true));
+        _ = file.and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     /// From now on these do not go to make room, and no others stay for that reason.
@@ -166,27 +166,12 @@ impl Folder {
         }
         Ok(())
     }
-
-    fn with_extension(&self, extension: &str) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for file in fs::read_dir(&self.path)? {
-            let path = file?.path();
-            let name = path.file_stem().and_then(OsStr::to_str);
-            let (Some(name), true) = (name, path.extension() == Some(OsStr::new(extension))) else { continue };
-            // It may be gone by now.
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            entries.push(Entry { name: name.to_owned(), size: metadata.len(), used });
-        }
-        Ok(entries)
-    }
 }
 
-/// Makes a file that only its owner may read.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

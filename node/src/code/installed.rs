@@ -215,12 +215,17 @@ pub(super) async fn uninstall(core: &Arc<Core>, context: &Context, name: &str) -
     let publisher = asker.and_then(|asker| asker.publisher.filter(|by| *by == sender || asker.sender == sender));
     let (proof, bound) = (service::proof(core, &sender), Bound::Itself(name.to_owned()));
     service::may(core, Asker { sender, publisher, proof, bound })?;
-    let mut installed = core.workshop.installed.lock().await;
-    if !installed.stop(core, name) {
-        return Err(not_installed(name));
-    }
-    tracing::info!(application = %name, caller = %sender, "a guest was uninstalled");
-    guests::keep(core, &installed).await
+    // From here on it is done and written down as one, whether the caller waits for it or not.
+    let (core, name) = (core.clone(), name.to_owned());
+    let work = tokio::spawn(async move {
+        let mut installed = core.workshop.installed.lock().await;
+        if !installed.stop(&core, &name) {
+            return Err(not_installed(&name));
+        }
+        tracing::info!(application = %name, caller = %sender, "a guest was uninstalled");
+        guests::keep(&core, &installed).await
+    });
+    work.await.map_err(AppError::of)?
 }
 
 fn not_installed(name: &str) -> AppError {

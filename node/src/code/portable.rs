@@ -1,6 +1,6 @@
 //! Code that is ready to travel.
 
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
@@ -12,6 +12,7 @@ use super::{
     componentize::componentize,
     vetting::{Budget, vet},
 };
+use crate::files;
 
 /// The largest code there is, in bytes: whole interpreters with their libraries have 20 MB. What a node takes is far less
 /// unless it is told otherwise.
@@ -70,8 +71,7 @@ impl Code {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, CodeError> {
         let path = path.as_ref();
         let failed = |error| CodeError::unreadable(path, &error);
-        let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(MAX_CODE + 1).read_to_end(&mut bytes)).map_err(failed)?;
+        let bytes = files::read(path, MAX_CODE).map_err(failed)?;
         let code = Self::from_bytes(bytes)?;
         // A file may have any name; code goes without one, then.
         let name = path.file_stem().and_then(|name| name.to_str());

@@ -17,7 +17,12 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, futures::Notified};
 
-use super::{cid::Cid, folder::Folder, portable::Code};
+use super::{
+    cid::Cid,
+    folder::Folder,
+    portable::{Code, MAX_CODE},
+};
+use crate::files::FolderFault;
 
 use memory::Memory;
 pub use partial::Partial;
@@ -133,9 +138,12 @@ impl Store {
             None => Place::Memory(Mutex::new(Memory::new(limit.unwrap_or(MEMORY)))),
             Some(path) => {
                 let limit = limit.unwrap_or(DISK);
-                let failed = |source| StoreError::Io { place: path.display().to_string(), source };
-                let whole = Folder::open(path.clone(), "wasm", limit).map_err(failed)?;
-                let partial = Folder::open(path.clone(), "partial", limit).map_err(failed)?;
+                let failed = |fault: FolderFault| StoreError::Io {
+                    place: format!("`{}`", path.display()),
+                    source: io::Error::other(fault),
+                };
+                let whole = Folder::open(path.clone(), "wasm", limit, MAX_CODE).map_err(failed)?;
+                let partial = Folder::open(path.clone(), "partial", limit, MAX_CODE).map_err(failed)?;
                 Place::Disk { whole, partial }
             }
         };
@@ -150,8 +158,8 @@ impl Store {
     /// [`StoreError::Io`]: there is no such folder, or it cannot be read.
     pub fn look(folder: PathBuf) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { place: format!("`{}`", folder.display()), source };
-        let whole = Folder::existing(folder.clone(), "wasm", DISK).map_err(failed)?;
-        let partial = Folder::existing(folder.clone(), "partial", DISK).map_err(failed)?;
+        let whole = Folder::existing(folder.clone(), "wasm", DISK, MAX_CODE).map_err(failed)?;
+        let partial = Folder::existing(folder.clone(), "partial", DISK, MAX_CODE).map_err(failed)?;
         let place = Place::Disk { whole, partial };
         Ok(Self(Arc::new(Inner { place, receiving: Mutex::default(), released: Notify::new() })))
     }
@@ -184,12 +192,18 @@ impl Store {
             Place::Memory(memory) => return Ok(lock(memory).find(cid)),
             Place::Disk { whole, .. } => whole,
         };
-        let Some(bytes) = whole.read(&name).map_err(|source| self.failed(0, source))? else { return Ok(None) };
-        if Cid::of(&bytes) != *cid {
+        let bytes = match whole.read(&name) {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => Some(bytes),
+            // A link, a pipe, or far too long: nothing that was ever stored.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge) => None,
+            Err(source) => return Err(self.failed(0, source)),
+        };
+        let Some(bytes) = bytes.filter(|bytes| Cid::of(bytes) == *cid) else {
             tracing::warn!(%cid, "stored code is damaged and was removed");
             whole.remove(&name).map_err(|source| self.failed(0, source))?;
             return Ok(None);
-        }
+        };
         whole.touch(&name);
         Ok(Some(bytes.into()))
     }
@@ -210,10 +224,7 @@ impl Store {
     #[must_use]
     pub fn find(&self, cid: &Cid) -> Option<u64> {
         match &self.0.place {
-            Place::Disk { whole, .. } => {
-                let metadata = std::fs::metadata(whole.path_of(&cid.to_string()));
-                metadata.ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
-            }
+            Place::Disk { whole, .. } => whole.size(&cid.to_string()),
             Place::Memory(memory) => lock(memory).find(cid).map(|bytes| bytes.len() as u64),
         }
     }

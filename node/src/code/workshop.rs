@@ -14,7 +14,8 @@ use super::{
     cid::Cid,
     code_error::CodeError,
     code_ref::CodeRef,
-    compiler::{CompileLimits, Compiler, CompilerHome},
+    compiler::{CompileLimits, Compiler, CompilerHome, SealKey},
+    data::{DataFolder, DataFolderError},
     installed::Guests,
     policy::{CodeRule, Policy},
     portable::Code,
@@ -38,13 +39,16 @@ pub(crate) struct CodeWishes {
     /// Where code is kept; without it, it is in memory.
     pub(crate) folder: Option<PathBuf>,
     pub(crate) home: Option<PathBuf>,
+    /// By which the node knows what it has compiled, if its identity gives it; else it lies beside the code.
+    pub(crate) seal: Option<SealKey>,
 }
 
 /// All that has to do with code on one node.
 pub(crate) struct Workshop {
     pub(crate) policy: Policy,
-    pub(crate) folder: Option<PathBuf>,
+    pub(crate) folder: Option<Arc<DataFolder>>,
     home: Option<PathBuf>,
+    seal: Option<SealKey>,
     shop: OnceLock<Result<Shop, CodeError>>,
     /// Never held while a guest runs.
     pub(crate) installed: Waiting<Guests>,
@@ -68,11 +72,12 @@ pub(crate) struct Shop {
 
 impl Workshop {
     pub(crate) fn new(own: PeerId, wishes: CodeWishes) -> Self {
-        let CodeWishes { rules, folder, home } = wishes;
+        let CodeWishes { rules, folder, home, seal } = wishes;
         Self {
             policy: Policy::new(own, rules),
-            folder,
+            folder: folder.map(DataFolder::new).map(Arc::new),
             home,
+            seal,
             shop: OnceLock::new(),
             installed: Waiting::default(),
             reviewing: Waiting::default(),
@@ -93,13 +98,34 @@ impl Workshop {
         (self.policy.is_open() || self.shop.get().is_some()).then(|| self.shop())
     }
 
+    /// Makes the folder the node's own, if code may come or came before. Others are told nothing of it: call it at the start.
+    pub(crate) fn claim(&self) -> Result<(), DataFolderError> {
+        let folder = self.folder.as_ref().filter(|folder| self.policy.is_open() || folder.path().exists());
+        folder.map_or(Ok(()), |folder| folder.claim())
+    }
+
+    /// The node has ended: another one may have its folder.
+    pub(crate) fn release(&self) {
+        if let Some(folder) = &self.folder {
+            folder.release();
+        }
+    }
+
     fn open(&self) -> Result<Shop, CodeError> {
         // Whatever guests compute, one core is left to the node and those who call it.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).saturating_sub(1);
         let runtime = Runtime::new(threads, INSTANCES)?;
         let home = self.home.clone().map_or(CompilerHome::Found, CompilerHome::Command);
-        let compiler = Compiler::new(runtime.clone(), home, self.folder.clone(), CompileLimits::default())?;
-        let store = Store::open(self.folder.clone(), None).map_err(CodeError::compiler)?;
+        let folder = match &self.folder {
+            Some(folder) => {
+                folder.claim().map_err(CodeError::compiler)?;
+                Some(folder.path().to_owned())
+            }
+            None => None,
+        };
+        let (limits, key) = (CompileLimits::default(), self.seal.clone());
+        let compiler = Compiler::sealing(runtime.clone(), home, folder.clone(), limits, key)?;
+        let store = Store::open(folder, None).map_err(CodeError::compiler)?;
         Ok(Shop { runtime, compiler, store })
     }
 

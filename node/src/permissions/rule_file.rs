@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
-    io::{self, Read},
+    fs::OpenOptions,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -14,6 +14,7 @@ use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
 use super::{Caller, Rule, RuleError};
+use crate::files;
 
 /// The largest file of rules, in bytes: some 18,000 peer ids.
 pub const MAX_RULE_FILE: u64 = 1024 * 1024;
@@ -97,19 +98,17 @@ impl Rules {
 }
 
 fn read(path: &Path) -> Result<(Rules, Look), RuleFileError> {
-    let failed = |source| RuleFileError::Io { path: path.to_owned(), source };
-    // Before it is opened: opening a pipe waits until somebody writes into it, maybe for ever.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(RuleFileError::Irregular { path: path.to_owned() });
-    }
-    let file = File::open(path).map_err(failed)?;
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::FileTooLarge => RuleFileError::TooLong { path: path.to_owned() },
+        io::ErrorKind::InvalidInput => RuleFileError::Irregular { path: path.to_owned() },
+        _ => RuleFileError::Io { path: path.to_owned(), source },
+    };
+    let file = files::open_regular(path, OpenOptions::new().read(true)).map_err(failed)?;
     let look = look(&file.metadata().map_err(failed)?);
-    let mut text = String::new();
-    let size = file.take(MAX_RULE_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-    if size as u64 > MAX_RULE_FILE {
-        return Err(RuleFileError::TooLong { path: path.to_owned() });
-    }
-    Ok((parse(path, &text)?, look))
+    let bytes = files::bounded(&file, MAX_RULE_FILE).map_err(failed)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    Ok((parse(path, text)?, look))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Rules, RuleFileError> {

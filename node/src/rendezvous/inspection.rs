@@ -8,7 +8,8 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{MAX_NOTES, is_shared_default, is_unfinished, read_note, write_private};
+use super::{MAX_NOTES, is_shared_default, read_note};
+use crate::files::Unfinished;
 
 /// What was found in the place of the folder.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ pub(crate) fn inspect(folder: &Path, mark: &str, host: Option<&str>) -> Inspecti
             break;
         }
         let path = entry.path();
-        if path.extension() != Some(OsStr::new("json")) || is_unfinished(&entry.file_name()) {
+        if path.extension() != Some(OsStr::new("json")) {
             continue;
         }
         match read_note(&path) {
@@ -140,10 +141,7 @@ fn state(folder: &Path) -> State {
 
 /// Leaves a file as a node does, and takes it away; if this process ends in between, nodes sweep it.
 fn try_to_write(folder: &Path) -> io::Result<()> {
-    let path = folder.join(format!(".{}.{}", PeerId::random(), std::process::id()));
-    let written = write_private(&path, b"");
-    let removed = fs::remove_file(&path);
-    written.and(removed)
+    Unfinished::within(folder).map(drop)
 }
 
 #[cfg(unix)]
@@ -154,7 +152,7 @@ fn permissions(folder: &Path) -> Option<State> {
         Err(error) => return Some(State::Failing(error)),
     };
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-    if super::own_user_id().is_some_and(|user| user != owner) {
+    if crate::files::own_user_id() != owner {
         return Some(State::Foreign { folder: folder.to_owned(), owner });
     }
     (mode & 0o022 != 0).then(|| State::Writable { folder: folder.to_owned(), mode })

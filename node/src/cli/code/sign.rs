@@ -1,9 +1,9 @@
 //! `multinodes code sign FILE`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use multinodes::{Payload, read_identity};
+use multinodes::{Payload, files, read_identity};
 use serde::Serialize;
 
 use crate::cli::{failure::Failure, guest, output::Output, style};
@@ -62,7 +62,7 @@ impl Sign {
         };
         let signature = Payload::encode(code.reference()).map_err(Failure::own)?;
         let failed = |error| Failure::own(format_args!("`{}` cannot be written: {error}", out.display()));
-        fs::write(&out, signature.as_bytes()).map_err(failed)?;
+        files::write_output(&out, signature.as_bytes()).map_err(failed)?;
         let publisher = code.publisher().map(|publisher| publisher.to_string());
         if output.json {
             output.value(&Row { cid: code.cid().to_string(), publisher, file: out.display().to_string() })?;

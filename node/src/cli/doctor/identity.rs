@@ -23,8 +23,8 @@ const ONE_FILE_EACH: &str =
 /// Whether an identity file can be used, or which node uses it.
 pub(super) fn file(path: &Path, nodes: &[Arc<NodeInfo>]) -> Finding {
     let subject = path.display().to_string();
-    // Reading an empty one as a node does would fill it.
-    if !path.metadata().is_ok_and(|file| file.len() > 0 || !file.is_file()) {
+    // Reading it as a node does would make it.
+    if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Finding::ok(Check::Identity, subject, "not there: it is made when a node first uses it");
     }
     match diagnosis::identity(path) {
@@ -42,11 +42,16 @@ pub(super) fn file(path: &Path, nodes: &[Arc<NodeInfo>]) -> Finding {
             Finding::warning(Check::Identity, subject, "in use by a process that is not in this swarm", remedy)
         }
         Err(error) => {
-            let remedy = "make it readable for its owner alone (chmod 600), or use another file";
+            let remedy = match &error {
+                IdentityError::Empty { .. } => "put its key back from a copy, or remove it to get another peer id",
+                _ => REMEDY,
+            };
             Finding::failure(Check::Identity, subject, error.to_string(), remedy)
         }
     }
 }
+
+const REMEDY: &str = "make it readable for its owner alone (chmod 600), or use another file";
 
 /// Whether any name is held twice.
 pub(super) fn names(nodes: &[Arc<NodeInfo>]) -> Vec<Finding> {

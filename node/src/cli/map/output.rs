@@ -1,14 +1,14 @@
 //! One line of JSON for each outcome, as they come.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use multinodes::{
-    Attempt, ItemError, ItemErrorKind, Outcome, Payload,
+    Attempt, ItemError, ItemErrorKind, Outcome, Payload, files,
     json::{Exact, Json},
 };
 use serde::{Serialize, Serializer};
@@ -91,8 +91,7 @@ impl Outcomes {
         let sink = match path.filter(|path| *path != Path::new("-")) {
             None => Sink::Stdout,
             Some(path) => {
-                let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-                let file = file.map_err(|error| cannot_write(path, &error))?;
+                let file = files::open_output(path).map_err(|error| cannot_write(path, &error))?;
                 Sink::File { file, path: path.to_owned(), is_old: true }
             }
         };

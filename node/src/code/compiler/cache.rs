@@ -2,10 +2,14 @@
 
 use std::{collections::HashMap, fs, io, path::Path};
 
-use sha2::{Digest, Sha256};
-
-use super::here::MAX_COMPILED;
-use crate::code::{cid::Cid, code_ref::World, folder::Folder, vetting::Vetted};
+use super::{
+    here::MAX_COMPILED,
+    seal::{LENGTH, SealKey, is_same},
+};
+use crate::{
+    code::{cid::Cid, code_ref::World, folder::Folder, vetting::Vetted},
+    files,
+};
 
 /// Code that is kept ready to run. Its machine code is a few times as long as the code that travels.
 const LOADED: usize = 64;
@@ -13,14 +17,8 @@ const LOADED: usize = 64;
 /// All the compiled code on disk, in bytes. Compiling anew what was let go costs time only.
 const ON_DISK: u64 = 1024 * 1024 * 1024;
 
-/// A hash of what follows comes first, then what is known of the code it was made of.
-const HASH: usize = 32;
-
 /// The world, and three numbers of 8 bytes.
 const KNOWN: usize = 1 + 3 * 8;
-
-/// Part of the hash, so that a file of another form is none.
-const FORM: &str = "multinodes-compiled-2";
 
 /// Of the files with machine code.
 const EXTENSION: &str = "cwasm";
@@ -74,36 +72,47 @@ impl<T> Default for Loaded<T> {
     }
 }
 
-/// A folder for each engine: what another one has compiled is of no use.
+/// A folder for each engine: what another one has compiled is of no use. Each file begins with its seal and what is known
+/// of the code that it was made of.
 #[derive(Debug)]
-pub(super) struct Cache(Folder);
+pub(super) struct Cache {
+    folder: Folder,
+    engine: String,
+    key: SealKey,
+}
 
 impl Cache {
-    pub(super) fn open(folder: &Path, engine: &str) -> io::Result<Self> {
-        let cache = Folder::open(folder.join(engine), EXTENSION, ON_DISK)?;
+    /// Without a key, that in the folder is used.
+    pub(super) fn open(folder: &Path, engine: &str, key: Option<SealKey>) -> io::Result<Self> {
+        // Both are our own, or what is in there is somebody else's, who would run machine code here.
+        files::own_folder(folder).map_err(io::Error::other)?;
+        let largest = LENGTH as u64 + KNOWN as u64 + MAX_COMPILED;
+        let cache = Folder::open(folder.join(engine), EXTENSION, ON_DISK, largest).map_err(io::Error::other)?;
         sweep(folder, engine)?;
-        Ok(Self(cache))
+        let key = key.map_or_else(|| SealKey::in_folder(folder), Ok)?;
+        Ok(Self { folder: cache, engine: engine.to_owned(), key })
     }
 
-    /// What was compiled before, if it is as it was written.
+    /// What was compiled before of this code, if it is as it was written.
     pub(super) fn read(&self, cid: &Cid) -> Option<(Vetted, Vec<u8>)> {
         let name = cid.to_string();
-        let mut bytes = match self.0.read(&name) {
+        let mut bytes = match self.folder.read(&name) {
             Ok(bytes) => bytes?,
             Err(error) => {
-                tracing::warn!(%cid, %error, "compiled code cannot be read");
+                tracing::warn!(%cid, %error, "compiled code cannot be read, and is compiled anew");
+                _ = self.folder.remove(&name);
                 return None;
             }
         };
-        match open(&bytes) {
+        match self.open_sealed(cid, &bytes) {
             Some(vetted) => {
-                self.0.touch(&name);
-                bytes.drain(..HASH + KNOWN);
+                self.folder.touch(&name);
+                bytes.drain(..LENGTH + KNOWN);
                 Some((vetted, bytes))
             }
             None => {
-                tracing::warn!(%cid, "compiled code is damaged, and is compiled anew");
-                _ = self.0.remove(&name);
+                tracing::warn!(%cid, "compiled code is damaged, or not what this node has made of it: it is compiled anew");
+                _ = self.folder.remove(&name);
                 None
             }
         }
@@ -112,8 +121,23 @@ impl Cache {
     pub(super) fn write(&self, cid: &Cid, vetted: &Vetted, native: &[u8]) -> io::Result<()> {
         debug_assert!(native.len() as u64 <= MAX_COMPILED, "the compiler's limit");
         let known = known(vetted);
-        let hash = seal(&known, native);
-        self.0.write(&cid.to_string(), &[&hash[..], &known, native])
+        let seal = self.key.seal(&self.engine, cid, &known, native);
+        self.folder.write(&cid.to_string(), &[&seal[..], &known, native])
+    }
+
+    /// What is known of the code, if the seal is good.
+    fn open_sealed(&self, cid: &Cid, bytes: &[u8]) -> Option<Vetted> {
+        let (seal, rest) = bytes.split_at_checked(LENGTH)?;
+        let (known, native) = rest.split_at_checked(KNOWN)?;
+        if !is_same(seal, &self.key.seal(&self.engine, cid, known, native)) {
+            return None;
+        }
+        let (tag, numbers) = known.split_first()?;
+        let world = [World::Task, World::Application].into_iter().find(|world| byte(*world) == *tag)?;
+        let (numbers, _) = numbers.as_chunks();
+        let [size, cost, largest] = *numbers else { return None };
+        let [size, cost, largest] = [size, cost, largest].map(u64::from_le_bytes);
+        Some(Vetted { world, size, cost, largest })
     }
 }
 
@@ -136,29 +160,10 @@ pub fn forget_compiled(folder: &Path, cid: &Cid) -> io::Result<bool> {
     Ok(found)
 }
 
-/// What is known of the code, if nothing is missing or changed.
-fn open(bytes: &[u8]) -> Option<Vetted> {
-    let (hash, rest) = bytes.split_at_checked(HASH)?;
-    let (known, native) = rest.split_at_checked(KNOWN)?;
-    if hash != seal(known, native) {
-        return None;
-    }
-    let (tag, numbers) = known.split_first()?;
-    let world = [World::Task, World::Application].into_iter().find(|world| byte(*world) == *tag)?;
-    let (numbers, _) = numbers.as_chunks();
-    let [size, cost, largest] = *numbers else { return None };
-    let [size, cost, largest] = [size, cost, largest].map(u64::from_le_bytes);
-    Some(Vetted { world, size, cost, largest })
-}
-
 fn known(vetted: &Vetted) -> Vec<u8> {
     let Vetted { world, size, cost, largest } = vetted;
     let numbers = [size, cost, largest].map(|number| number.to_le_bytes());
     [&[byte(*world)][..], numbers.as_flattened()].concat()
-}
-
-fn seal(known: &[u8], native: &[u8]) -> [u8; HASH] {
-    Sha256::new().chain_update(FORM).chain_update(known).chain_update(native).finalize().into()
 }
 
 fn byte(world: World) -> u8 {

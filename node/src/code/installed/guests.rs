@@ -108,7 +108,9 @@ pub(super) async fn keep(core: &Core, guests: &Guests) -> Result<(), AppError> {
     let Some(folder) = core.workshop.folder.clone() else { return Ok(()) };
     let records = guests.records(core);
     pin(core, &records);
-    let written = tokio::task::spawn_blocking(move || record::write(&folder, &records)).await;
+    // Whoever waits for this may be gone before it is done, and the next one come.
+    let turn = folder.turn();
+    let written = tokio::task::spawn_blocking(move || folder.write(turn, |path| record::write(path, &records))).await;
     written.map_err(AppError::of)?.map_err(|error| {
         tracing::error!(%error, "what is installed cannot be written down");
         let reason = match error.kind() {
@@ -128,8 +130,9 @@ fn pin(core: &Core, records: &[Record]) {
 /// Brings back what was installed when the node ran last, as far as its rules admit it now.
 pub(crate) async fn restore(core: Arc<Core>) {
     let Some(folder) = core.workshop.folder.clone() else { return };
-    let records =
-        tokio::task::spawn_blocking(move || record::read(&folder).inspect_err(|_| _ = record::set_aside(&folder)));
+    let records = tokio::task::spawn_blocking(move || {
+        record::read(folder.path()).inspect_err(|_| _ = record::set_aside(folder.path()))
+    });
     let records = match records.await {
         Ok(Ok(records)) => records,
         Ok(Err(error)) => return tracing::error!(%error, "what was installed cannot be read, and was put aside"),

@@ -1,6 +1,6 @@
 //! What is written down of guests that stay: one CBOR file, replaced as a whole.
 
-use std::{fs::File, io, path::Path, sync::Arc, time::SystemTime};
+use std::{io, path::Path, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use libp2p::PeerId;
@@ -16,6 +16,7 @@ use crate::{
         reach::{Asker, Behalf, Bound},
     },
     core::Core,
+    files,
     permissions::Proof,
 };
 
@@ -73,17 +74,13 @@ impl Record {
 
 /// Puts a file aside that cannot be read, so that the next one does not take its place.
 pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
-    std::fs::rename(folder.join(FILE), folder.join(format!("{FILE}.unreadable")))
+    std::fs::rename(folder.join(FILE), folder.join(format!("{FILE}.unreadable")))?;
+    files::sync_folder(folder)
 }
 
 pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
     let bytes = codec::encode(&records).map_err(io::Error::other)?;
-    let (path, new) = (folder.join(FILE), folder.join(format!("{FILE}.new")));
-    std::fs::create_dir_all(folder)?;
-    let mut file = File::create(&new)?;
-    io::Write::write_all(&mut file, &bytes)?;
-    file.sync_all()?;
-    std::fs::rename(new, path)
+    files::replace(&folder.join(FILE), &[&bytes])
 }
 
 /// Reads what is installed by a node that keeps code in this folder.
@@ -93,12 +90,10 @@ pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
 /// The file cannot be read, or is damaged. That there is none means that nothing is installed.
 pub fn read(folder: &Path) -> io::Result<Vec<Record>> {
     let path = folder.join(FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
+    let bytes = match files::read_own(&path, MAX_FILE as u64) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE as u64 + 1), &mut bytes)?;
     codec::decode(&bytes, MAX_FILE).map_err(|error| io::Error::other(format!("`{}`: {error}", path.display())))
 }

@@ -2,14 +2,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    path::{Path, PathBuf},
+    io::{self, Read, Seek, Write},
+    path::PathBuf,
 };
 
 use sha2::{Digest, Sha256};
 
 use super::{Place, Store, StoreError, lock};
-use crate::code::cid::Cid;
+use crate::code::{cid::Cid, folder::Folder};
 
 /// Code that is being received. Dropped before its end, what came is kept, and [`Store::begin`] goes on from there.
 #[derive(Debug)]
@@ -110,9 +110,12 @@ impl Partial {
     fn open(&mut self) -> io::Result<()> {
         match &self.store.0.place {
             Place::Disk { partial, .. } => {
-                let path = partial.path_of(&self.cid.to_string());
-                let (mut hash, mut received) = hash(&path)?;
-                let file = open(&path)?;
+                let name = self.cid.to_string();
+                let path = partial.path_of(&name);
+                let mut file = open(partial, &name)?;
+                // What is longer than all of it is not a part of it, and not worth a look.
+                let is_part = file.metadata()?.len() <= self.size;
+                let (mut hash, mut received) = if is_part { hash(&mut file)? } else { (Sha256::new(), u64::MAX) };
                 if received > self.size {
                     file.set_len(0)?;
                     (hash, received) = (Sha256::new(), 0);
@@ -155,25 +158,23 @@ impl Drop for Partial {
     }
 }
 
-/// Opens it for more to be appended.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+/// Opens it for more to be appended. What is no file is removed: it is none of ours.
+fn open(folder: &Folder, name: &str) -> io::Result<File> {
+    let open = || folder.open_file(name, OpenOptions::new().read(true).append(true));
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            folder.remove(name)?;
+            open()
+        }
+        result => result,
+    }
 }
 
 /// What is in a file, as far as it goes.
-fn hash(path: &Path) -> io::Result<(Sha256, u64)> {
+fn hash(file: &mut File) -> io::Result<(Sha256, u64)> {
     const BLOCK: usize = 64 * 1024;
     let (mut hash, mut length) = (Sha256::new(), 0);
-    let mut file = match File::open(path) {
-        Ok(file) if file.metadata()?.is_file() => file,
-        Ok(_) => return Ok((hash, 0)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((hash, 0)),
-        Err(error) => return Err(error),
-    };
+    file.rewind()?;
     let mut block = vec![0; BLOCK];
     loop {
         match file.read(&mut block)? {
@@ -183,5 +184,28 @@ fn hash(path: &Path) -> io::Result<(Sha256, u64)> {
                 length += read as u64;
             }
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_and_leaves_nothing_half() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path().to_owned()), None).unwrap();
+        let bytes = b"some code";
+        let mut receiving = store.begin(Cid::of(bytes), bytes.len() as u64).unwrap();
+        // A device on which there is never any room.
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let Some(Half::Disk(file, _)) = &mut receiving.place else { panic!("it is on disk") };
+        *file = full;
+        let error = receiving.write(0, bytes).unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+        assert!(error.to_string().starts_with("there is no room for code of"), "{error}");
+        drop(receiving);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(store.find(&Cid::of(bytes)), None);
     }
 }

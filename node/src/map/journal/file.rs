@@ -1,16 +1,17 @@
 //! The file of a journal: made so that it is there whole or not at all, and recognised.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, backends::FileBackend};
 
 use super::{Hash, Job, JournalError, OUTCOMES, guard, io_error};
+use crate::files::{self, Unfinished};
 
 /// The format of the outcomes. One that cannot be read by this version gets a higher number.
 pub(super) const FORMAT: u32 = 1;
@@ -52,67 +53,57 @@ pub(super) fn set_first(database: &Database, first: Hash) -> Result<(), redb::Er
 }
 
 fn open_now(path: &Path, job: &Job<'_>) -> Result<(Database, Option<Hash>), JournalError> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() || metadata.is_symlink() => {}
         Ok(_) => return Err(JournalError::NotAJournal { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((create(path, job)?, None)),
         Err(error) => return Err(io_error(path, error)),
     }
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|source| io_error(path, source))?;
+    let file = files::open_own(path, OpenOptions::new().read(true).write(true));
+    let file = file.and_then(fit).map_err(|source| io_error(path, source))?;
     let database = guard(path, || database(FileBackend::new(file)?))?;
-    // An empty file that somebody else has made, `mktemp` for instance.
+    // An empty file that its user has made, by `mktemp` for instance.
     let is_new = guard(path, || Ok(database.begin_read()?.list_tables()?.next().is_none()))?;
     if is_new {
         guard(path, || initialize(&database, job))?;
-        sync_folder(path).map_err(|source| io_error(path, source))?;
+        files::sync_folder_of(path).map_err(|source| io_error(path, source))?;
     }
     let first = check(path, &database, job)?;
     Ok((database, first))
 }
 
-/// Makes a journal beside the place where it is to be, and moves it there when it is whole: whoever is killed meanwhile
-/// leaves no half of one behind that would be taken for something else.
-fn create(path: &Path, job: &Job<'_>) -> Result<Database, JournalError> {
-    let unfinished = unfinished(path);
-    let file = claim(path, &unfinished)?;
-    let made = guard(path, || {
-        let database = database(FileBackend::new(file)?)?;
-        initialize(&database, job)?;
-        // Still locked: whoever else was about to make it finds it made.
-        fs::rename(&unfinished, path)?;
-        sync_folder(path)?;
-        Ok(database)
-    });
-    if made.is_err() {
-        _ = fs::remove_file(&unfinished);
-    }
-    made
-}
-
-/// Opens the unfinished file, empty, and locks out others who are making the same journal just now.
-fn claim(path: &Path, unfinished: &Path) -> Result<File, JournalError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+/// Looks whether an empty file may become a journal: nobody else's, and under no other name.
+fn fit(file: File) -> io::Result<File> {
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(unfinished).map_err(|source| io_error(path, source))?;
-    match file.try_lock() {
-        // Somebody was faster: what was opened here may have become that journal, or is nobody's.
-        Ok(()) if path.exists() => return Err(JournalError::InUse { path: path.to_owned() }),
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => return Err(io_error(path, source)),
+    {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = file.metadata()?;
+        if metadata.len() == 0 && (metadata.uid() != files::own_user_id() || metadata.nlink() != 1) {
+            let text = "it is empty, and belongs to another user or has another name, too: it is left as it is";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
     }
-    // A killed one may have left something behind.
-    file.set_len(0).map_err(|source| io_error(path, source))?;
     Ok(file)
 }
 
-fn unfinished(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".multinodes-new");
-    path.with_file_name(name)
+/// Makes a journal beside the place where it is to be, and gives it its name when it is whole: whoever is killed meanwhile
+/// leaves no half of one behind that would be taken for something else.
+fn create(path: &Path, job: &Job<'_>) -> Result<Database, JournalError> {
+    files::sweep(path.parent().unwrap_or(Path::new("")), SystemTime::now());
+    let made = guard(path, || {
+        let mut new = Unfinished::beside(path)?;
+        // The store locks it: whoever else was about to make it finds it made, and in use.
+        let database = database(FileBackend::new(new.take_file()?)?)?;
+        initialize(&database, job)?;
+        new.finish_new(path)?;
+        Ok(database)
+    });
+    made.map_err(|error| match error {
+        JournalError::Io { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {
+            JournalError::InUse { path }
+        }
+        error => error,
+    })
 }
 
 pub(super) fn database(backend: impl StorageBackend) -> Result<Database, redb::Error> {
@@ -159,14 +150,4 @@ fn check(path: &Path, database: &Database, job: &Job<'_>) -> Result<Option<Hash>
         });
     }
     Ok(value(FIRST_KEY)?.and_then(|bytes| bytes.try_into().ok()))
-}
-
-/// A file that was synced may be lost as long as its folder is not.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    if !cfg!(unix) {
-        // A folder cannot be opened there.
-        return Ok(());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }

@@ -173,10 +173,37 @@ fn several_that_make_the_same_journal_at_once_end_up_with_one_that_is_whole() {
 fn what_a_killed_creator_left_behind_does_not_matter() {
     within_limit(|| {
         let (folder, path) = place();
-        fs::write(folder.path().join(".map.journal.multinodes-new"), [0; 5000]).unwrap();
+        let left = folder.path().join(".0123456789abcdef.multinodes-new");
+        fs::write(&left, [0; 5000]).unwrap();
+        let old = std::time::SystemTime::now() - Duration::from_secs(120);
+        fs::File::options().write(true).open(&left).unwrap().set_modified(old).unwrap();
         drop(Journal::open(&path, &ADD).unwrap());
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["map.journal"]);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_planted_link_is_never_written_through() {
+    use std::os::unix::fs::symlink;
+    within_limit(|| {
+        let (folder, path) = place();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "precious").unwrap();
+        fs::write(at("emptied"), "").unwrap();
+        symlink(at("victim"), at(".map.journal.multinodes-new")).unwrap();
+        drop(Journal::open(&path, &ADD).unwrap());
+        symlink(at("emptied"), at("to-empty")).unwrap();
+        symlink(at("nowhere"), at("dangling")).unwrap();
+        fs::hard_link(at("emptied"), at("second-name")).unwrap();
+        for name in ["to-empty", "dangling", "second-name"] {
+            let error = Journal::open(&at(name), &ADD).unwrap_err();
+            assert!(matches!(error, JournalError::Io { .. }), "{name}: {error}");
+        }
+        assert_eq!(fs::read(at("victim")).unwrap(), b"precious");
+        assert_eq!(fs::read(at("emptied")).unwrap(), b"");
+        assert!(!at("nowhere").exists());
     });
 }
 
