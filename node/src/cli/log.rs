@@ -1,16 +1,20 @@
 //! Logs, on stderr.
 
+mod bounded;
+
 use std::io::IsTerminal;
 
 use anstream::ColorChoice;
 use tracing_subscriber::EnvFilter;
+
+use bounded::Bounded;
 
 /// Starts logging: RUST_LOG if it is set, else by the number of `-v`.
 pub(crate) fn start(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level(verbose)));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Bounded::new(std::io::stderr))
         .with_ansi(colours())
         // It would complain on stderr, and panic, when what cannot be written is stderr: a reader of the log may go away.
         .log_internal_errors(false)
