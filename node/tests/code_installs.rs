@@ -53,6 +53,61 @@ async fn whoever_passes_signed_code_on_takes_none_of_it_away_from_others() {
 }
 
 #[tokio::test]
+async fn nobody_brings_an_older_version_back_by_installing_the_same_one_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let publisher = Keypair::generate_ed25519();
+    let version = |version: &str| guest("counter").versioned(version).unwrap().sign(&publisher).unwrap();
+    let (old, new) = (version("1.9.0"), version("1.10.0"));
+    let start = async || {
+        let (builder, address) = compiling("alpha");
+        let rule = rule(&format!("publisher={}:install", publisher.public().to_peer_id()));
+        (builder.data_folder(folder.path()).allow_code(rule).start().await.unwrap(), address)
+    };
+    let stale = |error: CallError| matches!(&error, CallError::Failed { code, .. } if code == "superseded");
+    let (alpha, address) = start().await;
+    let (beta, stranger) = (joined("beta", &address).await, joined("stranger", &address).await);
+    within(beta.install("counter", &new).on("alpha")).await.unwrap();
+    // The same version with another configuration: the stranger has chosen that, and nothing else.
+    within(stranger.install("counter", &new).config(&7).unwrap().on("alpha")).await.unwrap();
+    let description = alpha.hosts("counter")[0].description.clone();
+    assert_eq!(description["installed_by"], stranger.peer_id().to_base58(), "it acts for whoever chose that");
+    let error = within(stranger.uninstall("counter", "alpha")).await.unwrap_err();
+    assert!(matches!(error, CallError::Forbidden), "{error:?}");
+    assert!(stale(within(stranger.install("counter", &old).on("alpha")).await.unwrap_err()));
+    // Who has brought it may take it away, but an older one does not come back under any name.
+    within(beta.uninstall("counter", "alpha")).await.unwrap();
+    for name in ["counter", "other"] {
+        assert!(stale(within(stranger.install(name, &old).on("alpha")).await.unwrap_err()), "{name}");
+    }
+    within(alpha.stop()).await;
+    drop(alpha);
+    let (alpha, address) = start().await;
+    let stranger = joined("stranger", &address).await;
+    let error = within(stranger.install("counter", &old).on("alpha")).await.unwrap_err();
+    assert!(stale(error), "it is remembered over a start");
+    within(stranger.install("counter", &new).on("alpha")).await.unwrap();
+    // A higher one that a stranger brings is that one's to take away again; the first one stays remembered.
+    within(stranger.install("counter", &version("2.0.0")).on("alpha")).await.unwrap();
+    within(stranger.uninstall("counter", "alpha")).await.unwrap();
+    assert!(stale(within(stranger.install("counter", &new).on("alpha")).await.unwrap_err()));
+    drop(alpha);
+}
+
+#[tokio::test]
+async fn two_nodes_do_not_share_a_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || compiling("alpha").0.data_folder(folder.path()).allow_code(rule("any")).start();
+    let first = start().await.unwrap();
+    let error = start().await.unwrap_err().to_string();
+    assert!(error.contains("is in use by another node") && error.contains("--data DIR"), "{error}");
+    within(first.install("counter", &guest("counter")).on("alpha")).await.unwrap();
+    within(first.stop()).await;
+    drop(first);
+    let again = start().await.unwrap();
+    assert_eq!(again.hosts("counter").len(), 1);
+}
+
+#[tokio::test]
 async fn of_two_versions_that_are_installed_at_once_the_same_one_wins_everywhere() {
     let (builder, address) = compiling("alpha");
     let alpha = builder.allow_code(rule("any")).start().await.unwrap();

@@ -3,9 +3,11 @@
 
 mod guests;
 mod record;
+mod versions;
 
 use std::sync::Arc;
 
+use libp2p::PeerId;
 use serde_bytes::ByteBuf;
 use serde_json::json;
 
@@ -27,6 +29,7 @@ use crate::{
 };
 pub(crate) use guests::{Guests, restore, review};
 pub use record::{Record, read as read_records};
+use versions::Stale;
 
 /// Guests that others may have a node host.
 const MAX_INSTALLED: usize = 64;
@@ -40,6 +43,8 @@ pub(crate) struct Installed {
     pub(crate) code: CodeRef,
     config: Vec<u8>,
     behalf: Behalf,
+    /// Who has brought this version. Whoever installs it again, with another configuration, is its sender, but not this.
+    bringer: PeerId,
 }
 
 /// Which of two that are installed under one name stays, the same on all nodes: the later version; of one version, or of
@@ -83,7 +88,11 @@ async fn host(
     behalf: Behalf,
 ) -> Result<(), AppError> {
     let _turn = core.workshop.turn(&name).await;
-    match there(core, &code, &config, &name).await {
+    let there = there(core, &code, &config, &name).await;
+    if !matches!(there, There::Same(_) | There::Later(_)) {
+        check_version(core, &code, &name, &behalf).await?;
+    }
+    match there {
         There::Same(held) => {
             // It may have been proven anew, for longer.
             if held.asker.sender == behalf.asker.sender {
@@ -98,7 +107,8 @@ async fn host(
         }
         There::Other(application) => upgrade(core, application, code, compiled, &name, config, behalf).await?,
         There::Nothing => {
-            begin(core, code, compiled, &name, config, behalf).await?;
+            let bringer = behalf.asker.sender;
+            begin(core, code, compiled, &name, config, behalf, bringer).await?;
             let mut installed = core.workshop.installed.lock().await;
             if let Err(error) = guests::keep(core, &installed).await {
                 installed.stop(core, &name);
@@ -108,6 +118,28 @@ async fn host(
     }
     tracing::info!(application = %name, "a guest is installed");
     Ok(())
+}
+
+/// Whoever may install it only because of its signature brings back nothing older than what was here.
+async fn check_version(core: &Core, code: &CodeRef, name: &str, behalf: &Behalf) -> Result<(), AppError> {
+    let Some(publisher) = behalf.asker.publisher else { return Ok(()) };
+    let unsigned = Asker { publisher: None, ..behalf.asker.clone() };
+    if unsigned.admit(core).is_some() {
+        return Ok(());
+    }
+    let stale = core.workshop.installed.lock().await.versions.check(&publisher, code, name);
+    stale.map_err(|stale| match stale {
+        Stale::Older(highest) => {
+            let text = format!(
+                "version {highest} of it, signed by `{publisher}`, was here: a higher version may take its place"
+            );
+            AppError::new("superseded", text)
+        }
+        Stale::TooMany(most) => {
+            let text = format!("{most} programs signed by `{publisher}` were here, more are not remembered");
+            AppError::new("too_many_installed", text)
+        }
+    })
 }
 
 /// What is hosted under a name.
@@ -149,7 +181,13 @@ async fn upgrade(
     let replaced = application.take_over(compiled, config.clone(), terms(core, &behalf));
     replaced.await.map_err(service::told)?;
     let mut installed = core.workshop.installed.lock().await;
+    let installed = &mut *installed;
     let Some(there) = installed.here.get_mut(name) else { return Err(not_installed(name)) };
+    // Of equal rank it is the same code with another configuration: that gives nobody a right that others had.
+    if rank(&code) > rank(&there.code) || !there.behalf.holds(core) {
+        there.bringer = behalf.asker.sender;
+    }
+    installed.versions.note(core, &code, name, &behalf);
     let announcement = Announcement::new().description(description(&code, &behalf));
     let announcement = match code.version() {
         Some(version) => announcement.version(version),
@@ -157,7 +195,7 @@ async fn upgrade(
     };
     (there.code, there.config, there.behalf) = (code, config, behalf);
     Node::inner(core.clone()).announce(name, announcement).map_err(AppError::of)?;
-    guests::keep(core, &installed).await
+    guests::keep(core, installed).await
 }
 
 /// Starts a guest and registers it.
@@ -168,6 +206,7 @@ async fn begin(
     name: &str,
     config: Vec<u8>,
     behalf: Behalf,
+    bringer: PeerId,
 ) -> Result<(), AppError> {
     core.workshop.installed.lock().await.check_room(core, name)?;
     let runtime = core.workshop.shop().map_err(shipping::bad)?.runtime.clone();
@@ -183,7 +222,8 @@ async fn begin(
     installed.check_room(core, name)?;
     let registered = Node::inner(core.clone()).host(name, application.clone(), Maker::Code);
     registered.map_err(|error| AppError::new("not_registered", error.to_string()))?;
-    installed.add(name, Installed { application, code, config, behalf });
+    installed.versions.note(core, &code, name, &behalf);
+    installed.add(name, Installed { application, code, config, behalf, bringer });
     Ok(())
 }
 
@@ -210,9 +250,10 @@ fn description(code: &CodeRef, behalf: &Behalf) -> serde_json::Value {
 /// Hosts it no longer, for somebody who may install.
 pub(super) async fn uninstall(core: &Arc<Core>, context: &Context, name: &str) -> Result<(), AppError> {
     let sender = context.caller();
-    let asker = core.workshop.installed.lock().await.asker(core, name);
+    let origin = core.workshop.installed.lock().await.origin(core, name);
     // Whoever passes signed code on speaks for its publisher only as long as it is that code which is asked for.
-    let publisher = asker.and_then(|asker| asker.publisher.filter(|by| *by == sender || asker.sender == sender));
+    let publisher =
+        origin.and_then(|(publisher, bringer)| publisher.filter(|by| *by == sender || bringer == Some(sender)));
     let (proof, bound) = (service::proof(core, &sender), Bound::Itself(name.to_owned()));
     service::may(core, Asker { sender, publisher, proof, bound })?;
     // From here on it is done and written down as one, whether the caller waits for it or not.

@@ -22,7 +22,10 @@ use crate::permissions::{Caller, Permissions, Proof, Rule, RuleError};
 /// let this node do: name no applications that trust this node more than the sender.
 ///
 /// A publisher signs the code, its name and its version. Neither the application's name, nor the configuration, nor the
-/// arguments are signed: whoever has signed code chooses them.
+/// arguments are signed: whoever has signed code chooses them. Who may install only what a publisher has signed brings no
+/// version back that is older than one that was here, under any name, also after it was uninstalled and after a start; and
+/// whoever installs the same version anew, with another configuration, may not uninstall it for that: whoever brought the
+/// version may.
 ///
 /// As a text, as in `multinodes start --allow-code`, it says who, and after a colon, separated by commas, what and within
 /// which limits: `12D3KooW...:run,app=calculator,cpu=1s`. Who is any [`Rule`] (`any`, a peer id, `@FILE`, a condition on
@@ -208,6 +211,11 @@ impl Policy {
         let admits = |(rule, _): &(CodeRule, Allowance)| rule.admits(permissions, request);
         let index = self.rules.iter().position(admits)?;
         Some(Admitted { rule: Some(index), allowance: self.rules[index].1.clone() })
+    }
+
+    /// Whether anybody may bring what this peer has signed.
+    pub(crate) fn trusts_publisher(&self, publisher: &PeerId) -> bool {
+        self.rules.iter().any(|(rule, _)| matches!(&rule.who, Who::Publisher(named) if named == publisher))
     }
 
     /// Whether the rule would admit it still.

@@ -1,19 +1,18 @@
 //! All guests of a node: those that are hosted, and those that have their place but are not.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use libp2p::PeerId;
 
 use super::{
     Installed, MAX_INSTALLED, begin,
     record::{self, Record},
+    versions::{self, Versions},
 };
 use crate::{
     application::AppError,
-    code::{
-        reach::{Asker, Behalf},
-        shipping,
-    },
+    code::{reach::Behalf, shipping},
     core::Core,
     factories::Maker,
     node::Node,
@@ -31,6 +30,8 @@ pub(crate) struct Guests {
     pub(super) here: BTreeMap<String, Installed>,
     /// What is not hosted at present. Nothing of it is forgotten: rules and disks may be set right.
     away: BTreeMap<String, Away>,
+    /// What was here once.
+    pub(super) versions: Versions,
 }
 
 struct Away {
@@ -70,10 +71,13 @@ impl Guests {
         was_away || was_here
     }
 
-    /// Who has installed it.
-    pub(super) fn asker(&self, core: &Core, name: &str) -> Option<Asker> {
-        let here = self.here.get(name).map(|installed| installed.behalf.asker.clone());
-        here.or_else(|| self.away.get(name)?.record.asker(core))
+    /// Who has published it, and who has brought its version.
+    pub(super) fn origin(&self, core: &Core, name: &str) -> Option<(Option<PeerId>, Option<PeerId>)> {
+        let here = self.here.get(name).map(|there| (there.behalf.asker.publisher, Some(there.bringer)));
+        here.or_else(|| {
+            let record = &self.away.get(name)?.record;
+            Some((core.workshop.publisher(&record.code).unwrap_or_default(), record.bringer()))
+        })
     }
 
     fn records(&self, core: &Core) -> Vec<Record> {
@@ -109,8 +113,13 @@ pub(super) async fn keep(core: &Core, guests: &Guests) -> Result<(), AppError> {
     let records = guests.records(core);
     pin(core, &records);
     // Whoever waits for this may be gone before it is done, and the next one come.
-    let turn = folder.turn();
-    let written = tokio::task::spawn_blocking(move || folder.write(turn, |path| record::write(path, &records))).await;
+    let (turn, versions) = (folder.turn(), guests.versions.clone());
+    let write = move |path: &Path| {
+        // In this order: whatever happens in between, nothing that was here is forgotten.
+        versions::write(path, &versions)?;
+        record::write(path, &records)
+    };
+    let written = tokio::task::spawn_blocking(move || folder.write(turn, write)).await;
     written.map_err(AppError::of)?.map_err(|error| {
         tracing::error!(%error, "what is installed cannot be written down");
         let reason = match error.kind() {
@@ -130,6 +139,7 @@ fn pin(core: &Core, records: &[Record]) {
 /// Brings back what was installed when the node ran last, as far as its rules admit it now.
 pub(crate) async fn restore(core: Arc<Core>) {
     let Some(folder) = core.workshop.folder.clone() else { return };
+    let data = folder.clone();
     let records = tokio::task::spawn_blocking(move || {
         record::read(folder.path()).inspect_err(|_| _ = record::set_aside(folder.path()))
     });
@@ -138,6 +148,19 @@ pub(crate) async fn restore(core: Arc<Core>) {
         Ok(Err(error)) => return tracing::error!(%error, "what was installed cannot be read, and was put aside"),
         Err(_) => return,
     };
+    let versions = tokio::task::spawn_blocking(move || versions::read(data.path())).await;
+    let mut versions = versions.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
+        tracing::error!(%error, "which versions were installed is forgotten, but for those that are now");
+        Versions::default()
+    });
+    for record in &records {
+        if let Ok(Some(publisher)) = core.workshop.publisher(&record.code)
+            && core.workshop.policy.trusts_publisher(&publisher)
+        {
+            versions.raise(&publisher, &record.code, &record.name);
+        }
+    }
+    core.workshop.installed.lock().await.versions = versions;
     if records.is_empty() {
         return;
     }
@@ -183,6 +206,7 @@ async fn bring_back(core: &Arc<Core>) {
 }
 
 async fn bring_one_back(core: &Arc<Core>, record: Record, behalf: Behalf) -> Result<(), AppError> {
+    let bringer = record.bringer().unwrap_or(behalf.asker.sender);
     let Record { name, code, config, .. } = record;
     let compiled = shipping::kept(core, &code, behalf.admitted.allowance.limits()).await?;
     let _turn = core.workshop.turn(&name).await;
@@ -190,5 +214,5 @@ async fn bring_one_back(core: &Arc<Core>, record: Record, behalf: Behalf) -> Res
     if !core.workshop.installed.lock().await.away.contains_key(&name) {
         return Ok(());
     }
-    begin(core, code, compiled, &name, config.into_vec(), behalf).await
+    begin(core, code, compiled, &name, config.into_vec(), behalf, bringer).await
 }

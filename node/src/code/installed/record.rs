@@ -38,6 +38,10 @@ pub struct Record {
     pub config: ByteBuf,
     /// The peer id of whoever has installed it.
     pub sender: String,
+    /// The peer id of whoever has brought this version, if that is another: it alone speaks for the publisher when it is to be
+    /// uninstalled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bringer: Option<String>,
     /// The rule by which that was allowed, for people: at a start the rules of that time are asked.
     pub rule: String,
     /// What the sender had proven itself by, if that was more than its peer id.
@@ -47,15 +51,21 @@ pub struct Record {
 
 impl Record {
     pub(super) fn of(name: &str, installed: &Installed, policy: &Policy) -> Self {
-        let Installed { code, config, behalf: Behalf { asker, admitted }, .. } = installed;
+        let Installed { code, config, behalf: Behalf { asker, admitted }, bringer, .. } = installed;
         Self {
             name: name.to_owned(),
             code: code.clone(),
             config: config.clone().into(),
             sender: asker.sender.to_base58(),
+            bringer: (*bringer != asker.sender).then(|| bringer.to_base58()),
             rule: policy.text(admitted),
             credential: asker.proof.load().credential().map(str::to_owned),
         }
+    }
+
+    /// Who has brought this version; nobody if the record was spoilt.
+    pub(super) fn bringer(&self) -> Option<PeerId> {
+        self.bringer.as_ref().unwrap_or(&self.sender).parse().ok()
     }
 
     /// Who has installed it, with what it had proven as far as that is good still; nobody if the record was spoilt.
