@@ -12,7 +12,7 @@ use std::{
 
 use crate::files::{self, FolderFault};
 
-/// Locked by the node to which the folder belongs.
+/// Locked by the node to which the folder belongs, where folders cannot be.
 const LOCK: &str = "lock";
 
 /// The folder of a node.
@@ -93,12 +93,21 @@ impl DataFolder {
 
 fn lock(folder: &Path) -> Result<File, DataFolderError> {
     let failed = |source| DataFolderError::Io { path: folder.to_owned(), source };
+    // The folder itself can be locked on most systems, and then no file lies about.
+    if let Some(locked) = File::open(folder).ok().and_then(|opened| try_lock(opened, folder)) {
+        return locked;
+    }
     let file = files::open_own_or_new(&folder.join(LOCK), OpenOptions::new().read(true).write(true));
-    let file = file.map_err(failed)?;
+    let no_locks = || failed(io::Error::other("the file system has no locks"));
+    try_lock(file.map_err(failed)?, folder).unwrap_or_else(|| Err(no_locks()))
+}
+
+/// `None` where it cannot be locked at all.
+fn try_lock(file: File, folder: &Path) -> Option<Result<File, DataFolderError>> {
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DataFolderError::InUse { path: folder.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+        Ok(()) => Some(Ok(file)),
+        Err(TryLockError::WouldBlock) => Some(Err(DataFolderError::InUse { path: folder.to_owned() })),
+        Err(TryLockError::Error(_)) => None,
     }
 }
 

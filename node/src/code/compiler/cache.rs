@@ -89,7 +89,7 @@ impl Cache {
         let largest = LENGTH as u64 + KNOWN as u64 + MAX_COMPILED;
         let cache = Folder::open(folder.join(engine), EXTENSION, ON_DISK, largest).map_err(io::Error::other)?;
         sweep(folder, engine)?;
-        let key = key.map_or_else(|| SealKey::in_folder(folder), Ok)?;
+        let key = key.map_or_else(|| SealKey::in_folder(cache.path()), Ok)?;
         Ok(Self { folder: cache, engine: engine.to_owned(), key })
     }
 

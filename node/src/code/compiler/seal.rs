@@ -24,7 +24,7 @@ const FORM: &[u8] = b"multinodes-compiled-3";
 /// What a key is derived for, so that it is of no use for anything else.
 const DOMAIN: &[u8] = b"multinodes-compiled-code";
 
-/// Where the key is that no identity gives, beside the code.
+/// Where the key is that no identity gives, beside what it seals.
 const FILE: &str = "seal.key";
 
 /// By which a node knows what it has compiled.
