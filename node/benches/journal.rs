@@ -13,6 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[path = "../src/files.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a module of the library and its tests"
+)]
+mod files;
+
 #[path = "../src/map/journal.rs"]
 #[allow(
     dead_code,

@@ -8,10 +8,15 @@
 //! - What is *new* is made under a name that nobody can guess, for its owner alone, and gets its own name when it is whole and
 //!   on disk: [`Unfinished`], [`create`], [`replace`]. What a killed process has left of that is swept: [`sweep`].
 
+// The paths are for the benchmark of journals, which takes this module in.
+#[path = "files/folder.rs"]
 mod folder;
+#[path = "files/open.rs"]
 mod open;
 #[cfg(feature = "cli")]
+#[path = "files/output.rs"]
 mod output;
+#[path = "files/unfinished.rs"]
 mod unfinished;
 
 #[cfg(unix)]

@@ -173,7 +173,7 @@ fn an_identity_file_is_looked_at_and_never_changed() {
     assert_eq!(doctor(&swarm, &key), "ok", "alpha has it");
     assert_eq!(doctor(&other, &key), "warning", "somebody has it");
     assert_eq!((doctor(&swarm, &missing), missing.exists()), ("ok".to_owned(), false));
-    assert_eq!((doctor(&swarm, &empty), fs::read(&empty).unwrap().len()), ("ok".to_owned(), 0));
+    assert_eq!((doctor(&swarm, &empty), fs::read(&empty).unwrap().len()), ("failure".to_owned(), 0));
     alpha.signal("TERM");
     alpha.end();
     assert_eq!(doctor(&other, &key), "ok", "nobody has it");

@@ -88,7 +88,7 @@ fn hmac<'a>(key: &[u8; LENGTH], parts: impl Iterator<Item = &'a [u8]>) -> [u8; L
     let padded = |pad: u8| {
         let mut block = Zeroizing::new([pad; BLOCK]);
         block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-        Sha256::new().chain_update(&*block)
+        Sha256::new().chain_update(block.as_slice())
     };
     let inner = parts.fold(padded(0x36), |hash, part| hash.chain_update(part)).finalize();
     padded(0x5c).chain_update(inner).finalize().into()
