@@ -2,11 +2,11 @@
 //! and what is written is there whole or not at all.
 //!
 //! - What somebody has *named* (a key, a rule file, code) may be a link, but is a regular file in the end, or a pipe that this
-//!   process was given; it is read up to a limit: [`read`], [`read_text`].
-//! - What is in a *folder of our own* is no link: [`open_own`], [`read_own`]; the folder belongs to this user, and nobody else
-//!   writes to it: [`check_folder`], [`own_folder`].
+//!   process was given; it is read up to a limit: `read`, `read_text`.
+//! - What is in a *folder of our own* is no link: `open_own`, `read_own`; the folder belongs to this user, and nobody else
+//!   writes to it: `check_folder`, `own_folder`.
 //! - What is *new* is made under a name that nobody can guess, for its owner alone, and gets its own name when it is whole and
-//!   on disk: [`Unfinished`], [`create`], [`replace`]. What a killed process has left of that is swept: [`sweep`].
+//!   on disk: `Unfinished`, `create`, `replace`. What a killed process has left of that is swept: `sweep`.
 
 // The paths are for the benchmark of journals, which takes this module in.
 #[path = "files/folder.rs"]
