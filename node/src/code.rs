@@ -3,7 +3,7 @@
 //! This is the engine: it knows neither a network nor who may do what. For those who change it, in the order in which
 //! code meets them: `portable.rs` and `componentize.rs` (what is sent), `cid.rs` and `code_ref.rs` (how it is named),
 //! `data.rs` and `store.rs` (where its bytes are kept), `vetting.rs` (what is refused unseen by the compiler), `compiler.rs` (in a
-//! process of its own, with a cache), `runtime.rs`, `guest.rs` and `ahead.rs` (the threads, the limits, instances), `host.rs` and
+//! process of its own, with a cache), `runtime.rs`, `guest.rs` and `ahead.rs` (the threads, the limits, instances), `memory.rs` and `rate.rs` (what they take together), `host.rs` and
 //! `surroundings.rs` (what a guest can reach), `task.rs` and `application.rs` (the two worlds).
 //!
 //! Invariants: nothing compiled ever comes from another node; no guest runs on the runtime that called; an instance
@@ -25,8 +25,10 @@ mod guest_error;
 mod host;
 pub(crate) mod installed;
 mod limits;
+mod memory;
 mod policy;
 mod portable;
+mod rate;
 mod reach;
 mod runtime;
 pub(crate) mod sending;
@@ -56,6 +58,7 @@ pub use installed::{Record, read_records};
 pub use limits::Limits;
 pub use policy::{CodeRule, CodeRuleError};
 pub use portable::{Code, MAX_CODE};
+pub use rate::{Rate, RateError};
 pub use runtime::Runtime;
 pub use sending::Run;
 pub use store::{Partial, Store, StoreError, Stored};

@@ -8,25 +8,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
-use wasmtime::{
-    Func, Store,
-    component::{Instance, InstancePre},
-};
+use tokio::runtime::Handle;
+use wasmtime::{Func, Store, component::Instance};
 
 use super::{
-    guest::{Binding, Callers, Guest, begin, instantiate},
+    compiler::Compiled,
+    guest::{Binding, Callers, Guest, begin, instantiate_in},
     guest_error::GuestError,
     limits::Limits,
+    memory::Memory,
+    rate::Account,
     runtime::metered,
     surroundings::Alone,
 };
 
-/// The most memory of an instance that waits, in bytes.
+/// The most memory of an instance that waits, in bytes, with all that is in it.
 const MEMORY: usize = 4 * 1024 * 1024;
+
+/// Instances that wait, of all code. The one that has waited for longest goes first.
+const MOST: usize = 16;
 
 /// The next instance of some code.
 #[derive(Default)]
@@ -39,7 +39,6 @@ pub(crate) struct Ahead {
 struct Next {
     store: Store<Guest>,
     instance: Instance,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Ahead {
@@ -47,7 +46,7 @@ impl Ahead {
     pub(crate) fn take(&self, binding: Binding) -> Result<(Store<Guest>, Instance), Binding> {
         let next = self.next().take();
         match next {
-            Some(Next { mut store, instance, .. }) if store.data().fits(&binding.limits) => {
+            Some(Next { mut store, instance }) if store.data().fits(&binding.limits) => {
                 begin(&mut store, binding);
                 Ok((store, instance))
             }
@@ -55,19 +54,24 @@ impl Ahead {
         }
     }
 
-    /// Makes the next instance, if there is none and there is room. Code that computes for long before it is asked for
-    /// anything, or wants something of the node, is left alone: that is for a request to pay, and for its sender to be
-    /// allowed.
-    pub(crate) async fn prepare(&self, ready: &InstancePre<Guest>, home: Handle, room: Arc<Semaphore>) {
-        if self.never.load(Relaxed) || self.next().is_some() {
+    /// Makes the next instance, if there is none and there is memory for it. Code that computes for long before it is asked
+    /// for anything, is large, or wants something of the node, is left alone: that is for a request to pay, and for its
+    /// sender to be allowed.
+    pub(crate) async fn prepare(compiled: &Compiled, home: Handle, memory: &Memory) {
+        let this = &compiled.ahead;
+        if this.never.load(Relaxed) || this.is_ready() {
             return;
         }
-        let Ok(room) = room.try_acquire_owned() else { return };
+        if compiled.own_memory() > MEMORY {
+            return this.never.store(true, Relaxed);
+        }
+        let Some(share) = memory.spare_share(compiled.own_memory()) else { return };
         let limits = Limits { cpu: Duration::ZERO, memory: MEMORY, host_calls: 0, ..Limits::default() };
         let (limits, surroundings) = (Arc::new(limits), Arc::new(Alone));
-        let binding = Binding { limits, surroundings, home, callers: Callers::default() };
+        let account = Arc::new(Account::new(None, None));
+        let binding = Binding { limits, account: account.clone(), surroundings, home, callers: Callers::default() };
         let made = async {
-            let (mut store, instance) = instantiate(ready, binding).await?;
+            let (mut store, instance) = instantiate_in(share, compiled, binding).await?;
             // The store keeps the stack for its next call: this one is the host's, and no guest runs on it yet.
             let nothing = Func::wrap(&mut store, || {}).typed::<(), ()>(&store);
             let stacked = match nothing {
@@ -77,13 +81,28 @@ impl Ahead {
             stacked.map_err(|error| store.data().explain(&error))?;
             Ok::<_, GuestError>((store, instance))
         };
-        match metered(made).await {
-            Ok((store, instance)) => *self.next() = Some(Next { store, instance, _room: room }),
+        match metered(&account, made).await {
+            Ok((store, instance)) => {
+                *this.next() = Some(Next { store, instance });
+                memory.keep_ahead(this, MOST);
+            }
+            Err(GuestError::NodeMemory { .. }) => {}
             Err(error) => {
                 tracing::debug!(%error, "instances of this code are made when they are asked for");
-                self.never.store(true, Relaxed);
+                this.never.store(true, Relaxed);
             }
         }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.next().is_some()
+    }
+
+    /// Gives the instance up; false if there is none.
+    pub(crate) fn give_up(&self) -> bool {
+        // Not while others wait for the lock.
+        let given_up = self.next().take();
+        given_up.is_some()
     }
 
     fn next(&self) -> MutexGuard<'_, Option<Next>> {

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -30,6 +31,9 @@ use turns::{Job, Turns};
 
 /// Calls that may wait for the instance. More wait in the node's own queue.
 const WAITING: usize = 256;
+
+/// What a guest is told waits for so long until its sender may have it compute again.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes what a request can reach; without a context that of the start.
 type Surround = Box<dyn Fn(Option<&Context>) -> Arc<dyn Surroundings> + Send + Sync>;
@@ -96,7 +100,7 @@ impl GuestApplication {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         check_world(&compiled)?;
         let places = Arc::new((runtime.instance()?, terms.allowance.instance()?));
-        let state = State::new(compiled, configuration, places, Arc::new(terms));
+        let state = State::new(compiled, configuration, runtime.memory(), places, Arc::new(terms));
         let id = NEXT.fetch_add(1, Relaxed);
         let jobs = Turns::begin(&runtime, id, state, WAITING);
         let profile = Profile { concurrency: WAITING, slots: profile.slots.or(Some(1)), ..profile };
@@ -163,13 +167,21 @@ impl Application for GuestApplication {
     }
 
     async fn process(&self, context: Context, message: Payload) -> Result<(), AppError> {
-        let request = || Request::Process(message.bytes().clone());
-        let mut result = self.0.request(Some(context.clone()), request()).await;
-        // Nobody could repeat it: it waits, and those behind it with it. Once, so that what is left when the node stops
-        // is over soon.
+        let request = || self.0.request(Some(context.clone()), Request::Process(message.bytes().clone()));
+        let mut result = request().await;
+        // Nobody could repeat it: it waits, and those behind it with it. Once for a guest that broke, so that what is left
+        // when the node stops is over soon.
         if let Err(GuestError::Resting { remaining, .. }) = result {
             sleep(remaining).await;
-            result = self.0.request(Some(context), request()).await;
+            result = request().await;
+        }
+        // What a guest tells itself goes no faster than its sender's rate; others may use up what was waited for.
+        let patience = Instant::now() + PATIENCE;
+        while let Err(GuestError::RateLimit { wait, begun: false, .. }) = result
+            && Instant::now() + wait <= patience
+        {
+            sleep(wait).await;
+            result = request().await;
         }
         result.map_err(told)?;
         Ok(())
@@ -188,7 +200,7 @@ fn told(error: GuestError) -> AppError {
     use GuestError as E;
     match error {
         E::Failed(text) => AppError::of(text),
-        E::InstanceLimit { .. } | E::Resting { .. } => AppError::busy(error),
+        E::InstanceLimit { .. } | E::Resting { .. } | E::RateLimit { begun: false, .. } => AppError::busy(error),
         E::Reentrant => AppError::new("reentrant", error.to_string()),
         error => AppError::crashed(format_args!("broke: {error}")),
     }

@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use super::{
     cid::Cid,
     code_ref::{MAX_CODE_NAME, World},
+    rate::Rate,
 };
 
 /// Why code is refused, or cannot be made ready to run.
@@ -60,6 +61,42 @@ pub enum CodeError {
         cost: u64,
         /// The most that is taken.
         limit: u64,
+    },
+    /// Parts that are instantiated more often than is taken.
+    #[error("it has {count} {what} or more, and {limit} are taken")]
+    TooManyParts {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there are, as far as was counted.
+        count: u64,
+        /// The most that is taken.
+        limit: u64,
+    },
+    /// An instance takes more memory than it may have, before it has any of its own.
+    #[error(
+        "the globals, functions and segments of one instance take {bytes} bytes, more than its limit of {limit} bytes of memory"
+    )]
+    TooHeavy {
+        /// In bytes.
+        bytes: u64,
+        /// In bytes.
+        limit: u64,
+    },
+    /// The code of its sender has had the compiler for as long as it may, by now.
+    #[error("the code of this sender has had the compiler for {rate}, which is its limit: wait {} s", .wait.as_secs() + 1)]
+    CompileRate {
+        /// The limit for all code of one sender.
+        rate: Rate,
+        /// Until some may be compiled again.
+        wait: Duration,
+    },
+    /// Too much waits for the compiler.
+    #[error("{waiting} pieces of code wait for the compiler already, which is the limit{}", if *.own { " for one sender" } else { "" })]
+    CompilerBusy {
+        /// How many wait.
+        waiting: usize,
+        /// They are of the same sender.
+        own: bool,
     },
     /// The compiler was stopped because it took too much.
     #[error("compiling it takes more than {memory} bytes of memory or {cpu:?}")]
@@ -135,7 +172,14 @@ impl CodeError {
 
     /// Whether the same bytes will be refused again, so that nobody needs to look at them twice.
     pub(crate) fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Compiler { .. } | Self::Unreadable { .. } | Self::Unsigned { .. })
+        !matches!(
+            self,
+            Self::Compiler { .. }
+                | Self::Unreadable { .. }
+                | Self::Unsigned { .. }
+                | Self::CompileRate { .. }
+                | Self::CompilerBusy { .. }
+        )
     }
 }
 

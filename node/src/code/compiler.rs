@@ -1,29 +1,35 @@
-//! Makes code ready to run: one at a time, in a process of its own where that is possible, and only once.
+//! Makes code ready to run: in a process of its own where that is possible, fairly among those who send it, and only once.
 //!
-//! A module of a few hundred kilobytes can take the compiler minutes and gigabytes. [`vet`](super::vet) refuses the shapes
-//! that are known to; what holds against the others are the limits on the process, which the node survives.
+//! A module of a few hundred kilobytes can take the compiler minutes and gigabytes, and a component of as many the validator.
+//! [`vet`](super::vet) refuses the shapes that are known to; what holds against the others are the limits on the process, in
+//! which code is looked at as well as compiled. The node itself looks at nothing but the size and the first bytes of code.
 
 mod cache;
 mod child;
 mod here;
 mod home;
 mod load;
+mod queue;
 mod refusals;
 mod seal;
+mod verdict;
 
 use std::{
+    collections::HashMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use libp2p::PeerId;
+use tokio::sync::Mutex as Waiting;
 use wasmtime::component::InstancePre;
 
 use super::{
     ahead::Ahead,
+    allowance::Allowance,
     cid::Cid,
     code_error::CodeError,
     code_ref::World,
@@ -32,12 +38,14 @@ use super::{
     portable::Code,
     runtime::Runtime,
     timings::Timings,
-    vetting::{Budget, Vetted, vet},
+    vetting::{Budget, Vetted, look},
 };
 
 pub use cache::forget_compiled;
 use cache::{Cache, Loaded};
+use here::Output;
 use home::Home;
+use queue::Queue;
 use refusals::Refusals;
 pub(crate) use seal::SealKey;
 
@@ -75,8 +83,10 @@ struct Inner {
     loaded: Mutex<Loaded<Compiled>>,
     /// What was refused, so that asking again costs nothing.
     refused: Mutex<Refusals>,
-    /// One at a time.
-    turn: Arc<Semaphore>,
+    /// Whose code is next.
+    queue: Queue,
+    /// What is being made ready, by whom it was sent: others of the same sender who want the same wait for it.
+    making: Mutex<HashMap<(Cid, Option<PeerId>), Weak<Waiting<()>>>>,
 }
 
 /// Code that is ready to run on the runtime it was compiled for. Cheap to clone.
@@ -90,7 +100,15 @@ pub struct Compiled {
     timings: Timings,
 }
 
+/// The records that the engine keeps of each thing that code lists, in bytes: beside the machine code.
+const RECORD: usize = 128;
+
 impl Compiled {
+    /// What one instance takes besides its memories and tables, in bytes.
+    pub(crate) fn own_memory(&self) -> usize {
+        usize::try_from(self.vetted.instance).unwrap_or(usize::MAX)
+    }
+
     /// The hash of the code.
     #[must_use]
     pub fn cid(&self) -> Cid {
@@ -150,7 +168,8 @@ impl Compiler {
             cache,
             loaded: Mutex::default(),
             refused: Mutex::default(),
-            turn: Arc::new(Semaphore::new(1)),
+            queue: Queue::default(),
+            making: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -180,17 +199,33 @@ impl Compiler {
         }
     }
 
-    /// Makes code ready to run: looks at it, and compiles it when its turn comes. Dropping the future stops the compiler.
+    /// Makes code ready to run: looks at it and compiles it when its turn comes. Dropping the future stops that. It is the
+    /// node's own, as far as turns and rates go.
     ///
     /// # Errors
     ///
-    /// What [`vet`] finds, [`CodeError::CompileLimit`], [`CodeError::Compile`], [`CodeError::Compiler`],
+    /// What [`vet`](super::vet) finds, [`CodeError::CompileLimit`], [`CodeError::Compile`], [`CodeError::Compiler`],
     /// [`CodeError::Misdescribed`].
     pub async fn compile(&self, code: &Code, budget: &Budget) -> Result<Compiled, CodeError> {
+        self.compile_for(code, budget, &Allowance::default()).await
+    }
+
+    /// The same for whoever has sent it: senders take turns, and each has the compiler as long as its
+    /// [rate](super::Limits::compile) says.
+    ///
+    /// # Errors
+    ///
+    /// As [`compile`](Self::compile), and [`CodeError::CompileRate`] and [`CodeError::CompilerBusy`].
+    pub async fn compile_for(
+        &self,
+        code: &Code,
+        budget: &Budget,
+        allowance: &Allowance,
+    ) -> Result<Compiled, CodeError> {
         let (cid, expected) = (code.cid(), code.world());
         let compiled = match self.find(&cid) {
             Some(compiled) => compiled,
-            None => self.compile_anew(cid, code.bytes(), budget).await?,
+            None => self.compile_anew(cid, code.bytes(), budget, allowance).await?,
         };
         // Others may take more than this budget, and have had it compiled.
         compiled.vetted.check(budget)?;
@@ -200,12 +235,21 @@ impl Compiler {
         }
     }
 
-    async fn compile_anew(&self, cid: Cid, bytes: &Bytes, budget: &Budget) -> Result<Compiled, CodeError> {
+    async fn compile_anew(
+        &self,
+        cid: Cid,
+        bytes: &Bytes,
+        budget: &Budget,
+        allowance: &Allowance,
+    ) -> Result<Compiled, CodeError> {
+        look(bytes, budget)?;
         let key = (cid, *budget);
+        let making = self.0.making((cid, allowance.sender()));
+        let _alone = making.lock().await;
         if let Some(error) = self.0.refused().find(&key) {
             return Err(error);
         }
-        let result = self.0.clone().compile(cid, bytes.clone(), *budget).await;
+        let result = self.0.clone().compile(cid, bytes.clone(), *budget, allowance).await;
         if let Err(error) = &result
             && error.is_lasting()
         {
@@ -216,20 +260,39 @@ impl Compiler {
 }
 
 impl Inner {
-    async fn compile(self: Arc<Self>, cid: Cid, bytes: Bytes, budget: Budget) -> Result<Compiled, CodeError> {
-        // Never closed.
-        let turn = Arc::new(self.turn.clone().acquire_owned().await.map_err(CodeError::compiler)?);
+    /// The turn to make some code of some sender ready.
+    fn making(&self, key: (Cid, Option<PeerId>)) -> Arc<Waiting<()>> {
+        let mut making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        making.retain(|_, turn| turn.strong_count() > 0);
+        making.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let turn = Arc::default();
+            making.insert(key, Arc::downgrade(&turn));
+            turn
+        })
+    }
+
+    async fn compile(
+        self: Arc<Self>,
+        cid: Cid,
+        bytes: Bytes,
+        budget: Budget,
+        allowance: &Allowance,
+    ) -> Result<Compiled, CodeError> {
+        if let Some(compiled) = self.loaded().find(&cid) {
+            return Ok(compiled);
+        }
+        let turn = self.queue.turn(allowance).await?;
+        // Somebody else may have sent it.
         if let Some(compiled) = self.loaded().find(&cid) {
             return Ok(compiled);
         }
         let begun = Instant::now();
-        let looked_at = bytes.clone();
-        let vetted = tokio::task::spawn_blocking(move || vet(&looked_at, &budget)).await;
-        let vetted = vetted.map_err(CodeError::compiler)??;
-        let vetting = begun.elapsed();
-        let native = self.home.compile(bytes, &self.engine, self.limits, &turn).await?;
+        let (output, turn) = self.home.compile(bytes, &self.engine, &budget, self.limits, turn).await?;
+        let Output { vetted, vetting, native } = output;
         let this = self.clone();
         let compiled = tokio::task::spawn_blocking(move || {
+            // It is not over while this goes on, whoever waits for it.
+            let _turn = turn;
             if let Some(Err(error)) = this.cache.as_ref().map(|cache| cache.write(&cid, &vetted, &native)) {
                 // It runs all the same, and is compiled again after the next start.
                 tracing::warn!(%cid, %error, "compiled code cannot be kept");
@@ -237,9 +300,8 @@ impl Inner {
             this.load(cid, vetted, &native)
         });
         let compiled = compiled.await.map_err(CodeError::compiler)??;
-        let timings = Timings { vetting, compile: begun.elapsed() - vetting, ..Timings::default() };
+        let timings = Timings { vetting, compile: begun.elapsed().saturating_sub(vetting), ..Timings::default() };
         tracing::debug!(%cid, ?timings, "code compiled");
-        drop(turn);
         Ok(Compiled { timings, ..compiled })
     }
 
@@ -248,7 +310,8 @@ impl Inner {
         let component = load::load(self.runtime.engine(), native)?;
         let ready = self.runtime.link(&component)?;
         let compiled = Compiled { cid, vetted, ready, ahead: Arc::default(), timings: Timings::default() };
-        self.loaded().insert(cid, compiled.clone(), native.len());
+        let records = usize::try_from(vetted.items).unwrap_or(usize::MAX).saturating_mul(RECORD);
+        self.loaded().insert(cid, compiled.clone(), native.len().saturating_add(records));
         Ok(compiled)
     }
 

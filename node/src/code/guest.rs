@@ -1,16 +1,21 @@
 //! One instance of a guest, and what it has taken.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio::{runtime::Handle, task::JoinHandle};
-use wasmtime::{
-    ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline,
-    component::{Instance, InstancePre},
-};
+use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline, component::Instance};
 
 use super::{
-    code_error::shorten, engine::STACK, guest_error::GuestError, limits::Limits, runtime::computed,
+    code_error::shorten,
+    compiler::Compiled,
+    engine::STACK,
+    guest_error::GuestError,
+    limits::Limits,
+    memory::{Memory, Share},
+    rate::Account,
+    runtime::computed,
     surroundings::Surroundings,
+    vetting::MAX_PARTS,
 };
 
 tokio::task_local! {
@@ -21,8 +26,8 @@ tokio::task_local! {
 /// A table's element takes so many bytes at the most.
 const ELEMENT: usize = 16;
 
-/// Modules, memories and tables of one component. Python's has 38 modules.
-const PARTS: usize = 128;
+/// Handles to resources that one instance may hold, some dozen bytes each. Only those that it makes itself can be told apart.
+const HANDLES: usize = 10_000;
 
 /// What one instance may take and has taken, and what it can reach: the data of its store.
 pub(crate) struct Guest {
@@ -31,9 +36,14 @@ pub(crate) struct Guest {
     /// The runtime on which what it asks for is done.
     home: Handle,
     pub(super) callers: Callers,
-    /// Bytes of its memories and tables.
+    account: Arc<Account>,
+    /// Bytes of all that it has.
     memory: usize,
+    /// The same, of what all guests may have.
+    share: Share,
     wanted_more: bool,
+    /// Others have what it wanted.
+    starved: bool,
     host_calls: u64,
     /// What it was stopped for.
     stopped: Option<GuestError>,
@@ -69,6 +79,7 @@ impl Callers {
 #[derive(Clone)]
 pub(crate) struct Binding {
     pub(crate) limits: Arc<Limits>,
+    pub(crate) account: Arc<Account>,
     pub(crate) surroundings: Arc<dyn Surroundings>,
     pub(crate) home: Handle,
     pub(crate) callers: Callers,
@@ -76,11 +87,27 @@ pub(crate) struct Binding {
 
 /// Makes an instance. Its own code may run already.
 pub(crate) async fn instantiate(
-    ready: &InstancePre<Guest>,
+    memory: &Memory,
+    compiled: &Compiled,
     binding: Binding,
 ) -> Result<(Store<Guest>, Instance), GuestError> {
-    let mut store = Store::new(ready.engine(), Guest::new(binding));
+    let (needed, limit) = (compiled.own_memory(), binding.limits.memory);
+    if needed > limit {
+        return Err(GuestError::MemoryLimit { limit });
+    }
+    instantiate_in(memory.share(needed)?, compiled, binding).await
+}
+
+/// The same, where there is memory for it.
+pub(crate) async fn instantiate_in(
+    share: Share,
+    compiled: &Compiled,
+    binding: Binding,
+) -> Result<(Store<Guest>, Instance), GuestError> {
+    let ready = &compiled.ready;
+    let mut store = Store::new(ready.engine(), Guest::new(share, compiled.own_memory(), binding));
     store.limiter(|guest| guest);
+    store.set_max_component_handles(HANDLES);
     store.set_hostcall_fuel(store.data().limits.output);
     store.epoch_deadline_callback(|mut store| store.data_mut().tick());
     store.set_epoch_deadline(1);
@@ -93,17 +120,19 @@ pub(crate) async fn instantiate(
 /// Lets an instance begin a request: its time starts anew.
 pub(crate) fn begin(store: &mut Store<Guest>, binding: Binding) {
     let guest = store.data_mut();
-    let Binding { limits, surroundings, home, callers } = binding;
-    (guest.limits, guest.surroundings, guest.home, guest.callers) = (limits, surroundings, home, callers);
-    (guest.host_calls, guest.wanted_more, guest.stopped) = (0, false, None);
+    let Binding { limits, account, surroundings, home, callers } = binding;
+    (guest.limits, guest.account, guest.surroundings) = (limits, account, surroundings);
+    (guest.home, guest.callers) = (home, callers);
+    (guest.host_calls, guest.wanted_more, guest.starved, guest.stopped) = (0, false, false, None);
     store.set_hostcall_fuel(store.data().limits.output);
     store.set_epoch_deadline(1);
 }
 
 impl Guest {
-    fn new(binding: Binding) -> Self {
-        let Binding { limits, surroundings, home, callers } = binding;
-        Self { limits, surroundings, home, callers, memory: 0, wanted_more: false, host_calls: 0, stopped: None }
+    fn new(share: Share, memory: usize, binding: Binding) -> Self {
+        let Binding { limits, account, surroundings, home, callers } = binding;
+        let (wanted_more, starved, host_calls, stopped) = (false, false, 0, None);
+        Self { limits, surroundings, home, callers, account, memory, share, wanted_more, starved, host_calls, stopped }
     }
 
     /// Whether what it has is within these limits.
@@ -115,6 +144,14 @@ impl Guest {
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         if computed() > self.limits.cpu {
             return self.stop(GuestError::CpuLimit { limit: self.limits.cpu });
+        }
+        let computing = &self.account.computing;
+        if let Some(rate) = computing.rate() {
+            let now = Instant::now();
+            if computing.is_used_up(now) {
+                let wait = computing.wait(now).unwrap_or_default();
+                return self.stop(GuestError::RateLimit { rate, wait, begun: true });
+            }
         }
         Ok(UpdateDeadline::Yield(1))
     }
@@ -156,6 +193,9 @@ impl Guest {
         if reason.contains("fuel allocated for hostcalls has been exhausted") {
             return GuestError::OutputTooLarge { limit: self.limits.output };
         }
+        if self.starved {
+            return GuestError::NodeMemory { limit: self.share.limit() };
+        }
         if self.wanted_more {
             return GuestError::MemoryLimit { limit: self.limits.memory };
         }
@@ -164,13 +204,16 @@ impl Guest {
 
     fn grow(&mut self, bytes: usize) -> bool {
         let grown = self.memory.saturating_add(bytes);
-        let fits = grown <= self.limits.memory;
-        if fits {
-            self.memory = grown;
-        } else {
+        if grown > self.limits.memory {
             self.wanted_more = true;
+            return false;
         }
-        fits
+        if !self.share.grow(bytes) {
+            self.starved = true;
+            return false;
+        }
+        self.memory = grown;
+        true
     }
 }
 
@@ -185,15 +228,15 @@ impl ResourceLimiter for Guest {
     }
 
     fn instances(&self) -> usize {
-        PARTS
+        MAX_PARTS
     }
 
     fn tables(&self) -> usize {
-        PARTS
+        MAX_PARTS
     }
 
     fn memories(&self) -> usize {
-        PARTS
+        MAX_PARTS
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::rate::Rate;
+
 /// Why a guest gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -18,9 +20,25 @@ pub enum GuestError {
         /// The limit for one request.
         limit: Duration,
     },
+    /// The guests of its sender have computed for as long as they may together, by now.
+    #[error("the guests of this sender have computed for {rate}, which is their limit: wait {} ms", .wait.as_millis() + 1)]
+    RateLimit {
+        /// The limit for all of their requests.
+        rate: Rate,
+        /// Until one may begin again.
+        wait: Duration,
+        /// It was stopped in the middle. Else it surely did not run.
+        begun: bool,
+    },
     /// It wanted more memory than it may have, and could not go on without.
     #[error("the guest needs more than its limit of {limit} bytes of memory")]
     MemoryLimit {
+        /// In bytes.
+        limit: usize,
+    },
+    /// It wanted memory while all guests of the node together had as much as they may.
+    #[error("the guests of this node have the {limit} bytes of memory that they may have together")]
+    NodeMemory {
         /// In bytes.
         limit: usize,
     },
@@ -83,7 +101,14 @@ impl GuestError {
     /// Whether the guest may have begun to run.
     #[must_use]
     pub fn may_have_run(&self) -> bool {
-        !matches!(self, Self::InstanceLimit { .. } | Self::Resting { .. } | Self::Reentrant | Self::WrongWorld { .. })
+        !matches!(
+            self,
+            Self::InstanceLimit { .. }
+                | Self::RateLimit { begun: false, .. }
+                | Self::Resting { .. }
+                | Self::Reentrant
+                | Self::WrongWorld { .. }
+        )
     }
 
     /// Whether its instance is still fit for use.

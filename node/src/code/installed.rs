@@ -71,7 +71,7 @@ pub(super) async fn install(
         let text = format!("the configuration has {} bytes, the limit is {MAX_CONFIG}", config.len());
         return Err(AppError::bad_arguments(text));
     }
-    let compiled = shipping::ready(core, context, &code, bytes.clone(), behalf.admitted.allowance.limits()).await?;
+    let compiled = shipping::ready(core, context, &code, bytes.clone(), &behalf.admitted.allowance).await?;
     shipping::keep(core, context, &code, bytes).await?;
     // From here on nothing is waited for that the caller could hold up.
     let core = core.clone();

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::rate::Rate;
+
 /// How much a guest may take of the node that runs it. Each is a bound that holds whatever the guest does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,7 +16,15 @@ pub struct Limits {
     pub wall: Duration,
     /// The most time that one request may compute, to about a millisecond. 5 s unless said otherwise.
     pub cpu: Duration,
-    /// The most memory that one instance may have, its tables included, in bytes. 64 MiB unless said otherwise.
+    /// How much the guests of one sender may compute over all of their requests, whatever their code: what goes beyond is
+    /// stopped, and its sender waits. As much as they like unless said otherwise; by a rule that admits anybody,
+    /// 30 s a minute.
+    pub rate: Option<Rate>,
+    /// How long the code of one sender may occupy the compiler. As long as it likes unless said otherwise; by any rule, a
+    /// minute in ten. Code that is compiled already takes nothing of it.
+    pub compile: Option<Rate>,
+    /// The most memory that one instance may have, in bytes: its memories, its tables, and what its globals, functions and
+    /// segments take. 64 MiB unless said otherwise.
     pub memory: usize,
     /// The largest code, in bytes. 2 MiB unless said otherwise.
     pub code_size: u64,
@@ -35,6 +45,8 @@ impl Default for Limits {
         Self {
             wall: Duration::from_secs(10),
             cpu: Duration::from_secs(5),
+            rate: None,
+            compile: None,
             memory: 64 * 1024 * 1024,
             code_size: 2 * 1024 * 1024,
             complexity: 1_000_000,

@@ -2,11 +2,17 @@
 
 mod text;
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use libp2p::PeerId;
 
-use super::{allowance::Allowance, limits::Limits};
+use super::{allowance::Allowance, limits::Limits, rate::Rate};
 use crate::permissions::{Caller, Permissions, Proof, Rule, RuleError};
 
 /// Whose code this node takes, what for, and how much that may take of it.
@@ -36,7 +42,9 @@ use crate::permissions::{Caller, Permissions, Proof, Rule, RuleError};
 /// | `run`, `install` | only what is named; both without either of them |
 /// | `app=GLOB` | the guest may use these applications, and run in them; none without it. `*` stands for anything. Repeatable |
 /// | `wall=10s`, `cpu=5s` | the time of one request, waiting included, and the time that it computes |
-/// | `memory=64MiB`, `size=2MiB`, `output=4MiB` | of an instance, of the code, and of what a guest hands out at once |
+/// | `cpu=30s/min` | how much all guests of one sender may compute, whatever they are asked; without it `any` has this rate, and others have none |
+/// | `compile=1m/10min` | how long the code of one sender may occupy the compiler |
+/// | `memory=64MiB`, `size=2MiB`, `output=4MiB` | of an instance with all that is in it, of the code, and of what a guest hands out at once |
 /// | `instances=16`, `complexity=1000000` | how many instances at once, and what the code may cost the compiler |
 ///
 /// ```
@@ -56,6 +64,12 @@ pub struct CodeRule {
     applications: Vec<String>,
     limits: Limits,
 }
+
+/// How much the guests of anybody may compute: half a core, and some seconds at once.
+const ANY_RATE: Rate = Rate::new(Duration::from_secs(30), Duration::from_secs(60));
+
+/// How long the code of one sender may occupy the compiler: the largest interpreters take 13 s.
+const COMPILE_RATE: Rate = Rate::new(Duration::from_secs(60), Duration::from_secs(600));
 
 #[derive(Debug, Clone)]
 enum Who {
@@ -135,6 +149,13 @@ impl CodeRule {
             }
     }
 
+    /// Its limits, with the rates that hold where it says nothing of them.
+    fn bounded(&self) -> Limits {
+        let rate = if matches!(&self.who, Who::Peers(rule) if rule.is_any()) { Some(ANY_RATE) } else { None };
+        let Limits { rate: given, compile, .. } = self.limits;
+        Limits { rate: given.or(rate), compile: compile.or(Some(COMPILE_RATE)), ..self.limits.clone() }
+    }
+
     /// Whether it may say another thing later on of the same request.
     fn may_change(&self) -> bool {
         self.rule().is_some_and(|rule| rule.looks_at_labels() || rule.is_file())
@@ -197,7 +218,7 @@ pub(crate) struct Admitted {
 impl Policy {
     pub(crate) fn new(own: PeerId, rules: Vec<CodeRule>) -> Self {
         let rules = rules.into_iter().map(|rule| {
-            let allowance = Allowance::new(rule.limits.clone());
+            let allowance = Allowance::new(rule.bounded());
             (rule, allowance)
         });
         Self { own, rules: rules.collect(), own_allowance: Allowance::default() }
@@ -210,7 +231,7 @@ impl Policy {
         }
         let admits = |(rule, _): &(CodeRule, Allowance)| rule.admits(permissions, request);
         let index = self.rules.iter().position(admits)?;
-        Some(Admitted { rule: Some(index), allowance: self.rules[index].1.clone() })
+        Some(Admitted { rule: Some(index), allowance: self.rules[index].1.of(*request.sender) })
     }
 
     /// Whether anybody may bring what this peer has signed.

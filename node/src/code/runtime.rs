@@ -25,15 +25,13 @@ use super::{
     guest::{Guest, Owned},
     guest_error::GuestError,
     host,
+    memory::{self, Memory},
 };
 
 pub(crate) use meter::{computed, metered};
 use pace::at_its_pace;
 pub(super) use ticker::Clock;
 use ticker::Ticker;
-
-/// Instances of all code that are made ahead of their use. Each is small.
-const AHEAD: usize = 16;
 
 /// How much later than to the node's own threads the system gives a core to those of guests that compute for long: whoever
 /// calls the node does not wait for them. Only Linux has that for a single thread.
@@ -54,18 +52,30 @@ pub struct Runtime {
     home: Handle,
     ticker: Ticker,
     instances: Arc<Semaphore>,
-    ahead: Arc<Semaphore>,
+    memory: Memory,
     limit: usize,
 }
 
 impl Runtime {
     /// Starts so many threads, at least one, and as many for guests that compute for long. No more than `instances` guests
-    /// run or are kept at once, whoever asks: each takes up to its limit of memory. What guests ask of the node is done on the tokio runtime that this is called on.
+    /// run or are kept at once, whoever asks, and together they have no more than half of the memory of the machine, or of
+    /// what this process may have of it. What guests ask of the node is done on the tokio runtime that this is called on.
     ///
     /// # Errors
     ///
     /// [`CodeError::Compiler`] if this machine has no engine or no threads for it, or outside a tokio runtime.
     pub fn new(threads: usize, instances: usize) -> Result<Arc<Self>, CodeError> {
+        Self::with_memory(threads, instances, memory::usual())
+    }
+
+    /// The same with another limit for all guests together, in bytes: those that run, those that stay, and those that are
+    /// made ahead of their use, each with its stack. What is made ahead goes first; whoever finds no room then has
+    /// [`GuestError::NodeMemory`].
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_memory(threads: usize, instances: usize, memory: usize) -> Result<Arc<Self>, CodeError> {
         let home = Handle::try_current().map_err(CodeError::compiler)?;
         let engine = engine()?;
         let linker = host::linker(&engine).map_err(|error| CodeError::compiler(format_args!("{error:#}")))?;
@@ -74,7 +84,6 @@ impl Runtime {
         let (threads, patient) = (short.map_err(CodeError::compiler)?, long.map_err(CodeError::compiler)?);
         let limit = instances.min(Semaphore::MAX_PERMITS);
         let instances = Arc::new(Semaphore::new(limit));
-        let ahead = Arc::new(Semaphore::new(AHEAD));
         Ok(Arc::new(Self {
             engine,
             linker,
@@ -83,7 +92,7 @@ impl Runtime {
             home,
             ticker,
             instances,
-            ahead,
+            memory: Memory::new(memory),
             limit,
         }))
     }
@@ -111,9 +120,9 @@ impl Runtime {
         place.map_err(|_| GuestError::InstanceLimit { limit: self.limit })
     }
 
-    /// Room for instances that are made ahead of their use.
-    pub(crate) fn ahead(&self) -> Arc<Semaphore> {
-        self.ahead.clone()
+    /// The memory of all guests.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory.clone()
     }
 
     pub(crate) fn clock(&self) -> Clock {
@@ -181,6 +190,7 @@ impl Drop for Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Runtime").field("instances", &self.limit).finish_non_exhaustive()
+        let mut text = formatter.debug_struct("Runtime");
+        text.field("instances", &self.limit).field("memory", &self.memory).finish_non_exhaustive()
     }
 }

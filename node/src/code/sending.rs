@@ -64,7 +64,10 @@ impl Run {
     /// [`NoSuchApplication`](CallError::NoSuchApplication) if it knows nothing of code;
     /// [`NoMatch`](CallError::NoMatch) if none was named and no node takes code;
     /// [`Failed`](CallError::Failed) with the guest's own text, or with the code `bad_code`, `no_code`, `time_limit`,
-    /// `cpu_limit`, `memory_limit`, `stack_limit`, `output_limit`, `host_call_limit`, `trapped` or `no_such_application`.
+    /// `cpu_limit`, `memory_limit`, `stack_limit`, `output_limit`, `host_call_limit`, `trapped` or `no_such_application`;
+    /// with `rate_limit` or `compile_rate`, whose text says how long to wait, if guests from here have computed, or code from
+    /// here was compiled, for as long as that node allows; with `node_memory` if its guests have all the memory that they
+    /// may have. [`Busy`](CallError::Busy) if too many guests run there, or too much code waits for its compiler.
     pub async fn call<R: DeserializeOwned>(&self, arguments: impl Serialize + Send) -> Result<R, CallError> {
         let result = self.call_raw(Payload::arguments(&arguments).map_err(unsendable)?).await?;
         result.decode().map_err(|error| CallError::UnexpectedResult {

@@ -94,7 +94,7 @@ async fn run(
         return Err(shipping::bad(format!("it is {} and not {}", code.world(), World::Task)));
     }
     let allowance = behalf.admitted.allowance.clone();
-    let compiled = shipping::ready(core, context, &code, bytes, allowance.limits()).await?;
+    let compiled = shipping::ready(core, context, &code, bytes, &allowance).await?;
     let runtime = core.workshop.shop().map_err(shipping::bad)?.runtime.clone();
     let reach = Reach {
         core: Arc::downgrade(core),
@@ -137,7 +137,9 @@ pub(super) fn told(error: GuestError) -> AppError {
         E::InstanceLimit { .. } | E::Resting { .. } => return AppError::busy(error),
         E::TimeLimit { .. } => "time_limit",
         E::CpuLimit { .. } => "cpu_limit",
+        E::RateLimit { .. } => "rate_limit",
         E::MemoryLimit { .. } => "memory_limit",
+        E::NodeMemory { .. } => "node_memory",
         E::StackLimit { .. } => "stack_limit",
         E::OutputTooLarge { .. } => "output_limit",
         E::HostCallLimit { .. } => "host_call_limit",

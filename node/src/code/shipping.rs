@@ -14,7 +14,9 @@ use serde_bytes::ByteBuf;
 use tokio::task::spawn_blocking;
 
 use super::{
+    allowance::Allowance,
     cid::Cid,
+    code_error::CodeError,
     code_ref::CodeRef,
     compiler::Compiled,
     limits::Limits,
@@ -55,8 +57,9 @@ pub(super) async fn ready(
     context: &Context,
     reference: &CodeRef,
     inline: Option<ByteBuf>,
-    limits: &Limits,
+    allowance: &Allowance,
 ) -> Result<Compiled, AppError> {
+    let limits = allowance.limits();
     let (size, limit) = (reference.size(), limits.code_size);
     if size > limit {
         return Err(bad(format!("its {size} bytes are more than the limit of {limit}")));
@@ -81,7 +84,7 @@ pub(super) async fn ready(
         None => bytes(core, context, shop, reference).await?,
     };
     let code = Code::received(bytes, reference.clone()).map_err(bad)?;
-    let compiled = shop.compiler.compile(&code, &budget).await.map_err(bad)?;
+    let compiled = shop.compiler.compile_for(&code, &budget, allowance).await.map_err(refused)?;
     // Kept, so that others can have it from here, and this node after its next start.
     let store = shop.store.clone();
     if let Ok(Err(error)) = spawn_blocking(move || store.put(&code)).await {
@@ -133,7 +136,7 @@ pub(super) async fn kept(core: &Core, reference: &CodeRef, limits: &Limits) -> R
     }
     let bytes = stored(store, cid).await?.ok_or_else(|| no_code(cid, "it is gone"))?;
     let code = Code::received(bytes, reference.clone()).map_err(bad)?;
-    shop.compiler.compile(&code, &budget).await.map_err(bad)
+    shop.compiler.compile(&code, &budget).await.map_err(refused)
 }
 
 /// Another rule may have let it in, and what is said of its size be wrong.
@@ -316,6 +319,15 @@ pub(super) async fn piece(core: &Arc<Core>, cid: Cid, offset: u64, length: u64) 
     };
     let bytes = bytes.ok_or_else(|| AppError::new("no_code", format!("no code `{cid}` is here")))?;
     Ok(ByteBuf::from(bytes.to_vec()))
+}
+
+/// The code is of no use, or cannot be made ready now.
+fn refused(error: CodeError) -> AppError {
+    match error {
+        CodeError::CompileRate { .. } => AppError::new("compile_rate", error.to_string()),
+        CodeError::CompilerBusy { .. } => AppError::busy(error),
+        error => bad(error),
+    }
 }
 
 /// The code is of no use.

@@ -6,11 +6,13 @@ use tokio::sync::oneshot;
 use wasmtime::Store;
 
 use super::{
+    ahead::Ahead,
     allowance::Allowance,
     code_ref::World,
     compiler::Compiled,
     guest::{Binding, Callers, Guest, instantiate},
     guest_error::GuestError,
+    memory::Memory,
     runtime::{Runtime, metered, within},
     surroundings::Surroundings,
     timings::Timings,
@@ -41,26 +43,30 @@ pub async fn run(
     if compiled.world() != World::Task {
         return Err(GuestError::WrongWorld { actual: compiled.world() });
     }
+    let (limits, account) = (allowance.shared_limits(), allowance.account());
+    account.may_compute()?;
     let places = (runtime.instance()?, allowance.instance()?);
-    let limits = allowance.shared_limits();
-    let binding = Binding { limits, surroundings, home: runtime.home(), callers: Callers::current() };
-    let (wall, home, ahead) = (binding.limits.wall, runtime.home(), runtime.ahead());
+    let binding =
+        Binding { limits, account: account.clone(), surroundings, home: runtime.home(), callers: Callers::current() };
+    let (wall, home, memory) = (binding.limits.wall, runtime.home(), runtime.memory());
     let compiled = compiled.clone();
     let work = |answer: oneshot::Sender<_>| async move {
         let mut spent = None;
-        let outcome = within(wall, metered(run_here(&compiled, arguments, binding, &mut spent))).await;
+        let work = run_here(&memory, &compiled, arguments, binding, &mut spent);
+        let outcome = within(wall, metered(&account, work)).await;
         // It runs no more. To clear it away takes as long as a small task, and nobody has to wait for that.
         drop(places);
         // Nobody may wait any more.
         _ = answer.send(outcome);
         drop(spent);
-        compiled.ahead.prepare(&compiled.ready, home, ahead).await;
+        Ahead::prepare(&compiled, home, &memory).await;
     };
     runtime.run(work).await
 }
 
 /// Leaves what is left of the instance in `spent`.
 async fn run_here(
+    memory: &Memory,
     compiled: &Compiled,
     arguments: Vec<u8>,
     binding: Binding,
@@ -69,7 +75,7 @@ async fn run_here(
     let begun = Instant::now();
     let ((store, instance), ahead) = match compiled.ahead.take(binding) {
         Ok(fresh) => (fresh, true),
-        Err(binding) => (instantiate(&compiled.ready, binding).await?, false),
+        Err(binding) => (instantiate(memory, compiled, binding).await?, false),
     };
     let store = spent.insert(store);
     let instantiated = begun.elapsed();

@@ -1,15 +1,22 @@
-//! What is looked at before the compiler sees any of it: pure, over bytes, in time that grows with their number.
+//! What is looked at before the compiler sees any of it: pure, over bytes, in time and memory that grow with their number.
+//!
+//! A validator is a decoder of foreign bytes like any other, and not ours: so nodes do this where they compile, in the
+//! process that can be stopped.
 
+mod names;
 mod shape;
 mod types;
+mod weight;
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use wasmparser::{FuncValidatorAllocations, Parser, ValidPayload, Validator, WasmFeatures};
 
 use super::{code_error::CodeError, code_ref::World, limits::Limits};
 
 pub use types::imports;
+pub(super) use weight::MAX_PARTS;
 
 /// The most that one function may cost the compiler. SpiderMonkey's has 410 000; at 16 times that number the compiler took
 /// 12.8 GB.
@@ -25,19 +32,22 @@ pub struct Budget {
     pub function: u64,
     /// What all of them together may cost.
     pub total: u64,
+    /// What one instance may take besides its memories and tables, in bytes.
+    pub instance: u64,
 }
 
 impl Budget {
     /// Everything goes: what is left is the compiler's own limits.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self { size: u64::MAX, function: u64::MAX, total: u64::MAX }
+        Self { size: u64::MAX, function: u64::MAX, total: u64::MAX, instance: u64::MAX }
     }
 }
 
 impl From<&Limits> for Budget {
     fn from(limits: &Limits) -> Self {
-        Self { size: limits.code_size, function: FUNCTION_COST, total: limits.complexity }
+        let instance = limits.memory as u64;
+        Self { size: limits.code_size, function: FUNCTION_COST, total: limits.complexity, instance }
     }
 }
 
@@ -48,7 +58,7 @@ impl Default for Budget {
 }
 
 /// What was found out about a component that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Vetted {
     /// What it is for.
@@ -59,6 +69,11 @@ pub struct Vetted {
     pub cost: u64,
     /// The most that one of them costs.
     pub largest: u64,
+    /// What one instance takes besides its memories and tables, in bytes: for its globals, functions and segments, each as
+    /// often as their module is instantiated.
+    pub instance: u64,
+    /// How many things it lists: the engine keeps a record of each.
+    pub items: u64,
 }
 
 impl Vetted {
@@ -66,32 +81,39 @@ impl Vetted {
     ///
     /// # Errors
     ///
-    /// [`CodeError::TooLarge`], [`CodeError::TooComplex`].
+    /// [`CodeError::TooLarge`], [`CodeError::TooComplex`], [`CodeError::TooHeavy`].
     pub fn check(&self, budget: &Budget) -> Result<(), CodeError> {
         check_size(self.size, budget)?;
         within("one function", self.largest, budget.function)?;
-        within("all functions", self.cost, budget.total)
+        within("all functions", self.cost, budget.total)?;
+        check_weight(self.instance, budget)
     }
 }
 
-/// Looks whether a component may go to the compiler: its size, its shape, what it imports and exports.
+/// Looks whether a component may go to the compiler: its size, its shape, what an instance takes, what it imports and exports.
 ///
 /// # Errors
 ///
 /// [`CodeError::NotWasm`], [`TooLarge`](CodeError::TooLarge), [`TooComplex`](CodeError::TooComplex),
+/// [`TooManyParts`](CodeError::TooManyParts), [`TooHeavy`](CodeError::TooHeavy),
 /// [`UnknownImport`](CodeError::UnknownImport), [`WrongWorld`](CodeError::WrongWorld).
 pub fn vet(component: &[u8], budget: &Budget) -> Result<Vetted, CodeError> {
     let begun = Instant::now();
     let size = component.len() as u64;
-    check_size(size, budget)?;
-    if !Parser::is_component(component) {
-        return Err(CodeError::not_wasm("a component was expected"));
-    }
+    look(component, budget)?;
+    let weighed = weight::weigh(component)?;
+    check_weight(weighed.instance, budget)?;
     let (types, cost, largest) = validate(component, budget)?;
     types::check_imports(component, types.as_ref())?;
     let world = types::world(types.as_ref())?;
     tracing::debug!(size, cost, %world, elapsed = ?begun.elapsed(), "code vetted");
-    Ok(Vetted { world, size, cost, largest })
+    Ok(Vetted { world, size, cost, largest, instance: weighed.instance, items: weighed.items })
+}
+
+/// Looks at no more than the size and the first bytes: what a node itself does with foreign code.
+pub(super) fn look(component: &[u8], budget: &Budget) -> Result<(), CodeError> {
+    check_size(component.len() as u64, budget)?;
+    if Parser::is_component(component) { Ok(()) } else { Err(CodeError::not_wasm("a component was expected")) }
 }
 
 /// What guests may be made of: what the engine takes.
@@ -133,6 +155,10 @@ fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Typ
 
 fn check_size(size: u64, budget: &Budget) -> Result<(), CodeError> {
     if size > budget.size { Err(CodeError::TooLarge { size, limit: budget.size }) } else { Ok(()) }
+}
+
+fn check_weight(bytes: u64, budget: &Budget) -> Result<(), CodeError> {
+    if bytes > budget.instance { Err(CodeError::TooHeavy { bytes, limit: budget.instance }) } else { Ok(()) }
 }
 
 fn within(what: &'static str, cost: u64, limit: u64) -> Result<(), CodeError> {

@@ -177,6 +177,12 @@ impl Rule {
         !matches!(self.0, Kind::Function(_)) && self.looks_at_request()
     }
 
+    /// Whether it takes everybody, whatever is asked for.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn is_any(&self) -> bool {
+        matches!(self.0, Kind::Any)
+    }
+
     pub(super) fn peer(&self) -> Option<&PeerId> {
         if let Kind::Peer(peer_id) = &self.0 { Some(peer_id) } else { None }
     }

@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, reason = "each test program includes it as a module of its own")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod bombs;
+
 use std::{
     future::Future,
     path::{Path, PathBuf},

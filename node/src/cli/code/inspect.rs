@@ -41,6 +41,8 @@ struct Row {
     publisher: Option<String>,
     imports: Vec<String>,
     complexity: u64,
+    /// Bytes that one instance takes besides its memories and tables.
+    instance: u64,
 }
 
 impl Inspect {
@@ -83,6 +85,7 @@ fn of(bytes: &[u8], known: Option<&CodeRef>) -> Result<Row, Failure> {
         publisher: publisher.map(|publisher| publisher.to_string()),
         imports: imports(bytes).map_err(Failure::own)?,
         complexity: vetted.cost,
+        instance: vetted.instance,
     })
 }
 
@@ -99,6 +102,7 @@ fn table(row: &Row) -> Table {
         ("publisher", or(&row.publisher)),
         ("imports", imports),
         ("complexity", row.complexity.to_string()),
+        ("instance", format!("{} bytes besides its memories and tables", row.instance)),
     ] {
         table.row([(style::DIM, key.to_owned()), (style::PLAIN, value)]);
     }

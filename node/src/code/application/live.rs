@@ -17,6 +17,7 @@ use crate::code::{
     compiler::Compiled,
     guest::{Binding, Guest, begin, instantiate},
     guest_error::GuestError,
+    memory::Memory,
     runtime::within,
 };
 
@@ -42,6 +43,7 @@ pub(super) struct State {
     compiled: Compiled,
     configuration: Vec<u8>,
     live: Option<Live>,
+    memory: Memory,
     /// Room for one instance, also while there is none: nobody else takes it meanwhile.
     places: Places,
     terms: Arc<Terms>,
@@ -66,8 +68,14 @@ type Answer = (Result<Vec<u8>, String>,);
 type Done = (Result<(), String>,);
 
 impl State {
-    pub(super) fn new(compiled: Compiled, configuration: Vec<u8>, places: Places, terms: Arc<Terms>) -> Self {
-        Self { compiled, configuration, live: None, places, terms, failures: 0, rest: None }
+    pub(super) fn new(
+        compiled: Compiled,
+        configuration: Vec<u8>,
+        memory: Memory,
+        places: Places,
+        terms: Arc<Terms>,
+    ) -> Self {
+        Self { compiled, configuration, live: None, memory, places, terms, failures: 0, rest: None }
     }
 
     pub(super) fn terms(&self) -> &Terms {
@@ -86,12 +94,13 @@ impl State {
 
     /// What comes in its place if it starts: for that moment there are two in one place.
     pub(super) fn successor(&self, compiled: Compiled, configuration: Vec<u8>) -> Self {
-        Self::new(compiled, configuration, self.places.clone(), self.terms.clone())
+        Self::new(compiled, configuration, self.memory.clone(), self.places.clone(), self.terms.clone())
     }
 
     /// Serves a request, with a new instance if there is none.
     pub(super) async fn serve(&mut self, request: Request, binding: Binding) -> Result<Vec<u8>, GuestError> {
         self.check_rest(Instant::now())?;
+        binding.account.may_compute()?;
         let mut live = match self.live.take() {
             Some(live) => live,
             None => {
@@ -112,7 +121,7 @@ impl State {
     }
 
     async fn start(&self, binding: Binding) -> Result<Live, GuestError> {
-        let (mut store, instance) = instantiate(&self.compiled.ready, binding).await?;
+        let (mut store, instance) = instantiate(&self.memory, &self.compiled, binding).await?;
         let started = async {
             let start = function::<(&[u8],), Done>(&mut store, &instance, "start")?;
             let (started,) = start.call_async(&mut store, (&self.configuration,)).await?;

@@ -93,14 +93,16 @@ impl Turns {
         match job {
             Job::Serve { request, context, callers, answer } => {
                 let terms = self.state.terms();
+                let account = terms.allowance.account();
                 let binding = Binding {
                     limits: terms.allowance.shared_limits(),
+                    account: account.clone(),
                     surroundings: (terms.surround)(context.as_ref()),
                     home: self.home.clone(),
                     callers: callers.with(self.id),
                 };
                 // Dropped in the middle, the state is left without its instance.
-                outcomes.of(answer, metered(self.state.serve(request, binding))).await;
+                outcomes.of(answer, metered(&account, self.state.serve(request, binding))).await;
             }
             Job::Replace { compiled, configuration, terms, answer } => {
                 outcomes.of(answer, self.replace(compiled, configuration, terms)).await;
@@ -123,13 +125,15 @@ impl Turns {
             new = new.within(Arc::new(terms));
         }
         let terms = new.terms();
+        let account = terms.allowance.account();
         let binding = Binding {
             limits: terms.allowance.shared_limits(),
+            account: account.clone(),
             surroundings: (terms.surround)(None),
             home: self.home.clone(),
             callers: Callers::default().with(self.id),
         };
-        metered(new.serve(Request::Start, binding)).await?;
+        metered(&account, new.serve(Request::Start, binding)).await?;
         self.state = new;
         Ok(Vec::new())
     }

@@ -17,14 +17,14 @@ const LOADED: usize = 64;
 /// All the compiled code on disk, in bytes. Compiling anew what was let go costs time only.
 const ON_DISK: u64 = 1024 * 1024 * 1024;
 
-/// The world, and three numbers of 8 bytes.
-const KNOWN: usize = 1 + 3 * 8;
+/// The world, and five numbers of 8 bytes.
+const KNOWN: usize = 1 + 5 * 8;
 
 /// Of the files with machine code.
 const EXTENSION: &str = "cwasm";
 
-/// All of it together, in bytes of machine code: what one rule lets in can be some megabytes each.
-const LOADED_BYTES: usize = 512 * 1024 * 1024;
+/// All of it together, in bytes of machine code and of the records of it: what one rule lets in can be some megabytes each.
+const LOADED_BYTES: usize = 256 * 1024 * 1024;
 
 /// What is ready to run; the one that was not used for longest goes first.
 #[derive(Debug)]
@@ -135,9 +135,9 @@ impl Cache {
         let (tag, numbers) = known.split_first()?;
         let world = [World::Task, World::Application].into_iter().find(|world| byte(*world) == *tag)?;
         let (numbers, _) = numbers.as_chunks();
-        let [size, cost, largest] = *numbers else { return None };
-        let [size, cost, largest] = [size, cost, largest].map(u64::from_le_bytes);
-        Some(Vetted { world, size, cost, largest })
+        let numbers: [[u8; 8]; 5] = numbers.try_into().ok()?;
+        let [size, cost, largest, instance, items] = numbers.map(u64::from_le_bytes);
+        Some(Vetted { world, size, cost, largest, instance, items })
     }
 }
 
@@ -161,8 +161,8 @@ pub fn forget_compiled(folder: &Path, cid: &Cid) -> io::Result<bool> {
 }
 
 fn known(vetted: &Vetted) -> Vec<u8> {
-    let Vetted { world, size, cost, largest } = vetted;
-    let numbers = [size, cost, largest].map(|number| number.to_le_bytes());
+    let Vetted { world, size, cost, largest, instance, items } = vetted;
+    let numbers = [size, cost, largest, instance, items].map(|number| number.to_le_bytes());
     [&[byte(*world)][..], numbers.as_flattened()].concat()
 }
 

@@ -1,19 +1,39 @@
-//! The compiler itself, and what a process that runs nothing else does for it.
+//! Looking at code and compiling it, and what a process that runs nothing else does for that.
 
 use std::{
     io::{self, Read, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::CompileLimits;
+use super::{CompileLimits, verdict};
 use crate::code::{
     code_error::{CodeError, shorten},
     engine::{engine, hash_of},
     portable::MAX_CODE,
+    vetting::{Budget, Vetted, vet},
 };
 
-/// The most machine code that is taken, in bytes: it is a few times as long as what it was compiled from.
+/// What has become of code.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Output {
+    pub(super) vetted: Vetted,
+    /// How long it took to look at it.
+    pub(super) vetting: Duration,
+    pub(super) native: Vec<u8>,
+}
+
+/// The most machine code that is taken, in bytes.
 pub const MAX_COMPILED: u64 = 512 * 1024 * 1024;
+
+/// The most machine code that is taken for each byte of code, beyond what even the smallest becomes. Guests of all
+/// languages have 12 times as much as code, and less the more of it there is.
+const BECOMES: u64 = 32;
+const SMALLEST: u64 = 1024 * 1024;
+
+/// The most machine code that is taken of code of this size, in bytes: the node reads it into its memory.
+pub(super) fn most_native(size: u64) -> u64 {
+    size.saturating_mul(BECOMES).saturating_add(SMALLEST).min(MAX_COMPILED)
+}
 
 /// Why a process has not compiled what it was given.
 #[derive(Debug, thiserror::Error)]
@@ -71,27 +91,36 @@ pub fn restrict_here(limits: CompileLimits) -> io::Result<()> {
     Ok(())
 }
 
-/// Compiles the component that it reads, for the node whose [`engine_hash`](crate::code::engine_hash) it is given: what the
+/// Looks at the component that it reads and compiles it, for the node whose [`engine_hash`](crate::code::engine_hash) it is given: what the
 /// verb `compile-code` does.
 ///
 /// # Errors
 ///
 /// See [`CompileHereError`].
-pub fn compile_here(engine_hash: &str, input: impl Read, mut output: impl Write) -> Result<(), CompileHereError> {
+pub fn compile_here(
+    engine_hash: &str,
+    budget: &Budget,
+    input: impl Read,
+    mut output: impl Write,
+) -> Result<(), CompileHereError> {
     let engine = engine().map_err(CompileHereError::Refused)?;
     if hash_of(&engine) != engine_hash {
         return Err(CompileHereError::OtherEngine);
     }
     let mut component = Vec::new();
     input.take(MAX_CODE + 1).read_to_end(&mut component)?;
-    let native = precompile(&engine, &component).map_err(CompileHereError::Refused)?;
-    output.write_all(&native)?;
-    Ok(output.flush()?)
+    let compiled = precompile(&engine, &component, budget);
+    output.write_all(&verdict::write(compiled.as_ref().map(|output| (output.vetted, output.vetting))))?;
+    if let Ok(compiled) = &compiled {
+        output.write_all(&compiled.native)?;
+    }
+    output.flush()?;
+    compiled.map(drop).map_err(CompileHereError::Refused)
 }
 
-/// Compiles in this process.
-pub(super) fn compile(component: &[u8]) -> Result<Vec<u8>, CodeError> {
-    precompile(&engine()?, component)
+/// Looks and compiles in this process.
+pub(super) fn compile(component: &[u8], budget: &Budget) -> Result<Output, CodeError> {
+    precompile(&engine()?, component, budget)
 }
 
 /// Limits on computing come in whole seconds.
@@ -99,7 +128,20 @@ pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-fn precompile(engine: &wasmtime::Engine, component: &[u8]) -> Result<Vec<u8>, CodeError> {
+fn precompile(engine: &wasmtime::Engine, component: &[u8], budget: &Budget) -> Result<Output, CodeError> {
+    let begun = Instant::now();
+    let vetted = vet(component, budget)?;
+    let vetting = begun.elapsed();
     let native = engine.precompile_component(component);
-    native.map_err(|error| CodeError::Compile { reason: shorten(format_args!("{error:#}")) })
+    let native = native.map_err(|error| CodeError::Compile { reason: shorten(format_args!("{error:#}")) })?;
+    check_native(&native, component.len() as u64)?;
+    Ok(Output { vetted, vetting, native })
+}
+
+pub(super) fn check_native(native: &[u8], size: u64) -> Result<(), CodeError> {
+    let most = most_native(size);
+    if native.len() as u64 <= most {
+        return Ok(());
+    }
+    Err(CodeError::Compile { reason: format!("it becomes more than {most} bytes of machine code") })
 }

@@ -3,16 +3,20 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Once,
+        Once,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
-use super::{CompileLimits, child, here};
-use crate::code::code_error::CodeError;
+use super::{
+    CompileLimits, child,
+    here::{self, Output},
+    queue::Turn,
+};
+use crate::code::{code_error::CodeError, vetting::Budget};
 
 /// The command that has the verb, without what systems append to programs.
 const COMMAND: &str = "multinodes";
@@ -56,41 +60,43 @@ impl Home {
         Self { command, is_guessed, unfit: AtomicBool::new(false) }
     }
 
-    /// Compiles. The turn is not over before the compiler has ended, whoever still waits for it.
+    /// Looks at code and compiles it. The turn is not over before that has ended, whoever still waits for it.
     pub(super) async fn compile(
         &self,
         bytes: Bytes,
         engine: &str,
+        budget: &Budget,
         limits: CompileLimits,
-        turn: &Arc<OwnedSemaphorePermit>,
-    ) -> Result<Vec<u8>, CodeError> {
+        mut turn: Turn,
+    ) -> Result<(Output, Turn), CodeError> {
         if let Some(command) = self.command.as_ref().filter(|_| !self.unfit.load(Relaxed)) {
-            match child::compile(command, &bytes, engine, limits).await {
-                Err(child::Failure::Unfit { reason }) if self.is_guessed => {
+            let (output, back) = child::compile(command, &bytes, engine, budget, limits, turn).await;
+            turn = match (output, back) {
+                (Ok(output), Some(turn)) => return Ok((output, turn)),
+                (Err(child::Failure::Unfit { reason }), Some(turn)) if self.is_guessed => {
                     tracing::debug!(command = %command.display(), reason, "not a compiler for this node");
                     self.unfit.store(true, Relaxed);
                     complain_once();
+                    turn
                 }
-                Err(child::Failure::Unfit { reason }) => return Err(CodeError::Compiler { reason }),
-                Err(child::Failure::Refused(error)) => return Err(error),
-                Ok(native) => return Ok(native),
-            }
+                (Err(child::Failure::Unfit { reason }), _) => return Err(CodeError::Compiler { reason }),
+                (Err(child::Failure::Refused(error)), _) => return Err(error),
+                (Ok(_), None) => return Err(CodeError::compiler("its turn is over")),
+            };
         }
-        self.compile_here(bytes, turn).await
+        compile_here(bytes, *budget, turn).await
     }
+}
 
-    async fn compile_here(&self, bytes: Bytes, turn: &Arc<OwnedSemaphorePermit>) -> Result<Vec<u8>, CodeError> {
-        let (sender, receiver) = oneshot::channel();
-        let turn = turn.clone();
-        // Nothing can end it before its time: it is nobody's.
-        let thread = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
-            // Nobody may wait any more.
-            _ = sender.send(here::compile(&bytes));
-            drop(turn);
-        });
-        thread.map_err(CodeError::compiler)?;
-        receiver.await.map_err(|_| CodeError::compiler("it has panicked"))?
-    }
+async fn compile_here(bytes: Bytes, budget: Budget, turn: Turn) -> Result<(Output, Turn), CodeError> {
+    let (sender, receiver) = oneshot::channel();
+    // Nothing can end it before its time: it is nobody's.
+    let thread = std::thread::Builder::new().name("compiler".to_owned()).spawn(move || {
+        // Nobody may wait any more.
+        _ = sender.send(here::compile(&bytes, &budget).map(|output| (output, turn)));
+    });
+    thread.map_err(CodeError::compiler)?;
+    receiver.await.map_err(|_| CodeError::compiler("it has panicked"))?
 }
 
 /// This program if it is the command, else one near it, else one in `PATH`.

@@ -19,7 +19,7 @@ pub(super) const LENGTH: usize = 32;
 const BLOCK: usize = 64;
 
 /// Part of the seal, so that a file of another form has none.
-const FORM: &[u8] = b"multinodes-compiled-3";
+const FORM: &[u8] = b"multinodes-compiled-4";
 
 /// What a key is derived for, so that it is of no use for anything else.
 const DOMAIN: &[u8] = b"multinodes-compiled-code";

@@ -3,14 +3,20 @@
 use std::time::Duration;
 
 use super::{CodeRule, CodeRuleError, Who};
-use crate::{code::limits::Limits, permissions::Rule};
+use crate::{
+    code::{
+        limits::Limits,
+        rate::{self, Rate},
+    },
+    permissions::Rule,
+};
 
 /// What a publisher is named by.
 const PUBLISHER: &str = "publisher=";
 
 /// The options, so that a colon within a condition is told from the one before them.
-const OPTIONS: [&str; 10] =
-    ["run", "install", "app=", "wall=", "cpu=", "memory=", "size=", "output=", "instances=", "complexity="];
+const OPTIONS: [&str; 11] =
+    ["run", "install", "app=", "wall=", "cpu=", "compile=", "memory=", "size=", "output=", "instances=", "complexity="];
 
 pub(super) fn parse(text: &str) -> Result<CodeRule, CodeRuleError> {
     let (who, options) = parts(text);
@@ -50,7 +56,9 @@ fn parts(text: &str) -> (&str, Option<&str>) {
 fn limit(limits: &mut Limits, key: &str, value: &str) -> Result<(), &'static str> {
     match key {
         "wall" => limits.wall = time(value)?,
+        "cpu" if value.contains('/') => limits.rate = Some(rate(value)?),
         "cpu" => limits.cpu = time(value)?,
+        "compile" => limits.compile = Some(rate(value)?),
         "memory" => limits.memory = size(value)?,
         "size" => limits.code_size = size(value)? as u64,
         "output" => limits.output = size(value)?,
@@ -66,17 +74,11 @@ fn number(text: &str) -> Result<usize, &'static str> {
 }
 
 fn time(text: &str) -> Result<Duration, &'static str> {
-    const WANTED: &str = "a time is wanted, such as 500ms, 10s or 2m";
-    let unit = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(unit);
-    let number: u64 = digits.parse().map_err(|_| WANTED)?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1_000),
-        "m" => number.checked_mul(60_000),
-        _ => None,
-    };
-    milliseconds.filter(|milliseconds| *milliseconds > 0).map(Duration::from_millis).ok_or(WANTED)
+    rate::time(text).ok_or("a time is wanted, such as 500ms, 10s or 2m")
+}
+
+fn rate(text: &str) -> Result<Rate, &'static str> {
+    text.parse().map_err(|_| "a time in each period is wanted, such as 1s/min")
 }
 
 fn size(text: &str) -> Result<usize, &'static str> {
@@ -95,7 +97,7 @@ fn size(text: &str) -> Result<usize, &'static str> {
 }
 
 const UNKNOWN: &str =
-    "run, install, app=GLOB, wall=, cpu=, memory=, size=, output=, instances= and complexity= are understood";
+    "run, install, app=GLOB, wall=, cpu=, compile=, memory=, size=, output=, instances= and complexity= are understood";
 
 #[cfg(test)]
 mod tests {
@@ -108,11 +110,17 @@ mod tests {
         assert_eq!(rule.applications, ["calc*", "x"]);
         assert_eq!((rule.limits.cpu, rule.limits.wall), (Duration::from_millis(500), Duration::from_secs(120)));
         assert_eq!((rule.limits.memory, rule.limits.instances), (16 << 20, 3));
+        let rated = parse("any:cpu=200ms,cpu=1s/min,compile=2m/h").unwrap();
+        let rate = |seconds, per| Rate::new(Duration::from_secs(seconds), Duration::from_secs(per));
+        assert_eq!(rated.limits.cpu, Duration::from_millis(200));
+        assert_eq!((rated.limits.rate, rated.limits.compile), (Some(rate(1, 60)), Some(rate(120, 3600))));
         let both = parse("any").unwrap();
         assert!(both.run && both.install && both.applications.is_empty());
         for (text, part) in [
             ("any:fly", "`fly` is no option"),
             ("any:run,cpu=1", "`cpu=1` is no option of a rule for code: a time is wanted"),
+            ("any:cpu=1s/day", "`cpu=1s/day` is no option of a rule for code: a time in each period is wanted"),
+            ("any:compile=1s", "a time in each period is wanted"),
             ("any:memory=64MB", "a size is wanted"),
             ("any:instances=0", "above 0"),
             ("publisher=me", "`me` is no peer id"),

@@ -1,6 +1,13 @@
 //! How long a guest has computed, by the clock of the thread that it has: the time that others take does not count.
 
-use std::{cell::Cell, future::poll_fn, pin::pin, time::Duration};
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use crate::code::rate::Account;
 
 thread_local! {
     static TURN: Cell<Option<Turn>> = const { Cell::new(None) };
@@ -29,10 +36,19 @@ impl Meter {
     }
 }
 
-/// Does the work for one request of a guest, and counts how long it computes.
-pub(crate) async fn metered<T>(work: impl Future<Output = T>) -> T {
+/// Does the work for one request of a guest, and counts how long it computes: for the request, and for its sender, turn by
+/// turn, so that what is dropped in the middle counts, too.
+pub(crate) async fn metered<T>(account: &Account, work: impl Future<Output = T>) -> T {
     let (mut work, mut meter) = (pin!(work), Meter::default());
-    poll_fn(|context| meter.turn(|| work.as_mut().poll(context))).await
+    poll_fn(|context| {
+        let before = meter.0;
+        let polled = meter.turn(|| work.as_mut().poll(context));
+        if account.computing.rate().is_some() {
+            account.computing.charge(meter.0.saturating_sub(before), Instant::now());
+        }
+        polled
+    })
+    .await
 }
 
 /// How long the guest that has this thread has computed for its request, by now.
