@@ -250,6 +250,15 @@ impl Builder {
         self
     }
 
+    /// How much memory all guests of the node may have together, in bytes: those that run, those that stay, and those that are
+    /// made ahead of their use. Whoever finds no room gets the error `node_memory`. Half of what the machine has, or of
+    /// what this process may have of it, unless said otherwise.
+    #[cfg(feature = "wasm")]
+    pub fn guest_memory(mut self, bytes: usize) -> Self {
+        self.wishes.code.memory = Some(bytes);
+        self
+    }
+
     /// Where the node keeps the code that was sent to it, what was compiled of it, and what is installed, for its next
     /// start: in a folder for this user alone. With an [identity](Self::identity) file it is beside that file, with `.data`
     /// behind its name, unless said otherwise; without both it is in memory. Two nodes cannot have the same: the second

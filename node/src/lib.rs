@@ -158,7 +158,8 @@ pub use builder::{
 pub use call_error::CallError;
 #[cfg(feature = "wasm")]
 pub use code::{
-    Cid, CidError, Code, CodeError, CodeRef, CodeRule, CodeRuleError, GuestError, Limits as GuestLimits, Rate, Run, World,
+    Cid, CidError, Code, CodeError, CodeRef, CodeRule, CodeRuleError, GuestError, Limits as GuestLimits, Rate, Run,
+    World,
 };
 pub use counters::Counters;
 pub use description::{ApplicationInfo, Description, Event, Host, LeftReason, NodeInfo, Status};

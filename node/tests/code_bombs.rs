@@ -19,7 +19,7 @@ use code::{
 use code_nodes::{answers, lie, raw, serves};
 use common::{Process, Swarm};
 use multinodes::{
-    CallError, Cid, Code, CodeError, GuestError, Node,
+    CallError, Cid, Code, CodeError, GuestError, Node, Payload,
     code::{Allowance, Alone, Budget, CompileLimits, Compiler, Runtime, run, vet},
 };
 use serde_bytes::ByteBuf;
@@ -80,8 +80,17 @@ impl Attacked {
 
 /// The most memory that a process has had, in bytes.
 fn peak(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+/// The memory that a process has.
+fn resident(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, key: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().strip_suffix("kB").unwrap().trim().parse::<u64>().unwrap() * 1024
 }
 
@@ -113,10 +122,31 @@ async fn what_an_instance_takes_besides_its_memory_counts_against_its_limit() {
     for bytes in bombs {
         assert!(bytes.len() < 2 * MIB as usize);
         let (code, text) = attacked.sends(&bytes).await;
-        assert!(code == "bad_code" && text.contains("more than its limit of 67108864 bytes of memory"), "{code}: {text}");
+        assert!(
+            code == "bad_code" && text.contains("more than its limit of 67108864 bytes of memory"),
+            "{code}: {text}"
+        );
     }
     serves(&attacked.beta).await;
     attacked.has_taken_little();
+}
+
+#[tokio::test]
+async fn what_was_run_once_leaves_little_behind() {
+    // Each as heavy as it may be.
+    let heavy = repeated(&globals(300_000), 9);
+    // With a custom section each, so that they are not the same.
+    let other = |number: u8| Code::from_bytes([&heavy[..], &[0, 2, 1, b'a' + number]].concat()).unwrap();
+    let bombs: Vec<Code> = (0..8).map(other).collect();
+    let attacked = Attacked::by_rule("any:run").await;
+    for code in &bombs {
+        let arguments = Payload::arguments(&()).unwrap();
+        within(attacked.beta.run(code).on("alpha").timeout(code::LIMIT).call_raw(arguments)).await.unwrap();
+    }
+    serves(&attacked.beta).await;
+    let (peak, left) = (peak(attacked.node.id()) - attacked.before.0, resident(attacked.node.id()) - attacked.before.0);
+    eprintln!("at the most {} MiB, and {} MiB are left", peak / MIB, left / MIB);
+    assert!(left < 256 * MIB, "{} MiB are left", left / MIB);
 }
 
 /// A runtime whose guests have so much together, and a compiler for it.
@@ -184,7 +214,11 @@ fn parts_that_multiply_are_counted_without_being_made() {
         (repeated("", 128), "core instances"),
         (doubled(40), "components and modules within each other"),
     ] {
-        assert!(matches!(refused(&bytes), CodeError::TooManyParts { what, .. } if what == expected), "{:?}", refused(&bytes));
+        assert!(
+            matches!(refused(&bytes), CodeError::TooManyParts { what, .. } if what == expected),
+            "{:?}",
+            refused(&bytes)
+        );
     }
     for bytes in [names(500, 20), doubled(5), repeated("", 100)] {
         vet(&bytes, &Budget::default()).unwrap();

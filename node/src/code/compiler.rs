@@ -310,8 +310,10 @@ impl Inner {
         let component = load::load(self.runtime.engine(), native)?;
         let ready = self.runtime.link(&component)?;
         let compiled = Compiled { cid, vetted, ready, ahead: Arc::default(), timings: Timings::default() };
+        // Which import of which instance is what is written down once, in about as many bytes as an instance has for it.
         let records = usize::try_from(vetted.items).unwrap_or(usize::MAX).saturating_mul(RECORD);
-        self.loaded().insert(cid, compiled.clone(), native.len().saturating_add(records));
+        let all = native.len().saturating_add(records).saturating_add(compiled.own_memory());
+        self.loaded().insert(cid, compiled.clone(), all);
         Ok(compiled)
     }
 

@@ -174,6 +174,18 @@ impl FromStr for CodeRule {
     }
 }
 
+/// As it is written, and the rates that hold.
+impl fmt::Display for CodeRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limits { rate, compile, .. } = self.bounded();
+        formatter.write_str(&self.text)?;
+        if let Some(rate) = rate {
+            write!(formatter, ", computing {rate} for each sender")?;
+        }
+        compile.map_or(Ok(()), |rate| write!(formatter, ", compiling {rate} for each sender"))
+    }
+}
+
 impl fmt::Debug for CodeRule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("CodeRule").field(&self.text).finish()
@@ -219,6 +231,7 @@ impl Policy {
     pub(crate) fn new(own: PeerId, rules: Vec<CodeRule>) -> Self {
         let rules = rules.into_iter().map(|rule| {
             let allowance = Allowance::new(rule.bounded());
+            tracing::info!(%rule, "code is taken");
             (rule, allowance)
         });
         Self { own, rules: rules.collect(), own_allowance: Allowance::default() }
@@ -328,6 +341,21 @@ mod tests {
         ] {
             assert_eq!(matches(glob, name), outcome, "{glob} {name}");
         }
+    }
+
+    #[test]
+    fn anybody_has_half_a_core_and_peers_that_are_named_have_what_they_like_unless_a_rule_says_otherwise() {
+        let shown = |text: &str| text.parse::<CodeRule>().unwrap().to_string();
+        let compiling = "compiling 60s in each 600s for each sender";
+        assert_eq!(shown("any:run"), format!("any:run, computing 30s in each 60s for each sender, {compiling}"));
+        assert_eq!(
+            shown("any:cpu=1s/min"),
+            format!("any:cpu=1s/min, computing 1s in each 60s for each sender, {compiling}")
+        );
+        let friend = PeerId::random();
+        assert_eq!(shown(&friend.to_string()), format!("{friend}, {compiling}"));
+        let own = Policy::new(friend, Vec::new()).own_allowance;
+        assert_eq!((own.limits().rate, own.limits().compile), (None, None));
     }
 
     #[test]

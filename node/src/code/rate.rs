@@ -50,7 +50,8 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, RateError> {
         let (used, per) = text.split_once('/').ok_or(RateError)?;
-        let per = if per.starts_with(|first: char| first.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
+        let per =
+            if per.starts_with(|first: char| first.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
         let rate = time(used).zip(time(&per)).map(|(time, per)| Self { time, per });
         rate.ok_or(RateError)
     }
@@ -180,7 +181,9 @@ mod tests {
             let rate = Rate::new(Duration::from_millis(time), Duration::from_millis(per));
             assert_eq!(text.parse(), Ok(rate), "{text}");
         }
-        for text in ["", "1s", "/", "1/min", "1s/", "s/min", "0s/min", "1s/0s", "-1s/min", "1s/day", "99999999999999999999s/s"] {
+        for text in
+            ["", "1s", "/", "1/min", "1s/", "s/min", "0s/min", "1s/0s", "-1s/min", "1s/day", "99999999999999999999s/s"]
+        {
             assert_eq!(text.parse::<Rate>(), Err(RateError), "{text}");
         }
     }

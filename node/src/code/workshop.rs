@@ -41,6 +41,8 @@ pub(crate) struct CodeWishes {
     pub(crate) home: Option<PathBuf>,
     /// By which the node knows what it has compiled, if its identity gives it; else it lies beside the code.
     pub(crate) seal: Option<SealKey>,
+    /// Of all guests together, in bytes.
+    pub(crate) memory: Option<usize>,
 }
 
 /// All that has to do with code on one node.
@@ -49,6 +51,7 @@ pub(crate) struct Workshop {
     pub(crate) folder: Option<Arc<DataFolder>>,
     home: Option<PathBuf>,
     seal: Option<SealKey>,
+    memory: Option<usize>,
     shop: OnceLock<Result<Shop, CodeError>>,
     /// Never held while a guest runs.
     pub(crate) installed: Waiting<Guests>,
@@ -72,12 +75,13 @@ pub(crate) struct Shop {
 
 impl Workshop {
     pub(crate) fn new(own: PeerId, wishes: CodeWishes) -> Self {
-        let CodeWishes { rules, folder, home, seal } = wishes;
+        let CodeWishes { rules, folder, home, seal, memory } = wishes;
         Self {
             policy: Policy::new(own, rules),
             folder: folder.map(DataFolder::new).map(Arc::new),
             home,
             seal,
+            memory,
             shop: OnceLock::new(),
             installed: Waiting::default(),
             reviewing: Waiting::default(),
@@ -114,7 +118,10 @@ impl Workshop {
     fn open(&self) -> Result<Shop, CodeError> {
         // Whatever guests compute, one core is left to the node and those who call it.
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).saturating_sub(1);
-        let runtime = Runtime::new(threads, INSTANCES)?;
+        let runtime = match self.memory {
+            Some(memory) => Runtime::with_memory(threads, INSTANCES, memory)?,
+            None => Runtime::new(threads, INSTANCES)?,
+        };
         let home = self.home.clone().map_or(CompilerHome::Found, CompilerHome::Command);
         let folder = match &self.folder {
             Some(folder) => {

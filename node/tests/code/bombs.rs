@@ -13,7 +13,7 @@ const RUN: &str = r#"
       (canon lift (core func $task "run") (memory $task "memory") (realloc (func $task "cabi_realloc"))))"#;
 
 /// A task with something else in it.
-fn task(more: &str) -> Vec<u8> {
+pub fn task(more: &str) -> Vec<u8> {
     wat::parse_str(format!("(component {more} {RUN})")).unwrap()
 }
 

@@ -25,8 +25,9 @@ pub(super) const QUICK: Duration = Duration::from_secs(2);
 /// Pieces of code of one sender that may wait for one place. More come when some are done.
 const WAITING_OF_ONE: usize = 8;
 
-/// Pieces of code that may wait for one place, of all senders. Each has its bytes in memory.
-const WAITING: usize = 256;
+/// Pieces of code that may wait for one place, of all senders. Each has its bytes in memory. Beyond that, the newest of
+/// whoever has most of them makes room for those of whom fewer wait.
+const WAITING: usize = 64;
 
 /// Who wants something compiled. Nobody is the node itself, or its program.
 pub(super) type Sender = Option<PeerId>;
@@ -79,7 +80,7 @@ impl Queue {
         check(&account)?;
         let (answer, turn) = oneshot::channel();
         self.enter(speed, sender, Waiting { account: account.clone(), answer })?;
-        let turn = turn.await.map_err(CodeError::compiler)?;
+        let turn = turn.await.map_err(|_| CodeError::CompilerBusy { waiting: WAITING, own: false })?;
         // Other code of the same sender may have used it up meanwhile.
         check(&account).map(|()| turn)
     }
@@ -93,7 +94,7 @@ impl Queue {
         if own >= WAITING_OF_ONE && sender.is_some() {
             return Err(CodeError::CompilerBusy { waiting: own, own: true });
         }
-        if all >= WAITING {
+        if all >= WAITING && !place.make_room(own) {
             return Err(CodeError::CompilerBusy { waiting: all, own: false });
         }
         if own == 0 {
@@ -143,6 +144,13 @@ impl Place {
         }
         self.is_taken = false;
         None
+    }
+
+    /// Turns the newest away of the sender of whom most wait; false if it is no more than the one who comes has.
+    fn make_room(&mut self, own: usize) -> bool {
+        let most = self.waiting.values_mut().max_by_key(|waiting| waiting.len());
+        // One stays: its sender has a turn to come.
+        most.filter(|most| most.len() > own + 1).is_some_and(|most| most.pop_back().is_some())
     }
 
     fn forget_who_has_gone(&mut self) {
@@ -260,6 +268,30 @@ mod tests {
         assert!(queue.turn(&rule).await.is_ok(), "the quick place is free");
         drop(long);
         assert!(!granted(&mut anew).await.unwrap().is_quick());
+    }
+
+    #[tokio::test]
+    async fn many_of_some_senders_keep_nobody_else_out() {
+        let (queue, rule) = (Queue::default(), Allowance::default());
+        let _turn = queue.turn(&rule).await.unwrap();
+        let mut all = Vec::new();
+        while all.len() < WAITING {
+            let busy = rule.of(PeerId::random());
+            for _ in 0..WAITING_OF_ONE {
+                all.push(waiting(&queue, &busy).await);
+            }
+        }
+        for _ in 0..WAITING / WAITING_OF_ONE {
+            all.push(waiting(&queue, &rule.of(PeerId::random())).await);
+        }
+        let mut away = 0;
+        for wait in &mut all {
+            if let Poll::Ready(turn) = poll!(wait) {
+                assert_eq!(turn.err(), Some(CodeError::CompilerBusy { waiting: WAITING, own: false }));
+                away += 1;
+            }
+        }
+        assert_eq!(away, WAITING / WAITING_OF_ONE, "and no more wait than may");
     }
 
     #[tokio::test]

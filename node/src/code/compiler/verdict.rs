@@ -66,7 +66,9 @@ impl Refusal {
             CodeError::UnknownImport { import } => Self::UnknownImport { import },
             CodeError::TooLarge { size, limit } => Self::TooLarge { size, limit },
             CodeError::TooComplex { what, cost, limit } => Self::TooComplex { what: what.to_owned(), cost, limit },
-            CodeError::TooManyParts { what, count, limit } => Self::TooManyParts { what: what.to_owned(), count, limit },
+            CodeError::TooManyParts { what, count, limit } => {
+                Self::TooManyParts { what: what.to_owned(), count, limit }
+            }
             CodeError::TooHeavy { bytes, limit } => Self::TooHeavy { bytes, limit },
             CodeError::Compile { reason } => Self::Compile { reason },
             error => Self::Compile { reason: shorten(error) },

@@ -1,8 +1,8 @@
 //! How many names a type has, with those of the instances and components in it: each as often as it is there.
 
 use wasmparser::{
-    ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType, ComponentTypeDeclaration, ComponentTypeRef,
-    InstanceTypeDeclaration, TypeBounds,
+    ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType, ComponentTypeDeclaration,
+    ComponentTypeRef, InstanceTypeDeclaration, TypeBounds,
 };
 
 use crate::code::code_error::CodeError;

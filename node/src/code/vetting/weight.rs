@@ -7,8 +7,8 @@
 
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance,
-    ComponentOuterAliasKind, ComponentTypeRef, ElementItems, Encoding, FromReader, Instance, Parser, Payload,
-    SectionLimited,
+    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, ElementItems, Encoding, FromReader, Instance, Parser,
+    Payload, SectionLimited,
 };
 
 use super::names::{self, Names, find};
@@ -114,7 +114,9 @@ pub(super) fn weigh(component: &[u8]) -> Result<Weighed, CodeError> {
                 let Some(frame) = frames.pop() else { break };
                 match (frame, frames.last_mut()) {
                     (Frame::Component(scope), None) => return scope.weight.weighed(items),
-                    (Frame::Component(scope), Some(Frame::Component(outer))) => outer.components.push(Some(scope.whole())),
+                    (Frame::Component(scope), Some(Frame::Component(outer))) => {
+                        outer.components.push(Some(scope.whole()))
+                    }
                     (Frame::Module(weight), Some(Frame::Component(outer))) => outer.modules.push(Some(weight)),
                     (_, _) => return Err(CodeError::not_wasm("a module with something in it, or by itself")),
                 }
@@ -198,7 +200,9 @@ impl Scope {
     fn read(&mut self, payload: Payload<'_>, outer: &[Frame]) -> Result<(), CodeError> {
         match payload {
             Payload::InstanceSection(section) => each(section, |instance| match instance {
-                Instance::Instantiate { module_index, .. } => self.weight.instantiate(known(&self.modules, module_index)?),
+                Instance::Instantiate { module_index, .. } => {
+                    self.weight.instantiate(known(&self.modules, module_index)?)
+                }
                 Instance::FromExports(exports) => self.connected(exports.len()),
             }),
             Payload::ComponentInstanceSection(section) => each(section, |instance| match instance {
@@ -213,6 +217,8 @@ impl Scope {
                 let outer: Vec<&Names> = outer.iter().filter_map(Frame::types).collect();
                 let names = names::of(&kind, &[&outer[..], &[&self.types]].concat())?;
                 self.types.push(names);
+                // A table of handles for each resource.
+                self.weight.connect(u64::from(matches!(kind, ComponentType::Resource { .. })));
                 self.named(names)
             }),
             Payload::ComponentImportSection(section) => each(section, |import| self.appear(import.ty)),

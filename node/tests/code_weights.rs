@@ -1,0 +1,84 @@
+//! What is counted of an instance before it is made is what the engine takes for it. By itself in its process: it looks at
+//! the memory of all of it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![cfg(target_os = "linux")]
+
+mod code;
+
+use std::{fs, sync::Arc};
+
+use code::{
+    Engine,
+    bombs::{elements, globals, repeated, task},
+    limits, within,
+};
+use multinodes::{
+    Code,
+    code::{Allowance, Alone, Budget, run},
+};
+
+/// Modules in one component.
+const TIMES: usize = 100;
+
+/// What an engine takes besides, for its stacks and for what is the same for all instances.
+const BESIDES: usize = 4 << 20;
+
+/// The most memory that this process has had since `forget`, in bytes.
+fn peak() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix("kB").unwrap().trim().parse::<usize>().unwrap() * 1024
+}
+
+/// Begins to look at the memory from what it is now on.
+fn forget() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+fn each(count: usize, of: impl Fn(usize) -> String) -> String {
+    (0..count).map(of).collect()
+}
+
+#[tokio::test]
+async fn no_more_is_taken_for_an_instance_than_was_counted() {
+    let exported = each(5_000, |number| format!(r#"(func (export "f{number}"))"#));
+    let imported = each(500, |number| format!(r#"(import "a" "f{number}" (func))"#));
+    let few = each(500, |number| format!(r#"(func (export "f{number}"))"#));
+    let importing = format!(
+        r#"(core module $a {few}) (core instance $i (instantiate $a)) (core module $m {imported})
+        {}"#,
+        r#"(core instance (instantiate $m (with "a" (instance $i))))"#.repeat(TIMES)
+    );
+    let all = [
+        ("globals", repeated(&globals(20_000), TIMES)),
+        ("elements", repeated(&elements(30_000), TIMES)),
+        ("segments", repeated(&format!("(func $f) {}", "(elem func)".repeat(20_000)), TIMES)),
+        ("data", repeated(&format!("(memory 0) {}", r#"(data "")"#.repeat(20_000)), TIMES)),
+        (
+            "active",
+            repeated(&format!("(table 30000 funcref) (func $f) (elem (i32.const 0) {})", "$f ".repeat(30_000)), TIMES),
+        ),
+        ("functions", repeated(&exported, TIMES)),
+        ("imports", task(&importing)),
+        ("tables", repeated("(table 0 funcref)", TIMES)),
+        ("memories", repeated("(memory 0)", TIMES)),
+        ("nothing", repeated("", TIMES)),
+    ];
+    let engine = Engine::new();
+    for (what, bytes) in all {
+        let code = Code::from_bytes(bytes).unwrap();
+        let mut budget = Budget::default();
+        budget.size = 16 << 20;
+        budget.instance = u64::MAX;
+        let compiled = within(engine.compiler.compile(&code, &budget)).await.unwrap();
+        let counted = usize::try_from(compiled.vetted().instance).unwrap();
+        forget();
+        let before = peak();
+        let allowance = Allowance::new(limits(|limits| limits.memory = 1 << 30));
+        within(run(&engine.runtime, &compiled, vec![0x80], &allowance, Arc::new(Alone))).await.unwrap();
+        let taken = peak().saturating_sub(before);
+        eprintln!("{what}: {} KiB were counted, {} KiB taken", counted >> 10, taken >> 10);
+        assert!(taken <= counted + BESIDES, "{what}: {counted} bytes were counted, {taken} taken");
+    }
+}
