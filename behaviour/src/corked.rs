@@ -4,8 +4,9 @@
 //! Here a flush by yamux only counts as a wish; the muxer flushes for good when yamux has nothing more to say at the
 //! moment, or has said as much as one record holds.
 //!
-//! Invariant: whenever a poll of [`CorkedMuxer`] returns, all that was written is flushed, or the flush is pending and
-//! has registered the task's waker.
+//! Invariants: whenever a poll of [`CorkedMuxer`] returns, all that was written is flushed, or the flush is pending and
+//! has registered the task's waker. After the first error, of yamux or of the connection, the connection is dropped and
+//! never asked again: what is negotiated lazily does not bear that, it panics. Everybody is given that first error.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -57,7 +58,7 @@ where
     fn upgrade_inbound(self, io: C, info: Self::Info) -> Self::Future {
         let io = Corked::new(io);
         let uncork = io.clone();
-        Box::pin(async move { Ok(CorkedMuxer { yamux: self.0.upgrade_inbound(io, info).await?, io: uncork }) })
+        Box::pin(async move { Ok(CorkedMuxer::new(self.0.upgrade_inbound(io, info).await?, uncork)) })
     }
 }
 
@@ -72,7 +73,7 @@ where
     fn upgrade_outbound(self, io: C, info: Self::Info) -> Self::Future {
         let io = Corked::new(io);
         let uncork = io.clone();
-        Box::pin(async move { Ok(CorkedMuxer { yamux: self.0.upgrade_outbound(io, info).await?, io: uncork }) })
+        Box::pin(async move { Ok(CorkedMuxer::new(self.0.upgrade_outbound(io, info).await?, uncork)) })
     }
 }
 
@@ -81,19 +82,33 @@ where
 pub struct CorkedMuxer<C> {
     yamux: yamux::Muxer<Corked<C>>,
     io: Corked<C>,
+    failure: Option<Failure>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin + 'static> CorkedMuxer<C> {
-    /// Flushes, and lets an error of yamux pass before one of the flush: it is the cause.
-    fn uncork<T>(
-        &self,
-        outcome: Poll<Result<T, yamux::Error>>,
+    fn new(yamux: yamux::Muxer<Corked<C>>, io: Corked<C>) -> Self {
+        Self { yamux, io, failure: None }
+    }
+
+    /// Lets yamux have its turn, and flushes what it has said. Its error is the cause of whatever comes after it, so
+    /// nothing is flushed then.
+    fn turn<T>(
+        &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<T, io::Error>> {
-        match (self.io.uncork(context), outcome) {
-            (Err(error), Poll::Pending | Poll::Ready(Ok(_))) => Poll::Ready(Err(error)),
-            (_, outcome) => outcome.map_err(io::Error::from),
+        turn: impl FnOnce(Pin<&mut yamux::Muxer<Corked<C>>>, &mut Context<'_>) -> Poll<Result<T, yamux::Error>>,
+    ) -> Poll<io::Result<T>> {
+        if let Some(failure) = &self.failure {
+            return Poll::Ready(Err(failure.error()));
         }
+        let outcome = match turn(Pin::new(&mut self.yamux), context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(done)) => Poll::Ready(self.io.uncork(context).map(|()| done)),
+            Poll::Pending => self.io.uncork(context).map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
+        };
+        if let Poll::Ready(Err(error)) = &outcome {
+            self.failure = Some(self.io.fail(error));
+        }
+        outcome
     }
 }
 
@@ -102,23 +117,38 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> StreamMuxer for CorkedMuxer<C>
     type Error = io::Error;
 
     fn poll_inbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<yamux::Stream>> {
-        let outcome = Pin::new(&mut self.yamux).poll_inbound(context);
-        self.uncork(outcome, context)
+        self.turn(context, StreamMuxer::poll_inbound)
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<yamux::Stream>> {
-        let outcome = Pin::new(&mut self.yamux).poll_outbound(context);
-        self.uncork(outcome, context)
+        self.turn(context, StreamMuxer::poll_outbound)
     }
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
-        let outcome = Pin::new(&mut self.yamux).poll(context);
-        self.uncork(outcome, context)
+        self.turn(context, StreamMuxer::poll)
     }
 
     /// Yamux ends by closing the connection below, and that flushes: a cork does not hold it back.
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.yamux).poll_close(context).map_err(io::Error::from)
+        self.turn(context, StreamMuxer::poll_close)
+    }
+}
+
+/// The first error of a connection, to be told again and again.
+#[derive(Debug, Clone)]
+struct Failure {
+    kind: io::ErrorKind,
+    code: Option<i32>,
+    text: Arc<str>,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        Self { kind: error.kind(), code: error.raw_os_error(), text: error.to_string().into() }
+    }
+
+    fn error(&self) -> io::Error {
+        self.code.map_or_else(|| io::Error::new(self.kind, &*self.text), io::Error::from_raw_os_error)
     }
 }
 
@@ -130,7 +160,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin + 'static> StreamMuxer for CorkedMuxer<C>
 struct Corked<C>(Arc<Mutex<State<C>>>);
 
 #[derive(Debug)]
-struct State<C> {
+enum State<C> {
+    Open(Open<C>),
+    /// The connection is gone.
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+struct Open<C> {
     io: C,
     /// Bytes written since the last complete flush.
     unflushed: usize,
@@ -138,11 +175,29 @@ struct State<C> {
 
 impl<C> Corked<C> {
     fn new(io: C) -> Self {
-        Self(Arc::new(Mutex::new(State { io, unflushed: 0 })))
+        Self(Arc::new(Mutex::new(State::Open(Open { io, unflushed: 0 }))))
     }
 
     fn state(&self) -> MutexGuard<'_, State<C>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection because of `error`, or because of the one that came before. Gives which it was.
+    fn fail(&self, error: &io::Error) -> Failure {
+        self.state().fail(error)
+    }
+
+    /// Uses the connection, for the last time if that fails.
+    fn with<T>(&self, operation: impl FnOnce(&mut Open<C>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let mut state = self.state();
+        let outcome = match &mut *state {
+            State::Open(open) => operation(open),
+            State::Failed(failure) => return Poll::Ready(Err(failure.error())),
+        };
+        if let Poll::Ready(Err(error)) = &outcome {
+            state.fail(error);
+        }
+        outcome
     }
 }
 
@@ -155,14 +210,25 @@ impl<C> Clone for Corked<C> {
 impl<C: AsyncWrite + Unpin> Corked<C> {
     /// Flushes if something was written. A pending flush wakes the task, and the next poll goes on with it.
     fn uncork(&self, context: &mut Context<'_>) -> io::Result<()> {
-        if let Poll::Ready(outcome) = self.state().flush(context) {
-            return outcome;
+        match self.with(|open| open.flush(context)) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Ok(()),
         }
-        Ok(())
     }
 }
 
-impl<C: AsyncWrite + Unpin> State<C> {
+impl<C> State<C> {
+    fn fail(&mut self, error: &io::Error) -> Failure {
+        if let Self::Failed(failure) = self {
+            return failure.clone();
+        }
+        let failure = Failure::of(error);
+        *self = Self::Failed(failure.clone());
+        failure
+    }
+}
+
+impl<C: AsyncWrite + Unpin> Open<C> {
     fn flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unflushed > 0 {
             ready!(Pin::new(&mut self.io).poll_flush(context))?;
@@ -181,8 +247,7 @@ impl<C: AsyncWrite + Unpin> State<C> {
 
 impl<C: AsyncRead + Unpin> AsyncRead for Corked<C> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let state = &mut *self.state();
-        Pin::new(&mut state.io).poll_read(context, buffer)
+        self.with(|open| Pin::new(&mut open.io).poll_read(context, buffer))
     }
 
     fn poll_read_vectored(
@@ -190,16 +255,16 @@ impl<C: AsyncRead + Unpin> AsyncRead for Corked<C> {
         context: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        let state = &mut *self.state();
-        Pin::new(&mut state.io).poll_read_vectored(context, buffers)
+        self.with(|open| Pin::new(&mut open.io).poll_read_vectored(context, buffers))
     }
 }
 
 impl<C: AsyncWrite + Unpin> AsyncWrite for Corked<C> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let state = &mut *self.state();
-        let outcome = Pin::new(&mut state.io).poll_write(context, buffer);
-        state.written(outcome)
+        self.with(|open| {
+            let outcome = Pin::new(&mut open.io).poll_write(context, buffer);
+            open.written(outcome)
+        })
     }
 
     fn poll_write_vectored(
@@ -207,23 +272,26 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Corked<C> {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let state = &mut *self.state();
-        let outcome = Pin::new(&mut state.io).poll_write_vectored(context, buffers);
-        state.written(outcome)
+        self.with(|open| {
+            let outcome = Pin::new(&mut open.io).poll_write_vectored(context, buffers);
+            open.written(outcome)
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let state = &mut *self.state();
-        if state.unflushed >= RECORD { state.flush(context) } else { Poll::Ready(Ok(())) }
+        self.with(|open| if open.unflushed >= RECORD { open.flush(context) } else { Poll::Ready(Ok(())) })
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let state = &mut *self.state();
-        ready!(Pin::new(&mut state.io).poll_close(context))?;
-        state.unflushed = 0;
-        Poll::Ready(Ok(()))
+        self.with(|open| {
+            ready!(Pin::new(&mut open.io).poll_close(context))?;
+            open.unflushed = 0;
+            Poll::Ready(Ok(()))
+        })
     }
 }
 
+#[cfg(test)]
+mod cut;
 #[cfg(test)]
 mod tests;

@@ -176,7 +176,8 @@ async fn frames_of_one_turn_share_a_flush() {
     let flushed = poll_fn(|context| {
         let outcome = client.poll_unpin(context);
         assert!(outcome.is_pending());
-        Poll::Ready(io.state().io.flushes)
+        let State::Open(open) = &*io.state() else { panic!("it is open") };
+        Poll::Ready(open.io.flushes)
     });
     assert_eq!(timeout(LIMIT, flushed).await.unwrap(), 1);
     server.abort();
