@@ -176,6 +176,12 @@ pub enum Event {
         /// What had happened.
         reason: String,
     },
+    /// The network part failed more than eight times within ten minutes, and is not started again: this node has left the
+    /// swarm, and everything that needs others fails. Stop it and start another one.
+    NetworkFailed {
+        /// What had happened last.
+        reason: String,
+    },
     /// This reader was too slow: so many events were dropped for it.
     Missed(u64),
 }

@@ -47,6 +47,11 @@ impl Feed {
                 let text = format!("the network part was started again: {reason}");
                 self.on_trouble(&Line::NetworkRestarted { reason }, &text)
             }
+            Event::NetworkFailed { reason } => {
+                let text = format!("the network part failed again and again, and the node ends: {reason}");
+                self.on_trouble(&Line::NetworkFailed { reason }, &text)?;
+                Err(Failure::own(text))
+            }
             Event::Missed(count) => {
                 let text = format!("{count} events were missed, as they are read too slowly");
                 self.on_trouble(&Line::Missed { count: *count }, &text)

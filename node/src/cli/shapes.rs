@@ -18,6 +18,7 @@ pub(crate) enum Line<'a> {
     NameConflict { name: &'a str, peer_ids: Vec<String> },
     Degraded { reason: &'a str },
     NetworkRestarted { reason: &'a str },
+    NetworkFailed { reason: &'a str },
     Missed { count: u64 },
     Stopped { name: &'a str, peer_id: String },
 }

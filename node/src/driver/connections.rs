@@ -138,8 +138,9 @@ impl Driver {
             return;
         }
         let expected = peer.released || peer.standing == Standing::Stranger;
-        self.rejoin(&peer_id, expected);
-        if !expected && !peer.synced && now.saturating_duration_since(peer.since) < TURNED_AWAY {
+        let turned_away = !expected && !peer.synced && now.saturating_duration_since(peer.since) < TURNED_AWAY;
+        self.rejoin(&peer_id, expected, turned_away);
+        if turned_away {
             // It does not want us, or has no room: another dial at once would come to the same. That is said once:
             // others may hear of it, and it comes and goes for nobody.
             if !self.lost.contains_key(&peer_id) {

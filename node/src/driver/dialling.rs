@@ -96,7 +96,7 @@ impl Driver {
             // It is connected or being dialled, which is what was wanted.
             return;
         }
-        self.on_join_failed(connection, peer_id, &reason(error));
+        self.on_join_failed(connection, peer_id, &reason(error), turned_away(error));
         let Some(peer_id) = peer_id else { return };
         self.dials.remove(&peer_id);
         if !self.peers.contains_key(&peer_id) {
@@ -132,6 +132,16 @@ impl Driver {
 /// Whether a failed dial shows that the peer is not where it was said to be.
 fn nobody_there(error: &DialError) -> bool {
     matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
+}
+
+/// Whether somebody was there and hung up: who has no room for one more handshake does just that.
+fn turned_away(error: &DialError) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let DialError::Transport(errors) = error else { return false };
+    errors.iter().any(|(_, error)| {
+        let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
+    })
 }
 
 /// What went wrong, for people: the innermost cause at each address.

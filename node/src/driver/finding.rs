@@ -8,8 +8,9 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, kad};
 use multinodes_behaviour::local;
+use rand::seq::SliceRandom;
 
-use super::{Done, Driver, Due, status::LAN_TIME};
+use super::{Done, Driver, Due, status::LAN_TIME, timers::jittered};
 use crate::{
     addresses,
     description::Event,
@@ -121,7 +122,7 @@ impl Driver {
         let alone = self.core.settings.passive && self.directory.len() == 0;
         let seldom = if alone { RESCAN_ALONE } else { RESCAN };
         let pause = RESCANS.get(self.sources.rescans).copied().unwrap_or(seldom);
-        self.timers.after(pause, Due::Rescan);
+        self.timers.after(jittered(pause), Due::Rescan);
         if self.stopping.is_some() {
             return;
         }
@@ -145,7 +146,11 @@ impl Driver {
     pub(super) fn on_notes(&mut self, notes: io::Result<Vec<Note>>) {
         self.sources.reading = false;
         match notes {
-            Ok(notes) => notes.into_iter().for_each(|note| self.on_note(note)),
+            Ok(mut notes) => {
+                // In the order of the folder all nodes of the host would dial the same few first.
+                notes.shuffle(&mut rand::rng());
+                notes.into_iter().for_each(|note| self.on_note(note));
+            }
             Err(error) => tracing::debug!(%error, "the rendezvous folder cannot be read"),
         }
     }

@@ -1,6 +1,10 @@
-//! Addresses to join through: tried for ever, with growing pauses, whenever nobody is connected there.
+//! Addresses to join through: tried for ever, with growing pauses, as long as whoever answers there is neither connected
+//! nor known as one of the swarm. Who is turned away comes back soon, and not at the same time as all the others.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -13,6 +17,13 @@ use crate::addresses::{self, Join};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Whoever is turned away because the other side is busy tries again after about so long: it serves some hundred peers
+/// a second.
+const SOON: Duration = Duration::from_millis(300);
+
+/// So often in a row. Who is turned away after that is not waiting for its turn, and comes back ever more rarely.
+const SOON_TRIES: u32 = 16;
+
 /// More than that are refused: each costs a dial now and then.
 const MAX_JOINS: usize = 64;
 
@@ -23,9 +34,15 @@ pub(super) struct Joining {
     dialling: Option<ConnectionId>,
     /// A dial by peer id is under way, or a name is being resolved.
     busy: bool,
+    /// At an address of this round somebody has hung up.
+    busy_there: bool,
     /// Who answered there.
     pub(super) peer: Option<PeerId>,
     pause: Duration,
+    /// How often in a row it was turned away.
+    turned_away: u32,
+    /// When it is tried next, if that is noted.
+    next: Option<Instant>,
     outcome: bool,
     told: bool,
 }
@@ -38,7 +55,10 @@ impl Joining {
             left: Vec::new(),
             dialling: None,
             busy: false,
+            busy_there: false,
             pause: FIRST_PAUSE,
+            turned_away: 0,
+            next: None,
             outcome: false,
             told: false,
         }
@@ -54,9 +74,14 @@ impl Joining {
         self.dialling = None;
         self.busy = false;
         self.pause = FIRST_PAUSE;
+        self.next = None;
     }
 
-    fn grow_pause(&mut self) -> Duration {
+    fn next_pause(&mut self, turned_away: bool) -> Duration {
+        if turned_away && self.turned_away < SOON_TRIES {
+            self.turned_away += 1;
+            return SOON.mul_f64(rand::random_range(0.5..2.0));
+        }
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         jittered(pause)
@@ -81,9 +106,21 @@ impl Driver {
     /// Begins a round over the addresses of one join, unless its peer is connected.
     pub(super) fn join(&mut self, index: usize) {
         let Some(joining) = self.joins.get_mut(index) else { return };
+        let now = Instant::now();
+        if joining.next.is_some_and(|next| next > now) {
+            return;
+        }
+        joining.next = None;
         let connected = joining.peer.is_some_and(|peer_id| self.peers.contains_key(&peer_id));
         if connected || joining.busy || joining.dialling.is_some() || self.stopping.is_some() {
             joining.outcome |= connected;
+            return;
+        }
+        // Others have told of it: this node is in its swarm, and one that has many connections needs no more.
+        let known = joining.peer.is_some_and(|peer_id| self.directory.is_live(&peer_id));
+        if known && self.peers.values().any(|peer| peer.synced) {
+            joining.outcome = true;
+            self.join_after(index, jittered(LONGEST_PAUSE));
             return;
         }
         joining.busy = true;
@@ -105,7 +142,7 @@ impl Driver {
             }
             Err(error) => {
                 tracing::warn!(address = joining.join.text(), %error, "the name cannot be resolved");
-                self.join_later(index);
+                self.join_later(index, false);
             }
         }
     }
@@ -121,7 +158,8 @@ impl Driver {
             return;
         }
         if joining.left.is_empty() {
-            self.join_later(index);
+            let turned_away = std::mem::take(&mut joining.busy_there);
+            self.join_later(index, turned_away);
             return;
         }
         let address = joining.left.remove(0);
@@ -134,11 +172,31 @@ impl Driver {
         }
     }
 
-    fn join_later(&mut self, index: usize) {
+    fn join_later(&mut self, index: usize, turned_away: bool) {
+        // Who has met others of the swarm learns from them, and leaves the place to those who have met nobody.
+        let alone = !self.peers.values().any(|peer| peer.synced);
         let Some(joining) = self.joins.get_mut(index) else { return };
         joining.outcome = true;
-        let pause = joining.grow_pause();
-        self.timers.after(pause, Due::Join(index));
+        let pause = joining.next_pause(turned_away && alone);
+        self.join_after(index, pause);
+    }
+
+    /// Notes when a join is tried next, unless that is sooner already: there is one note for each.
+    fn join_after(&mut self, index: usize, pause: Duration) {
+        let Some(joining) = self.joins.get_mut(index) else { return };
+        let when = Instant::now() + pause;
+        if joining.next.is_none_or(|next| when < next) {
+            joining.next = Some(when);
+            self.timers.at(when, Due::Join(index));
+        }
+    }
+
+    /// A peer has levelled with this node: what led to it is well.
+    pub(super) fn on_join_met(&mut self, peer_id: &PeerId) {
+        for joining in self.joins.iter_mut().filter(|joining| joining.peer == Some(*peer_id)) {
+            joining.pause = FIRST_PAUSE;
+            joining.turned_away = 0;
+        }
     }
 
     /// A connection is there: maybe it is that of a join.
@@ -153,12 +211,17 @@ impl Driver {
             joining.left.clear();
             joining.busy = false;
             joining.outcome = true;
-            joining.pause = FIRST_PAUSE;
         }
     }
 
     /// A dial has failed: maybe it is that of a join. True if so.
-    pub(super) fn on_join_failed(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, reason: &str) -> bool {
+    pub(super) fn on_join_failed(
+        &mut self,
+        connection: ConnectionId,
+        peer_id: Option<PeerId>,
+        reason: &str,
+        turned_away: bool,
+    ) -> bool {
         let concerns = |joining: &Joining| {
             joining.dialling == Some(connection)
                 || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
@@ -169,12 +232,18 @@ impl Driver {
             let joining = &mut self.joins[*index];
             joining.dialling = None;
             joining.busy = false;
+            joining.busy_there |= turned_away;
             if !std::mem::replace(&mut joining.told, true) {
                 let address = joining.join.text();
                 tracing::warn!(address, %reason, "cannot join through this address yet; trying on");
             }
             // With a peer id, one dial tries all addresses.
-            if joining.join.peer_id().is_some() { self.join_later(*index) } else { self.join_next(*index) }
+            if joining.join.peer_id().is_some() {
+                joining.busy_there = false;
+                self.join_later(*index, turned_away);
+            } else {
+                self.join_next(*index);
+            }
         }
         !indices.is_empty()
     }
@@ -201,14 +270,14 @@ impl Driver {
     }
 
     /// The last connection to a peer is closed: joins that led to it begin again.
-    pub(super) fn rejoin(&mut self, peer_id: &PeerId, released: bool) {
+    pub(super) fn rejoin(&mut self, peer_id: &PeerId, released: bool, turned_away: bool) {
         for index in 0..self.joins.len() {
             let joining = &mut self.joins[index];
             if joining.peer == Some(*peer_id) {
                 // Who lets go of us has too many connections: coming back at once would not help it.
                 joining.pause = if released { LONGEST_PAUSE } else { joining.pause };
-                let pause = joining.grow_pause();
-                self.timers.after(pause, Due::Join(index));
+                let pause = joining.next_pause(turned_away && !released);
+                self.join_after(index, pause);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     time::{Duration, Instant},
@@ -27,8 +28,32 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A network that has run for so long is well again.
 const WELL: Duration = Duration::from_secs(60);
 
+/// A restart costs every connection and every call in flight. A node that needs more of them in this time is broken, and
+/// ends: others then know that it is gone, and whoever supervises the process can see it.
+const MAX_RESTARTS: usize = 8;
+const RESTARTS_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// When the network was started again, as far as it still counts.
+#[derive(Debug, Default)]
+struct Restarts(VecDeque<Instant>);
+
+impl Restarts {
+    /// Whether there may be one more; it counts then.
+    fn allow(&mut self, now: Instant) -> bool {
+        while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) >= RESTARTS_WITHIN) {
+            self.0.pop_front();
+        }
+        if self.0.len() >= MAX_RESTARTS {
+            return false;
+        }
+        self.0.push_back(now);
+        true
+    }
+}
+
 pub(super) async fn supervise(mut driver: Driver, mut commands: mpsc::Receiver<Command>) {
     let mut pause = Duration::ZERO;
+    let mut restarts = Restarts::default();
     loop {
         let begun = Instant::now();
         let reason = match AssertUnwindSafe(driver.run(&mut commands)).catch_unwind().await {
@@ -36,6 +61,11 @@ pub(super) async fn supervise(mut driver: Driver, mut commands: mpsc::Receiver<C
             Ok(Ended::Panicked(reason)) => reason,
             Err(panic) => text(&*panic),
         };
+        if !restarts.allow(Instant::now()) {
+            tracing::error!(%reason, "the network part fails again and again, and the node ends");
+            driver.tell(Event::NetworkFailed { reason });
+            break;
+        }
         tracing::error!(%reason, "the network part failed and is started again");
         if begun.elapsed() > WELL {
             pause = Duration::ZERO;
@@ -169,4 +199,18 @@ impl Driver {
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_fails_again_and_again_is_not_started_for_ever() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        assert!((0..MAX_RESTARTS).all(|_| restarts.allow(start)));
+        assert!(!restarts.allow(start + RESTARTS_WITHIN / 2));
+        assert!(restarts.allow(start + RESTARTS_WITHIN));
+        assert!(restarts.0.len() <= MAX_RESTARTS);
+    }
 }

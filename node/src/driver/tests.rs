@@ -400,6 +400,27 @@ async fn many_nodes_that_start_together_all_see_all() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_nodes_that_join_through_one_address_at_once_all_see_all() {
+    let first = begin(settings("node-00")).await;
+    let names: Vec<String> = (0..40).map(|number| format!("node-{number:02}")).collect();
+    let starting = names[1..].iter().map(|name| begin(joining(name, &first)));
+    let others = futures::future::join_all(starting).await;
+    let expected: Vec<&str> = names.iter().map(String::as_str).collect();
+    for node in others.iter().chain([&first]) {
+        node.sees_names(&expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_fails_again_and_again_ends_the_node_and_says_so() {
+    let mut alpha = begin(settings("alpha")).await;
+    let failing = async { while alpha.core.commands.send(Command::Panic).await.is_ok() {} };
+    tokio::time::timeout(3 * LIMIT, failing).await.expect("it ends");
+    alpha.hears("the end", |event| matches!(event, Event::NetworkFailed { .. })).await;
+    tokio::time::timeout(LIMIT, alpha.driver).await.unwrap().unwrap();
+}
+
 #[test]
 fn the_text_of_an_error_names_what_the_system_says() {
     let inner = io::Error::from_raw_os_error(98);
