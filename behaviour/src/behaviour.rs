@@ -10,12 +10,17 @@ use libp2p::{
 use crate::{
     BuildError, Config,
     gate::{self, Gated},
-    gossip, identity, kademlia, lanes, limits, local, sync,
+    gossip, identity, kademlia, lanes, limits, local,
+    shelter::{Panics, Shelter},
+    sync,
 };
 
-/// All protocols of a node.
+/// All protocols of a node; what panics in their part of a connection costs that connection.
+pub type Behaviour = Shelter<Protocols>;
+
+/// The protocols by themselves.
 #[derive(NetworkBehaviour)]
-pub struct Behaviour {
+pub struct Protocols {
     /// Refuses connections over a number; first, so that a refused connection costs the others nothing.
     pub limits: connection_limits::Behaviour,
     /// Refuses connections when memory runs out.
@@ -45,6 +50,17 @@ impl Behaviour {
     ///
     /// The credential cannot be shown, or a constant of this crate contradicts the rules of libp2p.
     pub fn new(config: &Config) -> Result<Self, BuildError> {
+        Self::counting(config, Panics::default())
+    }
+
+    /// The same, and counts panics.
+    pub(crate) fn counting(config: &Config, panics: Panics) -> Result<Self, BuildError> {
+        Ok(Self::sheltering(Protocols::new(config)?, panics))
+    }
+}
+
+impl Protocols {
+    fn new(config: &Config) -> Result<Self, BuildError> {
         let peer_id = config.keypair.public().to_peer_id();
         let kademlia = config.kademlia.then(|| kademlia::new(peer_id, &config.swarm, config.passive));
         let local = config.mdns.then(|| local::Behaviour::new(peer_id, config.passive));

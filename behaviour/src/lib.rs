@@ -62,7 +62,7 @@
 //! 4. [`gossip`] and [`sync`]: how that reaches the others. [`message`]: what users publish, signed as well.
 //! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
 //! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
-//! 7. [`privacy`]: how a private swarm keeps to itself. [`gate`]: who gets in.
+//! 7. [`privacy`]: how a private swarm keeps to itself. [`gate`]: who gets in. [`shelter`]: where a panic ends.
 //!
 //! Whatever a peer sends is parsed within a limit and without a panic; a limit is a constant beside its reason.
 
@@ -88,6 +88,7 @@ pub mod privacy;
 pub mod quick_hash;
 pub mod read_ahead;
 pub mod record;
+pub mod shelter;
 pub mod sync;
 pub mod transport;
 pub mod wire;
@@ -98,15 +99,16 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{Swarm, identity::Keypair, swarm};
+use libp2p::{Swarm, Transport, identity::Keypair, swarm};
 
-pub use behaviour::{Behaviour, BehaviourEvent};
+pub use behaviour::{Behaviour, Protocols, ProtocolsEvent as BehaviourEvent};
 pub use credential::{Credential, Grant};
 pub use gate::{Admission, Doorkeeper};
 pub use message::SignedMessage;
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use privacy::Privacy;
 pub use record::{MAX_RECORD, RecordError, SignedBeat, SignedRecord};
+pub use shelter::Panics;
 
 /// What the protocols of a node depend on.
 #[derive(Debug, Clone)]
@@ -152,11 +154,27 @@ pub fn build_with_executor(
     config: &Config,
     executor: impl swarm::Executor + Send + 'static,
 ) -> Result<Swarm<Behaviour>, BuildError> {
+    build_counting(config, executor, Panics::default())
+}
+
+/// The same, and counts what panics inside of a connection, which costs that connection alone. What the executor notices
+/// beyond that is a panic in libp2p's own task: its connection never ends, and only a new swarm helps.
+///
+/// # Errors
+///
+/// As those of [`build`].
+pub fn build_counting(
+    config: &Config,
+    executor: impl swarm::Executor + Send + 'static,
+    panics: Panics,
+) -> Result<Swarm<Behaviour>, BuildError> {
     let transport = match &config.privacy {
         None => transport::new(&config.keypair)?,
         Some(privacy) => transport::private(&config.keypair, privacy)?,
     };
-    let behaviour = Behaviour::new(config)?;
+    let counted = panics.clone();
+    let transport = transport.map(move |(peer_id, muxer), _| (peer_id, shelter::muxer(muxer, counted))).boxed();
+    let behaviour = Behaviour::counting(config, panics)?;
     let peer_id = config.keypair.public().to_peer_id();
     Ok(Swarm::new(transport, behaviour, peer_id, swarm_config(executor)))
 }

@@ -234,6 +234,8 @@ pub(crate) struct Counters {
     pub(crate) strangers: AtomicU64,
     /// Incoming connections that ended before it was known whose they are.
     pub(crate) failed_handshakes: watch::Sender<u64>,
+    /// Panics inside of connections, each of which has cost its connection.
+    pub(crate) connection_panics: multinodes_behaviour::Panics,
     /// Incoming connections beyond the limits.
     pub(crate) refused_connections: AtomicU64,
     /// Records for which the directory had no room, and gossip and records beyond what a neighbour may send.

@@ -39,6 +39,7 @@ impl Node {
             stalled_lanes: oddities.stalled,
             refused_lanes: oddities.refused_lanes,
             refused_calls: oddities.refused_calls,
+            connection_panics: self.core().counters.connection_panics.count(),
             refused_connections: self.core().counters.refused_connections.load(Relaxed),
             refused_records: self.core().counters.refused_records.load(Relaxed),
             refused_requests: self.core().counters.refused_requests.load(Relaxed),
@@ -85,6 +86,8 @@ pub struct Counters {
     pub refused_lanes: u64,
     /// Calls and tells of other nodes that were answered with `Busy`.
     pub refused_calls: u64,
+    /// Panics inside of connections: each has cost its connection, and is an error of this software.
+    pub connection_panics: u64,
     /// Incoming connections beyond the limits.
     pub refused_connections: u64,
     /// Records for which there was no room, and records and gossip beyond what a neighbour may send.

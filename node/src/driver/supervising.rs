@@ -138,7 +138,8 @@ pub(super) fn build(core: &Core) -> Result<(Swarm<Behaviour>, mpsc::Receiver<Str
         credential: settings.credential.clone(),
     };
     let (report, panics) = mpsc::channel(1);
-    let swarm = multinodes_behaviour::build_with_executor(&config, Reporting { report })?;
+    let panics_of_connections = core.counters.connection_panics.clone();
+    let swarm = multinodes_behaviour::build_counting(&config, Reporting { report }, panics_of_connections)?;
     Ok((swarm, panics))
 }
 
