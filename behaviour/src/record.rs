@@ -13,6 +13,7 @@ use libp2p::{
     identity::{Keypair, SigningError},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     SwarmName, codec,
@@ -39,6 +40,13 @@ pub const MAX_APPLICATIONS: usize = 1024;
 
 /// The most actions of one application.
 pub const MAX_ACTIONS: usize = 1024;
+
+/// The most values in the descriptions of all applications of a record, each list, each map and each key among them: a value of one
+/// byte on the wire may take hundreds in memory, in every node of the swarm.
+pub const MAX_VALUES: usize = 2048;
+
+/// How deep a description may nest: a list in a list has the depth 2.
+pub const MAX_DEPTH: usize = 32;
 
 /// The most labels of a node.
 pub const MAX_LABELS: usize = 64;
@@ -86,6 +94,12 @@ impl SignedRecord {
     #[must_use]
     pub fn envelope(&self) -> &Bytes {
         &self.envelope
+    }
+
+    /// Who has signed what, and the bytes to pass on.
+    #[must_use]
+    pub fn into_parts(self) -> (PeerId, Record, Bytes) {
+        (self.peer_id, self.record, self.envelope)
     }
 
     /// Which state of the node this is.
@@ -213,7 +227,9 @@ fn check(record: &Record) -> Result<(), RecordError> {
         length("label", key.len().max(value.len()), MAX_TEXT)?;
     }
     count("applications", record.applications.len(), MAX_APPLICATIONS)?;
-    record.applications.iter().try_for_each(check_application)
+    record.applications.iter().try_for_each(check_application)?;
+    let values = |application: &ApplicationRecord| values(&application.description);
+    count("values in descriptions", record.applications.iter().map(values).sum(), MAX_VALUES)
 }
 
 fn check_application(application: &ApplicationRecord) -> Result<(), RecordError> {
@@ -225,8 +241,31 @@ fn check_application(application: &ApplicationRecord) -> Result<(), RecordError>
     length("trouble", application.trouble.as_ref().map_or(0, String::len), MAX_TEXT)?;
     count("actions", application.actions.len(), MAX_ACTIONS)?;
     count("idempotent actions", application.idempotent.len(), MAX_ACTIONS)?;
+    depth("description", depth_of(&application.description), MAX_DEPTH)?;
     let mut actions = application.actions.iter().chain(&application.idempotent);
     actions.try_for_each(|action| length("action", action.len(), MAX_NAME))
+}
+
+/// How many values there are in one, itself and all keys included.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Array(inner) => 1 + inner.iter().map(values).sum::<usize>(),
+        Value::Object(inner) => 1 + inner.values().map(|inner| 1 + values(inner)).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// How many lists and maps there are one within the other. The decoder stops at 128 of them.
+fn depth_of(value: &Value) -> usize {
+    match value {
+        Value::Array(inner) => 1 + inner.iter().map(depth_of).max().unwrap_or(0),
+        Value::Object(inner) => 1 + inner.values().map(depth_of).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn depth(what: &'static str, depth: usize, limit: usize) -> Result<(), RecordError> {
+    if depth > limit { Err(RecordError::TooDeep { what, depth, limit }) } else { Ok(()) }
 }
 
 pub(crate) fn length(what: &'static str, size: usize, limit: usize) -> Result<(), RecordError> {
@@ -259,6 +298,16 @@ pub enum RecordError {
         /// How many it has.
         count: usize,
         /// How many it may have.
+        limit: usize,
+    },
+    /// A part has too many lists and maps one within the other.
+    #[error("the `{what}` nests {depth} deep, the limit is {limit}")]
+    TooDeep {
+        /// Which part.
+        what: &'static str,
+        /// How deep it nests.
+        depth: usize,
+        /// How deep it may nest.
         limit: usize,
     },
     /// A part that must not be empty is.

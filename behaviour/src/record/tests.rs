@@ -93,6 +93,37 @@ fn limits_hold_on_both_sides_and_errors_name_them() {
     assert_eq!(SignedRecord::sign(&keypair, &swarm, empty).unwrap_err().to_string(), "the `name` is empty");
 }
 
+/// `record` with descriptions of its own.
+fn described(descriptions: &[Value]) -> Record {
+    let application = record().applications[0].clone();
+    let describe = |description: &Value| ApplicationRecord { description: description.clone(), ..application.clone() };
+    Record { applications: descriptions.iter().map(describe).collect(), ..record() }
+}
+
+#[test]
+fn what_is_small_on_the_wire_and_large_in_memory_is_refused_on_both_sides() {
+    let (keypair, swarm) = (Keypair::generate_ed25519(), swarm("one"));
+    // A list of maps with one pair each: a map, a key and a value.
+    let maps = |count| Value::Array(vec![json!({"": null}); count]);
+    let most = (MAX_VALUES - 2) / 3;
+    SignedRecord::sign(&keypair, &swarm, described(&[maps(most)])).unwrap();
+    for many in [described(&[maps(most + 1)]), described(&[maps(most / 2), maps(most / 2 + 1)])] {
+        let error = SignedRecord::sign(&keypair, &swarm, many.clone()).unwrap_err().to_string();
+        assert!(error.ends_with("`values in descriptions`, the limit is 2048"), "{error}");
+        let envelope = RECORD.seal(&keypair, &swarm, &many).unwrap();
+        let refused = SignedRecord::open(&swarm, &envelope).unwrap_err();
+        assert!(matches!(refused, RecordError::TooMany { what: "values in descriptions", .. }), "{refused}");
+    }
+
+    let nested = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
+    SignedRecord::sign(&keypair, &swarm, described(&[nested(MAX_DEPTH)])).unwrap();
+    let deep = described(&[nested(MAX_DEPTH + 1)]);
+    let error = SignedRecord::sign(&keypair, &swarm, deep.clone()).unwrap_err().to_string();
+    assert_eq!(error, "the `description` nests 33 deep, the limit is 32");
+    let envelope = RECORD.seal(&keypair, &swarm, &deep).unwrap();
+    assert!(matches!(SignedRecord::open(&swarm, &envelope), Err(RecordError::TooDeep { .. })));
+}
+
 #[test]
 fn what_is_too_large_is_refused_before_it_is_decoded() {
     let error = SignedRecord::open(&swarm("one"), &vec![0; MAX_RECORD + 1]).unwrap_err();
