@@ -39,12 +39,14 @@ pub enum CallError {
         node: String,
     },
     /// Several nodes claim the name. Address one of them by its peer id.
-    #[error("`{name}` is the name of several nodes, use a peer id: {}", list(.peer_ids))]
+    #[error("`{name}` is the name of several nodes, use a peer id: {}", list(.peer_ids, *.more))]
     AmbiguousName {
         /// The name.
         name: String,
-        /// Who claims it.
+        /// Who claims it: of many only the first 8.
         peer_ids: Vec<PeerId>,
+        /// How many more claim it.
+        more: usize,
     },
     /// It is hosted, but the filter takes none of the hosts.
     #[error("none of the {hosts} hosts of `{application}` matches")]
@@ -361,8 +363,9 @@ fn arguments_for(action: &str) -> String {
     if action.is_empty() { "message".to_owned() } else { format!("arguments for `{action}`") }
 }
 
-fn list(peer_ids: &[PeerId]) -> String {
-    peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect::<Vec<_>>().join(", ")
+fn list(peer_ids: &[PeerId], more: usize) -> String {
+    let named = peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ impl Core {
 
     /// This node as the host of one of its applications, up to date even before the directory is.
     pub(crate) fn local_host(&self, hosted: &Hosted) -> Host {
-        Host::new(&self.local_info(), &hosted.record().into())
+        Host::new(&self.local_info(), &Arc::new(hosted.record().into()))
     }
 
     /// This node as others see it, up to date even before the directory is.
@@ -216,10 +216,11 @@ impl Core {
             revision: known.as_ref().map_or(0, |known| known.revision),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: known.as_ref().map_or_else(Vec::new, |known| known.addresses.clone()),
-            applications: self.applications().into_iter().map(ApplicationInfo::from).collect(),
+            applications: self.applications().into_iter().map(|record| Arc::new(record.into())).collect(),
             labels: self.settings.labels.clone(),
             load: self.load(),
             local: true,
+            verified: true,
             conflict: known.is_some_and(|known| known.conflict),
         })
     }

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Deref,
     sync::Arc,
 };
 
 use libp2p::{Multiaddr, PeerId};
 use multinodes_behaviour::{quick_hash::QuickHash, wire::ApplicationRecord};
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 
 /// One node of the swarm, as its own signed record describes it.
@@ -30,7 +31,7 @@ pub struct NodeInfo {
     #[serde(serialize_with = "all_as_text")]
     pub addresses: Vec<Multiaddr>,
     /// What it hosts, in order of the names.
-    pub applications: Vec<ApplicationInfo>,
+    pub applications: Vec<Arc<ApplicationInfo>>,
     /// Labels given to it by whoever runs it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -38,6 +39,8 @@ pub struct NodeInfo {
     pub load: u32,
     /// It is this very node.
     pub local: bool,
+    /// This node was connected to it. Of others only their signed records are known, which anybody can make up.
+    pub verified: bool,
     /// Another live node holds the same name, so the name alone does not address it.
     pub conflict: bool,
 }
@@ -71,32 +74,19 @@ impl From<ApplicationRecord> for ApplicationInfo {
     }
 }
 
-/// One node that hosts a given application.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One node that hosts a given application. What the application says of itself there, such as its
+/// [`description`](ApplicationInfo::description), is read as if it were a field: `host.description["gpu"]`.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Host {
     /// The node.
-    #[serde(skip)]
     pub info: Arc<NodeInfo>,
+    /// The application as the node describes it, shared by all who know of it.
+    pub application: Arc<ApplicationInfo>,
     /// The node's name.
     pub node: String,
     /// The node's peer id.
-    #[serde(serialize_with = "as_text")]
     pub peer_id: PeerId,
-    /// The application's description on this node; `null` if it has none.
-    pub description: Value,
-    /// The application's version on this node.
-    pub version: Option<String>,
-    /// The actions that can be called.
-    pub actions: Vec<String>,
-    /// Those of them that may run twice without harm, by the word of the application.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub idempotent: Vec<String>,
-    /// How many calls it works on at once, if it says so.
-    pub slots: Option<u32>,
-    /// What is wrong with the application on this node just now; absent while it is well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
     /// Calls running on the node when it last gave a sign of life.
     pub load: u32,
     /// It is this very node.
@@ -105,20 +95,47 @@ pub struct Host {
 
 impl Host {
     /// The host of `application` on `info`'s node.
-    pub(crate) fn new(info: &Arc<NodeInfo>, application: &ApplicationInfo) -> Self {
+    pub(crate) fn new(info: &Arc<NodeInfo>, application: &Arc<ApplicationInfo>) -> Self {
         Self {
             info: info.clone(),
+            application: application.clone(),
             node: info.name.clone(),
             peer_id: info.peer_id,
-            description: application.description.clone(),
-            version: application.version.clone(),
-            actions: application.actions.clone(),
-            idempotent: application.idempotent.clone(),
-            slots: application.slots,
-            trouble: application.trouble.clone(),
             load: info.load,
             local: info.local,
         }
+    }
+}
+
+impl Deref for Host {
+    type Target = ApplicationInfo;
+
+    fn deref(&self) -> &ApplicationInfo {
+        &self.application
+    }
+}
+
+/// The node's name and peer id, what the application says of itself there but for its name, and the load.
+impl Serialize for Host {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (idempotent, trouble) = (!self.idempotent.is_empty(), self.trouble.is_some());
+        let fields = 8 + usize::from(idempotent) + usize::from(trouble);
+        let mut host = serializer.serialize_struct("Host", fields)?;
+        host.serialize_field("node", &self.node)?;
+        host.serialize_field("peer_id", &self.peer_id.to_base58())?;
+        host.serialize_field("description", &self.description)?;
+        host.serialize_field("version", &self.version)?;
+        host.serialize_field("actions", &self.actions)?;
+        if idempotent {
+            host.serialize_field("idempotent", &self.idempotent)?;
+        }
+        host.serialize_field("slots", &self.slots)?;
+        if trouble {
+            host.serialize_field("trouble", &self.trouble)?;
+        }
+        host.serialize_field("load", &self.load)?;
+        host.serialize_field("local", &self.local)?;
+        host.end()
     }
 }
 
@@ -159,12 +176,15 @@ pub enum Event {
         /// How it went.
         reason: LeftReason,
     },
-    /// Several live nodes claim one name: messages to that name are refused until one is left.
+    /// Several live nodes claim one name: messages to that name are refused until one is left. Told again when another one
+    /// comes, as long as there are no more than 8; changes that come together are told once.
     NameConflict {
         /// The name.
         name: String,
-        /// Who claims it.
+        /// Who claims it: of many only the first 8.
         peer_ids: Vec<PeerId>,
+        /// How many more claim it.
+        more: usize,
     },
     /// A way of finding others does not work; said once, with what to do.
     Degraded {
@@ -248,11 +268,11 @@ impl Snapshot {
 }
 
 /// Addresses are bytes in CBOR, which JSON does not have: those who read descriptions want text.
-fn all_as_text<S: serde::Serializer>(addresses: &[Multiaddr], serializer: S) -> Result<S::Ok, S::Error> {
+fn all_as_text<S: Serializer>(addresses: &[Multiaddr], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(addresses.iter().map(ToString::to_string))
 }
 
-fn as_text<S: serde::Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(peer_id: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(peer_id)
 }
 
@@ -278,10 +298,11 @@ pub(crate) mod tests {
             revision: 1,
             software: String::new(),
             addresses: Vec::new(),
-            applications: vec![application],
+            applications: vec![Arc::new(application)],
             labels: BTreeMap::new(),
             load: 0,
             local: false,
+            verified: false,
             conflict: false,
         })
     }

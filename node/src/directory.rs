@@ -3,56 +3,47 @@
 //! Every node signs its own record, and of two records of one node the higher (incarnation, revision) wins. So records
 //! may come in any order, any number of times and by any way: the result is the same.
 //!
+//! A record proves who has signed it, and not that there is a node behind it: anybody can make up keys without end. So
+//! a node is *verified* when this one was connected to it, and what is made up is bounded by who has brought it.
+//!
 //! Pure: no clock, no network, no task. Whoever calls says what time it is, and takes the changes away afterwards.
 
+mod crowd;
 mod describing;
+mod entry;
+mod liveness;
+mod names;
+mod news;
+mod reading;
+mod room;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use multinodes_behaviour::{SignedBeat, SignedRecord, wire::Version};
 
-use self::describing::{describe, says_the_same, weight};
-use crate::description::{Event, LeftReason, NodeInfo, Snapshot};
+pub(crate) use self::news::MAX_NAMED;
+use self::{
+    crowd::Crowd,
+    describing::{Described, describe},
+    entry::{Entry, State},
+    names::Names,
+    news::News,
+};
 
 /// More live nodes than that are not held: state and sync grow with their number.
 pub(crate) const MAX_NODES: usize = 10_000;
 
-/// What all records together may weigh, about in bytes: 13 KiB for each of so many nodes, and no more for a few that
-/// anybody can make up with the largest records.
+/// What all records together may take in memory, in bytes, with all that is made of them: 13 KiB for each of so many nodes,
+/// and no more for a few that anybody can make up with the largest records.
 const MAX_WEIGHT: usize = 128 * 1024 * 1024;
-
-/// Others are let go for a record that weighs no more: those that are connected could make up large ones as well.
-const MODEST: usize = 64 * 1024;
-
-/// Nodes that are gone are remembered, so that late gossip cannot bring them back, but not more than these.
-pub(crate) const MAX_GONE: usize = 2_000;
-
-/// The least time between two beats of one node.
-const LEAST_SPACING: Duration = Duration::from_secs(5);
-
-/// Each node that is known adds so much to the time between two beats: fewer than 20 beats a second in all.
-const SPACING_PER_NODE: Duration = Duration::from_millis(60);
-
-/// So many beats may be missed by a node that nobody here is connected to.
-const MISSED_BEATS: u32 = 3;
-
-/// Nodes that are gone are remembered for so many times the spacing of beats, or [`LEAST_MEMORY`]: far longer than
-/// anybody else still takes them for alive.
-const MEMORY_BEATS: u32 = 10;
-const LEAST_MEMORY: Duration = Duration::from_secs(600);
-
-/// How often each of `nodes` nodes gives a sign of life.
-pub(crate) fn spacing(nodes: usize) -> Duration {
-    let nodes = u32::try_from(nodes.min(MAX_NODES)).unwrap_or(u32::MAX);
-    LEAST_SPACING.max(SPACING_PER_NODE * nodes)
-}
 
 /// The replicated state.
 pub(crate) struct Directory {
@@ -61,37 +52,17 @@ pub(crate) struct Directory {
     entries: HashMap<PeerId, Entry>,
     connected: HashSet<PeerId>,
     /// The live holders of each name.
-    names: HashMap<String, BTreeSet<PeerId>>,
+    names: Names,
+    /// The live nodes that may have to give way: not this one, and none that is connected.
+    living: Crowd,
+    /// The nodes that are gone.
+    gone: Crowd,
     live: usize,
     /// Of all entries together.
     weight: usize,
-    events: Vec<Event>,
-    change: Change,
-}
-
-struct Entry {
-    signed: SignedRecord,
-    weight: usize,
-    state: State,
-    /// The last sign of life; of a node that is gone, when it went.
-    heard: Instant,
-    beat: u64,
-    info: Arc<NodeInfo>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Live,
-    Lost,
-    Stopped,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Change {
-    None,
-    /// Only the load of a node: not worth a new snapshot at once.
-    Slight,
-    Full,
+    /// So many nodes there are, as far as it is believed.
+    believed: usize,
+    news: News,
 }
 
 /// What became of a record.
@@ -99,11 +70,11 @@ enum Change {
 pub(crate) enum Merged {
     /// It was new, and others may not have it yet.
     News,
-    /// It, or a later one, was known.
+    /// It, or a later one, was known; or it is the last word of a node that was not.
     Old,
     /// Somebody holds a record of this very node that is later than its own: the own one must step over it.
     Overtaken(Version),
-    /// The table is full.
+    /// The table is full, or whoever has brought it has brought too many.
     Refused,
 }
 
@@ -120,15 +91,6 @@ pub(crate) enum Heard {
     Overtaken(Version),
 }
 
-/// What has changed since it was last asked.
-#[derive(Debug)]
-pub(crate) struct Changes {
-    /// For the users.
-    pub(crate) events: Vec<Event>,
-    /// The directory as it is now, if it is another one.
-    pub(crate) snapshot: Option<Snapshot>,
-}
-
 impl Directory {
     /// An empty directory of node `own`, on the host with token `host`.
     pub(crate) fn new(own: PeerId, host: Option<Vec<u8>>) -> Self {
@@ -137,19 +99,21 @@ impl Directory {
             host,
             entries: HashMap::new(),
             connected: HashSet::new(),
-            names: HashMap::new(),
+            names: Names::default(),
+            living: Crowd::default(),
+            gone: Crowd::default(),
             live: 0,
             weight: 0,
-            events: Vec::new(),
-            change: Change::None,
+            believed: 0,
+            news: News::default(),
         }
     }
 
     /// Puts this node's own record in. There is no event for it.
     pub(crate) fn set_own(&mut self, signed: SignedRecord, load: u32, now: Instant) {
-        let mut info = describe(&signed, true, true);
-        info.load = load;
-        self.insert(signed, info, now);
+        let mut described = describe(signed, true, true);
+        described.info.load = load;
+        self.insert(described, None, now);
     }
 
     /// The load of this node itself.
@@ -158,38 +122,43 @@ impl Directory {
         self.set_load(&own, load);
     }
 
-    /// Takes a record from anybody.
-    pub(crate) fn on_record(&mut self, signed: SignedRecord, now: Instant) -> Merged {
-        let peer_id = signed.peer_id;
-        let held = self.entries.get(&peer_id).map(|entry| (entry.signed.version(), entry.state));
-        if held.is_some_and(|(version, _)| signed.version() <= version) {
+    /// Takes a record of anybody, which the neighbour `source` has brought.
+    pub(crate) fn on_record(&mut self, signed: SignedRecord, source: PeerId, now: Instant) -> Merged {
+        let (peer_id, version) = (signed.peer_id, signed.version());
+        let held = self.entries.get(&peer_id).map(|entry| (entry.version, entry.state));
+        if held.is_some_and(|(held, _)| version <= held) {
             return Merged::Old;
         }
         if peer_id == self.own {
-            return Merged::Overtaken(signed.version());
-        }
-        let was_live = held.is_some_and(|(_, state)| state == State::Live);
-        let grows = !was_live && !signed.record.left;
-        if !self.has_room(&peer_id, grows, weight(&signed)) && !self.make_room(&signed, grows, now) {
-            return Merged::Refused;
+            return Merged::Overtaken(version);
         }
         if signed.record.left {
-            self.bury(signed, now)
-        } else {
-            self.welcome(signed, now)
+            // A last word of somebody that nobody here has heard of says nothing, and anybody can make up such.
+            return if held.is_some() { self.bury(signed, now) } else { Merged::Old };
         }
+        let same_host =
+            self.host.is_some() && signed.record.host.as_ref().map(|token| &token[..]) == self.host.as_deref();
+        let described = describe(signed, false, same_host);
+        if !self.make_room(&described, source) {
+            return Merged::Refused;
+        }
+        self.welcome(described, source, now);
         Merged::News
     }
 
-    /// Takes a sign of life from anybody.
-    pub(crate) fn on_beat(&mut self, signed: &SignedBeat, now: Instant) -> Heard {
-        let beat = &signed.beat;
-        let version = Version { incarnation: beat.incarnation, revision: beat.revision };
-        let Some(entry) = self.entries.get_mut(&signed.peer_id) else {
-            return if signed.peer_id == self.own { Heard::Old } else { Heard::Wanted };
+    /// Takes a sign of life of anybody, which the neighbour `source` has brought.
+    pub(crate) fn on_beat(&mut self, signed: &SignedBeat, source: &PeerId, now: Instant) -> Heard {
+        let (peer_id, beat, version) = (signed.peer_id, &signed.beat, signed.version());
+        let Some(entry) = self.entries.get_mut(&peer_id) else {
+            return match peer_id == self.own {
+                true => Heard::Old,
+                // It is no use to ask for a record that would be refused.
+                false if self.takes_more_of(source) => Heard::Wanted,
+                false => Heard::News,
+            };
         };
-        let held = entry.signed.version();
-        if signed.peer_id == self.own {
+        let held = entry.version;
+        if peer_id == self.own {
             return if version > held { Heard::Overtaken(version) } else { Heard::Old };
         }
         if version.incarnation != held.incarnation {
@@ -198,324 +167,130 @@ impl Directory {
         if beat.beat <= entry.beat || entry.state == State::Stopped {
             return Heard::Old;
         }
+        entry.rhythm.on_beat(beat.beat - entry.beat, now);
         entry.beat = beat.beat;
-        entry.heard = now;
-        self.set_load(&signed.peer_id, beat.load);
-        self.revive(&signed.peer_id, now);
+        self.touch_life(&peer_id, now);
+        self.set_load(&peer_id, beat.load);
+        self.revive(&peer_id, now);
         if version > held { Heard::Wanted } else { Heard::News }
     }
 
-    /// A connection to a node is there: nothing proves better that it lives.
-    pub(crate) fn on_connected(&mut self, peer_id: PeerId, now: Instant) {
-        self.connected.insert(peer_id);
-        self.revive(&peer_id, now);
+    fn welcome(&mut self, described: Described, source: PeerId, now: Instant) {
+        let peer_id = described.info.peer_id;
+        self.news.touch(&peer_id, self.entries.get(&peer_id));
+        self.insert(described, Some(source), now);
     }
 
-    /// The last connection to a node is closed. That alone says nothing about the node.
-    pub(crate) fn on_disconnected(&mut self, peer_id: &PeerId, now: Instant) {
-        if self.connected.remove(peer_id)
-            && let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.state == State::Live)
-        {
-            entry.heard = now;
-        }
-    }
-
-    /// A node that was connected cannot be dialled any more.
-    pub(crate) fn on_unreachable(&mut self, peer_id: &PeerId, now: Instant) {
-        if *peer_id != self.own && !self.connected.contains(peer_id) {
-            self.lose(peer_id, now);
-        }
-    }
-
-    /// Lets go of nodes that have been silent for too long, and forgets those that went long ago.
-    pub(crate) fn on_tick(&mut self, now: Instant) {
-        let patience = spacing(self.live) * MISSED_BEATS;
-        let silent = |peer_id: &PeerId, entry: &Entry| {
-            entry.state == State::Live
-                && *peer_id != self.own
-                && !self.connected.contains(peer_id)
-                && now.saturating_duration_since(entry.heard) > patience
-        };
-        let silent: Vec<PeerId> = self
-            .entries
-            .iter()
-            .filter(|(peer_id, entry)| silent(peer_id, entry))
-            .map(|(peer_id, _)| *peer_id)
-            .collect();
-        for peer_id in &silent {
-            self.lose(peer_id, now);
-        }
-        let memory = LEAST_MEMORY.max(spacing(self.live) * MEMORY_BEATS);
-        self.entries
-            .retain(|_, entry| entry.state == State::Live || now.saturating_duration_since(entry.heard) <= memory);
-        self.weight = self.entries.values().map(|entry| entry.weight).sum();
-    }
-
-    /// Whether there is anything for [`take_changes`](Self::take_changes) to take.
-    pub(crate) fn is_changed(&self, slight_too: bool) -> bool {
-        self.change == Change::Full || (slight_too && self.change == Change::Slight) || !self.events.is_empty()
-    }
-
-    /// Takes away what has changed. A change of nothing but a load waits until `slight_too` is asked for.
-    pub(crate) fn take_changes(&mut self, slight_too: bool) -> Option<Changes> {
-        let due = self.change == Change::Full || (slight_too && self.change == Change::Slight);
-        if !due && self.events.is_empty() {
-            return None;
-        }
-        let snapshot = due.then(|| self.snapshot());
-        if due {
-            self.change = Change::None;
-        }
-        Some(Changes { events: std::mem::take(&mut self.events), snapshot })
-    }
-
-    /// What is held of live nodes, in the order of peer ids: two directories with equal lists are equal.
-    pub(crate) fn versions(&self) -> Vec<(PeerId, Version)> {
-        let mut versions: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.state == State::Live)
-            .map(|(peer_id, entry)| (*peer_id, entry.signed.version()))
-            .collect();
-        versions.sort_unstable_by_key(|(peer_id, _)| *peer_id);
-        versions
-    }
-
-    /// The records that somebody who holds `versions` lacks: live nodes, and the last words of those that it takes for
-    /// alive. Nobody is told of a gone node that it has never heard of.
-    pub(crate) fn missing_for(&self, versions: &[(PeerId, Version)]) -> Vec<SignedRecord> {
-        let theirs: HashMap<&PeerId, &Version> = versions.iter().map(|(peer_id, version)| (peer_id, version)).collect();
-        let lacks = |entry: &Entry| match (entry.state, theirs.get(&entry.signed.peer_id)) {
-            (State::Live, None) => true,
-            (State::Live | State::Stopped, Some(version)) => **version < entry.signed.version(),
-            _ => false,
-        };
-        self.entries.values().filter(|entry| lacks(entry)).map(|entry| entry.signed.clone()).collect()
-    }
-
-    /// Of whom somebody who holds `versions` has a later record than is held here.
-    pub(crate) fn wanted(&self, versions: &[(PeerId, Version)]) -> Vec<PeerId> {
-        let later = |(peer_id, version): &&(PeerId, Version)| match self.entries.get(peer_id) {
-            Some(entry) => *version > entry.signed.version(),
-            None => *peer_id != self.own,
-        };
-        versions.iter().filter(later).map(|(peer_id, _)| *peer_id).collect()
-    }
-
-    /// The record of a node, live or gone.
-    pub(crate) fn record(&self, peer_id: &PeerId) -> Option<&SignedRecord> {
-        self.entries.get(peer_id).map(|entry| &entry.signed)
-    }
-
-    /// Where a node can be dialled from here, by its record.
-    pub(crate) fn addresses(&self, peer_id: &PeerId) -> Vec<Multiaddr> {
-        self.entries.get(peer_id).map(|entry| entry.info.addresses.clone()).unwrap_or_default()
-    }
-
-    /// Whether a node is known and not gone.
-    pub(crate) fn is_live(&self, peer_id: &PeerId) -> bool {
-        self.entries.get(peer_id).is_some_and(|entry| entry.state == State::Live)
-    }
-
-    /// Whether a node has said goodbye.
-    pub(crate) fn has_stopped(&self, peer_id: &PeerId) -> bool {
-        self.entries.get(peer_id).is_some_and(|entry| entry.state == State::Stopped)
-    }
-
-    /// The live nodes, this one too.
-    pub(crate) fn live(&self) -> impl Iterator<Item = &PeerId> {
-        self.entries.iter().filter(|(_, entry)| entry.state == State::Live).map(|(peer_id, _)| peer_id)
-    }
-
-    /// How many nodes live, this one included unless it is passive.
-    pub(crate) fn len(&self) -> usize {
-        self.live
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let live = self.entries.values().filter(|entry| entry.state == State::Live);
-        Snapshot::new(live.map(|entry| entry.info.clone()).collect())
-    }
-
-    fn welcome(&mut self, signed: SignedRecord, now: Instant) {
-        let peer_id = signed.peer_id;
-        let same_host =
-            self.host.is_some() && signed.record.host.as_ref().map(|token| &token[..]) == self.host.as_deref();
-        let mut info = describe(&signed, false, same_host);
-        let before = self.entries.get(&peer_id).filter(|entry| entry.state == State::Live).map(|entry| &entry.info);
-        info.load = before.map_or(0, |before| before.load);
-        let differs = before.map(|before| !says_the_same(before, &info));
-        let takes_name = before.is_none_or(|before| before.name != info.name);
-        self.insert(signed, info, now);
-        let Some(entry) = self.entries.get(&peer_id) else { return };
-        match differs {
-            None => self.events.push(Event::Joined(entry.info.clone())),
-            Some(true) => self.events.push(Event::Updated(entry.info.clone())),
-            Some(false) => {}
-        }
-        if takes_name {
-            self.report_conflict(&peer_id);
-        }
-    }
-
-    fn insert(&mut self, signed: SignedRecord, info: NodeInfo, now: Instant) {
-        let (peer_id, name) = (signed.peer_id, info.name.clone());
+    fn insert(&mut self, mut described: Described, source: Option<PeerId>, now: Instant) {
+        let peer_id = described.info.peer_id;
         let before = self.remove(&peer_id);
-        let beat = match &before {
-            Some(before) if before.signed.record.incarnation == signed.record.incarnation => before.beat,
-            _ => 0,
-        };
-        if let Some(before) = before.filter(|before| before.state == State::Live) {
-            self.live -= 1;
-            if before.info.name != name {
-                self.release_name(&before.info.name, &peer_id);
-            }
+        let life = before.as_ref().filter(|before| before.version.incarnation == described.version.incarnation);
+        let beat = life.map_or(0, |before| before.beat);
+        let alive = before.as_ref().filter(|before| before.state == State::Live);
+        let verified = self.connected.contains(&peer_id) || alive.is_some_and(|before| before.verified);
+        described.info.verified = verified || peer_id == self.own;
+        if let Some(before) = alive.filter(|_| peer_id != self.own) {
+            described.info.load = before.info.load;
         }
-        self.live += 1;
-        self.put(signed, State::Live, now, beat, Arc::new(info));
-        self.names.entry(name.clone()).or_default().insert(peer_id);
-        self.mark_conflict(&name);
-        self.change = Change::Full;
+        let old_name = alive.map(|before| before.info.clone()).filter(|old| old.name != described.info.name);
+        let keeps_name = alive.is_some() && old_name.is_none();
+        described.info.conflict = keeps_name && alive.is_some_and(|before| before.info.conflict);
+        let rhythm = before.as_ref().map(|before| before.rhythm).unwrap_or_default();
+        let introducer = before.as_ref().and_then(|before| before.introducer).or(source);
+        self.put(Entry {
+            envelope: described.envelope,
+            version: described.version,
+            weight: described.weight,
+            state: State::Live,
+            heard: now,
+            beat,
+            rhythm,
+            introducer,
+            verified,
+            info: Arc::new(described.info),
+        });
+        if let Some(old) = old_name {
+            self.release_name(&old.name, &peer_id);
+        }
+        if !keeps_name {
+            self.claim_name(&peer_id);
+        }
+        self.news.on_change();
     }
 
-    fn bury(&mut self, signed: SignedRecord, now: Instant) {
+    /// Takes the last word of a node that is known.
+    fn bury(&mut self, signed: SignedRecord, now: Instant) -> Merged {
         let peer_id = signed.peer_id;
-        let info = match self.entries.get(&peer_id) {
-            Some(entry) => entry.info.clone(),
-            None => Arc::new(describe(&signed, false, false)),
-        };
-        self.depart(&peer_id, LeftReason::Stopped, now);
+        self.news.touch(&peer_id, self.entries.get(&peer_id));
+        let Some(before) = self.remove(&peer_id) else { return Merged::Old };
+        if before.state == State::Live {
+            self.release_name(&before.info.name, &peer_id);
+        }
+        let described = describe(signed, false, false);
+        self.put(Entry {
+            envelope: described.envelope,
+            version: described.version,
+            weight: described.weight,
+            state: State::Stopped,
+            heard: now,
+            beat: 0,
+            info: Arc::new(described.info),
+            ..before
+        });
         self.make_room_for_gone();
-        self.put(signed, State::Stopped, now, 0, info);
+        self.news.on_change();
+        Merged::News
     }
 
-    fn lose(&mut self, peer_id: &PeerId, now: Instant) {
-        if self.is_live(peer_id) {
-            self.make_room_for_gone();
-            self.depart(peer_id, LeftReason::Lost, now);
-        }
+    /// Puts an entry into all tables but that of names.
+    fn put(&mut self, entry: Entry) {
+        let peer_id = entry.info.peer_id;
+        self.weight += entry.weight;
+        self.live += usize::from(entry.state == State::Live);
+        self.entries.insert(peer_id, entry);
+        self.list(&peer_id);
     }
 
-    /// Takes a live node out of the living, with its event. The entry stays.
-    fn depart(&mut self, peer_id: &PeerId, reason: LeftReason, now: Instant) {
-        let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.state == State::Live) else { return };
-        entry.state = if reason == LeftReason::Stopped { State::Stopped } else { State::Lost };
-        entry.heard = now;
-        let node = entry.info.clone();
-        self.live -= 1;
-        self.change = Change::Full;
-        self.release_name(&node.name, peer_id);
-        self.events.push(Event::Left { node, reason });
-    }
-
-    fn revive(&mut self, peer_id: &PeerId, now: Instant) {
-        let full = self.live >= MAX_NODES;
-        let Some(entry) = self.entries.get_mut(peer_id) else { return };
-        if entry.state != State::Lost || full {
-            return;
-        }
-        entry.state = State::Live;
-        entry.heard = now;
-        let name = entry.info.name.clone();
-        self.live += 1;
-        self.change = Change::Full;
-        self.names.entry(name.clone()).or_default().insert(*peer_id);
-        self.mark_conflict(&name);
-        if let Some(entry) = self.entries.get(peer_id) {
-            self.events.push(Event::Joined(entry.info.clone()));
-        }
-        self.report_conflict(peer_id);
-    }
-
-    fn make_room_for_gone(&mut self) {
-        let gone = || self.entries.iter().filter(|(_, entry)| entry.state != State::Live);
-        if self.entries.len() - self.live < MAX_GONE {
-            return;
-        }
-        if let Some(oldest) = gone().min_by_key(|(_, entry)| entry.heard).map(|(peer_id, _)| *peer_id) {
-            self.remove(&oldest);
-        }
-    }
-
-    fn put(&mut self, signed: SignedRecord, state: State, heard: Instant, beat: u64, info: Arc<NodeInfo>) {
-        let peer_id = signed.peer_id;
-        self.remove(&peer_id);
-        let weight = weight(&signed);
-        self.weight += weight;
-        self.entries.insert(peer_id, Entry { signed, weight, state, heard, beat, info });
-    }
-
+    /// Takes an entry out of all tables but that of names.
     fn remove(&mut self, peer_id: &PeerId) -> Option<Entry> {
+        self.unlist(peer_id);
         let entry = self.entries.remove(peer_id)?;
         self.weight -= entry.weight;
+        self.live -= usize::from(entry.state == State::Live);
         Some(entry)
     }
 
-    fn has_room(&self, peer_id: &PeerId, grows: bool, weight: usize) -> bool {
-        let before = self.entries.get(peer_id).map_or(0, |entry| entry.weight);
-        (!grows || self.live < MAX_NODES) && self.weight - before + weight <= MAX_WEIGHT
-    }
-
-    /// Makes room for a node that is connected, at the cost of those that are only said to be there: anybody can make up
-    /// such nodes without end, but only so many can be connected.
-    fn make_room(&mut self, signed: &SignedRecord, grows: bool, now: Instant) -> bool {
-        let (peer_id, weight) = (signed.peer_id, weight(signed));
-        if weight > MODEST || !self.connected.contains(&peer_id) {
-            return false;
-        }
-        let mut others: Vec<(Instant, PeerId)> = self
-            .entries
-            .keys()
-            .filter(|other| **other != self.own && **other != peer_id && !self.connected.contains(*other))
-            .map(|other| (self.entries[other].heard, *other))
-            .collect();
-        others.sort_unstable();
-        for (_, other) in others {
-            if self.has_room(&peer_id, grows, weight) {
-                break;
+    /// Writes down that a node has the name in its record.
+    fn claim_name(&mut self, peer_id: &PeerId) {
+        let Some(entry) = self.entries.get(peer_id) else { return };
+        let name: Arc<str> = entry.info.name.as_str().into();
+        let other = self.names.insert(&name, *peer_id);
+        if let Some(other) = other {
+            self.set_conflict(&other, true);
+            self.set_conflict(peer_id, true);
+            if *peer_id != self.own {
+                self.news.on_conflict(&name, &self.names);
             }
-            self.depart(&other, LeftReason::Lost, now);
-            self.remove(&other);
         }
-        self.has_room(&peer_id, grows, weight)
     }
 
     fn release_name(&mut self, name: &str, peer_id: &PeerId) {
-        if let Some(holders) = self.names.get_mut(name) {
-            holders.remove(peer_id);
-            if holders.is_empty() {
-                self.names.remove(name);
-            }
-        }
-        self.mark_conflict(name);
-        if let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.info.conflict) {
-            Arc::make_mut(&mut entry.info).conflict = false;
+        if let Some(last) = self.names.remove(name, peer_id) {
+            self.set_conflict(&last, false);
         }
     }
 
-    fn mark_conflict(&mut self, name: &str) {
-        let Some(holders) = self.names.get(name) else { return };
-        let conflict = holders.len() > 1;
-        for holder in holders {
-            if let Some(entry) = self.entries.get_mut(holder).filter(|entry| entry.info.conflict != conflict) {
-                Arc::make_mut(&mut entry.info).conflict = conflict;
-                self.change = Change::Full;
-            }
+    fn set_conflict(&mut self, peer_id: &PeerId, conflict: bool) {
+        if let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.info.conflict != conflict) {
+            Arc::make_mut(&mut entry.info).conflict = conflict;
+            self.news.on_change();
         }
-    }
-
-    /// Says that a node which has just taken its name is not the only one.
-    fn report_conflict(&mut self, newcomer: &PeerId) {
-        let Some(entry) = self.entries.get(newcomer).filter(|entry| entry.info.conflict) else { return };
-        let name = entry.info.name.clone();
-        let peer_ids: Vec<PeerId> = self.names.get(&name).into_iter().flatten().copied().collect();
-        self.events.push(Event::NameConflict { name, peer_ids });
     }
 
     fn set_load(&mut self, peer_id: &PeerId, load: u32) {
         if let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.info.load != load) {
             Arc::make_mut(&mut entry.info).load = load;
-            self.change = self.change.max(Change::Slight);
+            self.news.on_slight_change();
         }
     }
 }

@@ -381,7 +381,10 @@ impl Driver {
             Event::Left { node, reason } => {
                 tracing::info!(node = %node.name, peer_id = %node.peer_id, ?reason, "a node has left");
             }
-            Event::NameConflict { name, peer_ids } => tracing::warn!(%name, ?peer_ids, "several nodes claim one name"),
+            Event::NameConflict { name, peer_ids, more } => {
+                let peer_ids: Vec<String> = peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect();
+                tracing::warn!(%name, ?peer_ids, more, "several nodes claim one name");
+            }
             Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
             _ => {}
         }

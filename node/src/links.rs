@@ -80,6 +80,10 @@ impl Links {
     /// The last connection to a peer is gone: whoever waits for it is told, and nothing of it is kept.
     pub(crate) fn forget(&self, peer_id: &PeerId) {
         let mut changing = self.changing();
+        // Most nodes that are gone were never talked to, and there may be very many of them.
+        if !self.exchanges.load().contains_key(peer_id) {
+            return;
+        }
         let mut exchanges = self.copy();
         if let Some(exchange) = exchanges.remove(peer_id) {
             self.exchanges.store(Arc::new(exchanges));

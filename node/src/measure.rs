@@ -99,10 +99,11 @@ fn host(number: usize) -> Arc<NodeInfo> {
         revision: 1,
         software: env!("CARGO_PKG_VERSION").to_owned(),
         addresses: Vec::new(),
-        applications: vec![application],
+        applications: vec![Arc::new(application)],
         labels: BTreeMap::from([("region".to_owned(), region.to_owned())]),
         load: u32::try_from(number % 5).unwrap_or(0),
         local: false,
+        verified: true,
         conflict: false,
     })
 }

@@ -25,6 +25,7 @@ use crate::{
     call_error::CallError,
     core::Core,
     description::{Host, NodeInfo},
+    directory::MAX_NAMED,
     predicate::matching::{Hosts, Matching},
     registry::Hosted,
     strategy::Strategy,
@@ -259,8 +260,10 @@ fn find(core: &Core, application: &str, node: &str) -> Result<Target, Nobody> {
         ([info], false) if info.peer_id == core.peer_id => here(core, application),
         ([info], false) => Ok(Target::There(info.clone())),
         _ => {
-            let peer_ids = known.iter().map(|info| info.peer_id).chain(own.then_some(core.peer_id)).collect();
-            Err(Nobody::Ever(CallError::AmbiguousName { name: node.to_owned(), peer_ids }))
+            // The own one first: there may be more than are named.
+            let mut holders = own.then_some(core.peer_id).into_iter().chain(known.iter().map(|info| info.peer_id));
+            let peer_ids: Vec<PeerId> = holders.by_ref().take(MAX_NAMED).collect();
+            Err(Nobody::Ever(CallError::AmbiguousName { name: node.to_owned(), peer_ids, more: holders.count() }))
         }
     }
 }

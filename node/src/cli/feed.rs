@@ -11,6 +11,12 @@ use super::{
     style::{self, paint, printable},
 };
 
+/// Names whose holders were shown are remembered, so that nothing is shown twice: anybody can make up more of them.
+const MAX_CONFLICTS: usize = 1024;
+
+/// So many of the nodes with one name are named.
+const MAX_NAMED: usize = 8;
+
 /// Prints what happens in the swarm. Every node is shown as joined once before anything else is said of it.
 pub(crate) struct Feed {
     output: Output,
@@ -31,7 +37,8 @@ impl Feed {
         let nodes = node.nodes();
         nodes.iter().try_for_each(|node| self.on_joined(node))?;
         for (name, holders) in conflicts(nodes.iter().map(|node| &**node)) {
-            self.on_name_conflict(name, &holders)?;
+            let named = &holders[..holders.len().min(MAX_NAMED)];
+            self.on_name_conflict(name, named, holders.len() - named.len())?;
         }
         Ok(())
     }
@@ -41,7 +48,7 @@ impl Feed {
             Event::Joined(node) => self.on_joined(node),
             Event::Updated(node) => self.on_updated(node),
             Event::Left { node, reason } => self.on_left(node, *reason),
-            Event::NameConflict { name, peer_ids } => self.on_name_conflict(name, peer_ids),
+            Event::NameConflict { name, peer_ids, more } => self.on_name_conflict(name, peer_ids, *more),
             Event::Degraded { reason } => self.on_trouble(&Line::Degraded { reason }, reason),
             Event::NetworkRestarted { reason } => {
                 let text = format!("the network part was started again: {reason}");
@@ -95,15 +102,18 @@ impl Feed {
         })
     }
 
-    fn on_name_conflict(&mut self, name: &str, peer_ids: &[PeerId]) -> Result<(), Failure> {
+    fn on_name_conflict(&mut self, name: &str, peer_ids: &[PeerId], more: usize) -> Result<(), Failure> {
+        if self.conflicts.len() >= MAX_CONFLICTS {
+            self.conflicts.clear();
+        }
         let mut holders = peer_ids.to_vec();
         holders.sort_unstable();
         if self.conflicts.insert(name.to_owned(), holders.clone()).is_some_and(|told| told == holders) {
             return Ok(());
         }
-        let text = conflict_text(name, peer_ids);
+        let text = conflict_text(name, peer_ids, more);
         let peer_ids = peer_ids.iter().map(PeerId::to_string).collect();
-        self.on_trouble(&Line::NameConflict { name, peer_ids }, &text)
+        self.on_trouble(&Line::NameConflict { name, peer_ids, more }, &text)
     }
 
     fn on_trouble(&self, line: &Line<'_>, text: &str) -> Result<(), Failure> {
@@ -124,13 +134,15 @@ pub(crate) fn conflicts<'a>(nodes: impl Iterator<Item = &'a NodeInfo>) -> BTreeM
     conflicts
 }
 
-pub(crate) fn conflict_text(name: &str, peer_ids: &[PeerId]) -> String {
-    let holders: Vec<String> = peer_ids.iter().map(PeerId::to_string).collect();
+/// Says so of all holders, or of some and how many more there are.
+pub(crate) fn conflict_text(name: &str, peer_ids: &[PeerId], more: usize) -> String {
+    let named: Vec<String> = peer_ids.iter().take(MAX_NAMED).map(PeerId::to_string).collect();
+    let count = peer_ids.len() + more;
+    let others = if count > named.len() { format!(" and {} more", count - named.len()) } else { String::new() };
     format!(
-        "{} nodes are called `{}`: messages to that name are refused until one is left; address them by peer id: {}",
-        holders.len(),
+        "{count} nodes are called `{}`: messages to that name are refused until one is left; address them by peer id: {}{others}",
         printable(name),
-        holders.join(", ")
+        named.join(", ")
     )
 }
 

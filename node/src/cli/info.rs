@@ -2,6 +2,7 @@
 
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -71,7 +72,7 @@ fn text(node: &NodeInfo, width: Option<usize>) -> String {
     text
 }
 
-fn applications(applications: &[ApplicationInfo], width: Option<usize>) -> String {
+fn applications(applications: &[Arc<ApplicationInfo>], width: Option<usize>) -> String {
     let mut table = Table::new([
         Column::elastic("APPLICATION", 8),
         Column::text("VERSION"),

@@ -40,7 +40,7 @@ impl Nodes {
                     style::note(style::WARN, "nothing found:", &session.nobody());
                 }
                 for (name, holders) in feed::conflicts(nodes.iter().map(|node| &**node)) {
-                    style::note(style::WARN, "name conflict:", &feed::conflict_text(name, &holders));
+                    style::note(style::WARN, "name conflict:", &feed::conflict_text(name, &holders, 0));
                 }
                 if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }?;
                 match &predicate {

@@ -11,16 +11,45 @@ use serde_json::Value;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line<'a> {
-    Started { name: &'a str, peer_id: String, addresses: Vec<String> },
+    Started {
+        name: &'a str,
+        peer_id: String,
+        addresses: Vec<String>,
+    },
     Joined(NodeRow<'a>),
     Updated(NodeRow<'a>),
-    Left { name: &'a str, peer_id: String, reason: LeftReason },
-    NameConflict { name: &'a str, peer_ids: Vec<String> },
-    Degraded { reason: &'a str },
-    NetworkRestarted { reason: &'a str },
-    NetworkFailed { reason: &'a str },
-    Missed { count: u64 },
-    Stopped { name: &'a str, peer_id: String },
+    Left {
+        name: &'a str,
+        peer_id: String,
+        reason: LeftReason,
+    },
+    NameConflict {
+        name: &'a str,
+        peer_ids: Vec<String>,
+        /// How many more there are.
+        #[serde(skip_serializing_if = "is_zero")]
+        more: usize,
+    },
+    Degraded {
+        reason: &'a str,
+    },
+    NetworkRestarted {
+        reason: &'a str,
+    },
+    NetworkFailed {
+        reason: &'a str,
+    },
+    Missed {
+        count: u64,
+    },
+    Stopped {
+        name: &'a str,
+        peer_id: String,
+    },
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One entry of `nodes --json`.

@@ -1,6 +1,12 @@
-use std::sync::LazyLock;
+mod attacks;
 
-use libp2p::identity::Keypair;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, identity::Keypair};
 use multinodes_behaviour::{
     SwarmName,
     wire::{ApplicationRecord, Beat, Record},
@@ -9,9 +15,16 @@ use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 use serde_json::Value;
 
-use super::*;
+use super::{
+    liveness::{LEAST_MEMORY, spacing},
+    *,
+};
+use crate::description::Event;
 
 static KEYS: LazyLock<Vec<Keypair>> = LazyLock::new(|| (0..5).map(|_| Keypair::generate_ed25519()).collect());
+
+/// The neighbour that has brought whatever is taken.
+static SOURCE: LazyLock<PeerId> = LazyLock::new(PeerId::random);
 
 const HOST: &[u8] = b"this host";
 
@@ -41,6 +54,10 @@ fn signed(key: usize, incarnation: u64, revision: u64) -> SignedRecord {
     sign(key, record(incarnation, revision, &format!("node {key}")))
 }
 
+fn open(envelope: &[u8]) -> SignedRecord {
+    SignedRecord::open(&SwarmName::default(), envelope).unwrap()
+}
+
 fn goodbye(key: usize, incarnation: u64, revision: u64) -> SignedRecord {
     sign(key, Record { left: true, ..record(incarnation, revision, &format!("node {key}")) })
 }
@@ -68,7 +85,7 @@ fn short(event: &Event) -> String {
         Event::Joined(node) => format!("joined {}", node.name),
         Event::Updated(node) => format!("updated {}", node.name),
         Event::Left { node, reason } => format!("left {} {reason:?}", node.name),
-        Event::NameConflict { name, peer_ids } => format!("conflict {name} {}", peer_ids.len()),
+        Event::NameConflict { name, peer_ids, more } => format!("conflict {name} {}", peer_ids.len() + more),
         other => format!("{other:?}"),
     }
 }
@@ -77,15 +94,15 @@ fn short(event: &Event) -> String {
 fn a_node_joins_is_updated_and_leaves() {
     let now = Instant::now();
     let mut directory = directory(now);
-    assert_eq!(directory.on_record(signed(1, 1, 1), now), Merged::News);
+    assert_eq!(directory.on_record(signed(1, 1, 1), *SOURCE, now), Merged::News);
     assert_eq!(events(&mut directory), ["joined node 1"]);
     assert_eq!(
-        directory.on_record(sign(1, Record { software: "2".to_owned(), ..record(1, 2, "node 1") }), now),
+        directory.on_record(sign(1, Record { software: "2".to_owned(), ..record(1, 2, "node 1") }), *SOURCE, now),
         Merged::News
     );
     assert_eq!(events(&mut directory), ["updated node 1"]);
     assert_eq!(directory.len(), 2);
-    assert_eq!(directory.on_record(goodbye(1, 1, 3), now), Merged::News);
+    assert_eq!(directory.on_record(goodbye(1, 1, 3), *SOURCE, now), Merged::News);
     assert_eq!(events(&mut directory), ["left node 1 Stopped"]);
     assert_eq!(directory.len(), 1);
 }
@@ -94,11 +111,11 @@ fn a_node_joins_is_updated_and_leaves() {
 fn a_record_that_says_the_same_again_is_no_update() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(signed(1, 1, 1), now);
+    directory.on_record(signed(1, 1, 1), *SOURCE, now);
     events(&mut directory);
-    assert_eq!(directory.on_record(signed(1, 1, 2), now), Merged::News);
+    assert_eq!(directory.on_record(signed(1, 1, 2), *SOURCE, now), Merged::News);
     assert_eq!(events(&mut directory), [] as [&str; 0]);
-    directory.on_record(signed(1, 2, 1), now);
+    directory.on_record(signed(1, 2, 1), *SOURCE, now);
     assert_eq!(events(&mut directory), ["updated node 1"], "a new life is an update");
 }
 
@@ -106,11 +123,13 @@ fn a_record_that_says_the_same_again_is_no_update() {
 fn late_gossip_brings_nobody_back() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(goodbye(1, 1, 5), now);
-    assert_eq!(directory.on_record(signed(1, 1, 4), now), Merged::Old);
-    assert_eq!(directory.on_beat(&beat(1, 1, 5, 9), now), Heard::Old);
+    directory.on_record(signed(1, 1, 3), *SOURCE, now);
+    directory.on_record(goodbye(1, 1, 5), *SOURCE, now);
+    events(&mut directory);
+    assert_eq!(directory.on_record(signed(1, 1, 4), *SOURCE, now), Merged::Old);
+    assert_eq!(directory.on_beat(&beat(1, 1, 5, 9), &SOURCE, now), Heard::Old);
     assert!(!directory.is_live(&peer(1)));
-    assert_eq!(directory.on_record(signed(1, 2, 1), now), Merged::News);
+    assert_eq!(directory.on_record(signed(1, 2, 1), *SOURCE, now), Merged::News);
     assert_eq!(events(&mut directory), ["joined node 1"], "a new life is welcome");
 }
 
@@ -118,19 +137,20 @@ fn late_gossip_brings_nobody_back() {
 fn a_lost_node_comes_back_by_a_beat_a_record_or_a_connection() {
     type Way = fn(&mut Directory, Instant);
     let ways: [Way; 3] = [
-        |directory, now| assert_eq!(directory.on_beat(&beat(1, 1, 1, 6), now), Heard::News),
-        |directory, now| assert_eq!(directory.on_record(signed(1, 1, 2), now), Merged::News),
+        |directory, now| assert_eq!(directory.on_beat(&beat(1, 1, 1, 6), &SOURCE, now), Heard::News),
+        |directory, now| assert_eq!(directory.on_record(signed(1, 1, 2), *SOURCE, now), Merged::News),
         |directory, now| directory.on_connected(peer(1), now),
     ];
     for way in ways {
         let now = Instant::now();
         let mut directory = directory(now);
-        directory.on_record(signed(1, 1, 1), now);
-        directory.on_beat(&beat(1, 1, 1, 5), now);
+        directory.on_record(signed(1, 1, 1), *SOURCE, now);
+        directory.on_beat(&beat(1, 1, 1, 5), &SOURCE, now);
+        assert_eq!(events(&mut directory), ["joined node 1"]);
         directory.on_unreachable(&peer(1), now);
-        assert_eq!(events(&mut directory), ["joined node 1", "left node 1 Lost"]);
-        assert_eq!(directory.on_beat(&beat(1, 1, 1, 5), now), Heard::Old);
-        assert_eq!(directory.on_record(signed(1, 1, 1), now), Merged::Old);
+        assert_eq!(events(&mut directory), ["left node 1 Lost"]);
+        assert_eq!(directory.on_beat(&beat(1, 1, 1, 5), &SOURCE, now), Heard::Old);
+        assert_eq!(directory.on_record(signed(1, 1, 1), *SOURCE, now), Merged::Old);
         assert!(!directory.is_live(&peer(1)), "what was known before proves nothing");
         way(&mut directory, now);
         assert_eq!(events(&mut directory), ["joined node 1"]);
@@ -141,13 +161,13 @@ fn a_lost_node_comes_back_by_a_beat_a_record_or_a_connection() {
 fn a_silent_node_expires_unless_it_is_connected() {
     let start = Instant::now();
     let mut directory = directory(start);
-    directory.on_record(signed(1, 1, 1), start);
-    directory.on_record(signed(2, 1, 1), start);
+    directory.on_record(signed(1, 1, 1), *SOURCE, start);
+    directory.on_record(signed(2, 1, 1), *SOURCE, start);
     directory.on_connected(peer(2), start);
     events(&mut directory);
     directory.on_tick(start + spacing(3) * 3);
     assert_eq!(events(&mut directory), [] as [&str; 0]);
-    directory.on_beat(&beat(1, 1, 1, 1), start + Duration::from_secs(10));
+    directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, start + Duration::from_secs(10));
     directory.on_tick(start + Duration::from_secs(24));
     assert!(directory.is_live(&peer(1)));
     directory.on_tick(start + Duration::from_secs(26));
@@ -163,13 +183,13 @@ fn a_silent_node_expires_unless_it_is_connected() {
 fn a_beat_of_an_unknown_state_asks_for_the_record() {
     let now = Instant::now();
     let mut directory = directory(now);
-    assert_eq!(directory.on_beat(&beat(1, 1, 1, 1), now), Heard::Wanted, "unknown node");
-    directory.on_record(signed(1, 1, 1), now);
-    assert_eq!(directory.on_beat(&beat(1, 1, 1, 1), now), Heard::News);
-    assert_eq!(directory.on_beat(&beat(1, 1, 1, 1), now), Heard::Old);
-    assert_eq!(directory.on_beat(&beat(1, 1, 2, 2), now), Heard::Wanted, "unknown revision");
-    assert_eq!(directory.on_beat(&beat(1, 2, 1, 1), now), Heard::Wanted, "unknown incarnation");
-    assert_eq!(directory.on_beat(&beat(1, 0, 9, 9), now), Heard::Old, "an earlier life");
+    assert_eq!(directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, now), Heard::Wanted, "unknown node");
+    directory.on_record(signed(1, 1, 1), *SOURCE, now);
+    assert_eq!(directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, now), Heard::News);
+    assert_eq!(directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, now), Heard::Old);
+    assert_eq!(directory.on_beat(&beat(1, 1, 2, 2), &SOURCE, now), Heard::Wanted, "unknown revision");
+    assert_eq!(directory.on_beat(&beat(1, 2, 1, 1), &SOURCE, now), Heard::Wanted, "unknown incarnation");
+    assert_eq!(directory.on_beat(&beat(1, 0, 9, 9), &SOURCE, now), Heard::Old, "an earlier life");
     assert_eq!(directory.take_changes(true).unwrap().snapshot.unwrap().by_peer[&peer(1)].load, 3);
 }
 
@@ -177,9 +197,9 @@ fn a_beat_of_an_unknown_state_asks_for_the_record() {
 fn a_load_alone_makes_no_snapshot_at_once() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(signed(1, 1, 1), now);
+    directory.on_record(signed(1, 1, 1), *SOURCE, now);
     directory.take_changes(false);
-    directory.on_beat(&beat(1, 1, 1, 1), now);
+    directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, now);
     assert!(directory.take_changes(false).is_none());
     assert!(directory.take_changes(true).unwrap().snapshot.is_some());
     assert!(directory.take_changes(true).is_none());
@@ -190,10 +210,10 @@ fn somebody_who_holds_a_later_record_of_this_node_is_stepped_over() {
     let now = Instant::now();
     let mut directory = directory(now);
     let later = Version { incarnation: 11, revision: 7 };
-    assert_eq!(directory.on_record(signed(0, 11, 7), now), Merged::Overtaken(later));
-    assert_eq!(directory.on_record(goodbye(0, 11, 7), now), Merged::Overtaken(later));
-    assert_eq!(directory.on_beat(&beat(0, 11, 7, 1), now), Heard::Overtaken(later));
-    assert_eq!(directory.on_record(signed(0, 9, 99), now), Merged::Old);
+    assert_eq!(directory.on_record(signed(0, 11, 7), *SOURCE, now), Merged::Overtaken(later));
+    assert_eq!(directory.on_record(goodbye(0, 11, 7), *SOURCE, now), Merged::Overtaken(later));
+    assert_eq!(directory.on_beat(&beat(0, 11, 7, 1), &SOURCE, now), Heard::Overtaken(later));
+    assert_eq!(directory.on_record(signed(0, 9, 99), *SOURCE, now), Merged::Old);
     assert_eq!(directory.wanted(&[(peer(0), later)]), [peer(0)]);
 }
 
@@ -201,11 +221,11 @@ fn somebody_who_holds_a_later_record_of_this_node_is_stepped_over() {
 fn two_live_holders_of_one_name_are_a_conflict_said_once() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(sign(1, record(1, 1, "same")), now);
-    directory.on_record(sign(2, record(1, 1, "same")), now);
+    directory.on_record(sign(1, record(1, 1, "same")), *SOURCE, now);
+    directory.on_record(sign(2, record(1, 1, "same")), *SOURCE, now);
     assert_eq!(events(&mut directory), ["joined same", "joined same", "conflict same 2"]);
-    directory.on_record(sign(2, Record { software: "2".to_owned(), ..record(1, 2, "same") }), now);
-    directory.on_beat(&beat(1, 1, 1, 1), now);
+    directory.on_record(sign(2, Record { software: "2".to_owned(), ..record(1, 2, "same") }), *SOURCE, now);
+    directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, now);
     let changes = directory.take_changes(true).unwrap();
     assert_eq!(changes.events.iter().map(short).collect::<Vec<_>>(), ["updated same"]);
     assert!(changes.snapshot.unwrap().by_name["same"].iter().all(|node| node.conflict));
@@ -214,7 +234,7 @@ fn two_live_holders_of_one_name_are_a_conflict_said_once() {
     assert!(!snapshot.by_peer[&peer(2)].conflict);
     directory.on_connected(peer(1), now);
     assert_eq!(events(&mut directory), ["joined same", "conflict same 2"], "a new conflict");
-    directory.on_record(sign(1, record(1, 2, "other")), now);
+    directory.on_record(sign(1, record(1, 2, "other")), *SOURCE, now);
     assert_eq!(events(&mut directory), ["updated other"]);
     let versions = directory.versions();
     assert_eq!(versions.len(), 3);
@@ -224,7 +244,7 @@ fn two_live_holders_of_one_name_are_a_conflict_said_once() {
 fn a_conflict_with_this_node_itself_is_seen() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(sign(1, record(1, 1, "node 0")), now);
+    directory.on_record(sign(1, record(1, 1, "node 0")), *SOURCE, now);
     let changes = directory.take_changes(true).unwrap();
     assert_eq!(changes.events.iter().map(short).collect::<Vec<_>>(), ["joined node 0", "conflict node 0 2"]);
     assert!(changes.snapshot.unwrap().by_peer[&peer(0)].conflict);
@@ -240,7 +260,11 @@ fn loopback_addresses_are_seen_only_on_the_same_host() {
     let mut directory = directory(now);
     for (key, host) in [(1, Some(HOST)), (2, Some(&b"another"[..])), (3, None)] {
         let host = host.map(|host| ByteBuf::from(host.to_vec()));
-        directory.on_record(sign(key, Record { addresses: addresses.clone(), host, ..record(1, 1, "n") }), now);
+        directory.on_record(
+            sign(key, Record { addresses: addresses.clone(), host, ..record(1, 1, "n") }),
+            *SOURCE,
+            now,
+        );
     }
     assert_eq!(directory.addresses(&peer(1)), [loopback, beyond.clone()]);
     assert_eq!(directory.addresses(&peer(2)), std::slice::from_ref(&beyond));
@@ -251,22 +275,24 @@ fn loopback_addresses_are_seen_only_on_the_same_host() {
 fn two_directories_level_each_other() {
     let now = Instant::now();
     let (mut one, mut other) = (directory(now), directory(now));
-    one.on_record(signed(1, 1, 2), now);
-    one.on_record(signed(2, 1, 1), now);
-    one.on_record(goodbye(3, 1, 2), now);
-    one.on_record(goodbye(4, 1, 2), now);
-    other.on_record(signed(1, 1, 1), now);
-    other.on_record(signed(2, 2, 1), now);
-    other.on_record(signed(3, 1, 1), now);
+    one.on_record(signed(1, 1, 2), *SOURCE, now);
+    one.on_record(signed(2, 1, 1), *SOURCE, now);
+    for gone in [3, 4] {
+        one.on_record(signed(gone, 1, 1), *SOURCE, now);
+        one.on_record(goodbye(gone, 1, 2), *SOURCE, now);
+    }
+    other.on_record(signed(1, 1, 1), *SOURCE, now);
+    other.on_record(signed(2, 2, 1), *SOURCE, now);
+    other.on_record(signed(3, 1, 1), *SOURCE, now);
     let missing = one.missing_for(&other.versions());
     assert_eq!(missing.len(), 2, "the newer record, and the last word of a node taken for alive");
     let wanted = one.wanted(&other.versions());
     assert_eq!(wanted, [peer(2)]);
-    for record in missing {
-        other.on_record(record, now);
+    for envelope in missing {
+        other.on_record(open(&envelope), *SOURCE, now);
     }
     for peer_id in wanted {
-        one.on_record(other.record(&peer_id).unwrap().clone(), now);
+        one.on_record(open(other.envelope(&peer_id).unwrap()), *SOURCE, now);
     }
     assert_eq!(one.versions(), other.versions());
 }
@@ -275,7 +301,7 @@ fn two_directories_level_each_other() {
 fn lost_nodes_are_not_passed_on() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(signed(1, 1, 1), now);
+    directory.on_record(signed(1, 1, 1), *SOURCE, now);
     directory.on_unreachable(&peer(1), now);
     assert_eq!(directory.versions().len(), 1);
     assert_eq!(directory.missing_for(&[]).len(), 1);
@@ -286,11 +312,12 @@ fn lost_nodes_are_not_passed_on() {
 fn who_is_gone_is_forgotten_after_a_while() {
     let start = Instant::now();
     let mut directory = directory(start);
-    directory.on_record(goodbye(1, 1, 1), start);
+    directory.on_record(signed(1, 1, 1), *SOURCE, start);
+    directory.on_record(goodbye(1, 1, 2), *SOURCE, start);
     directory.on_tick(start + LEAST_MEMORY);
     assert!(directory.has_stopped(&peer(1)));
     directory.on_tick(start + LEAST_MEMORY + Duration::from_secs(1));
-    assert!(directory.record(&peer(1)).is_none());
+    assert!(!directory.knows(&peer(1)));
 }
 
 #[test]
@@ -300,43 +327,6 @@ fn all_beats_together_stay_under_twenty_a_second() {
         assert!(nodes as f64 / fastest.as_secs_f64() < 20.0, "{nodes} nodes, every {fastest:?}");
         assert!(spacing(nodes) >= spacing(nodes - 1));
     }
-}
-
-/// A record that is small on the wire and large in memory, of a node with a key of its own.
-fn heavy(values: usize) -> SignedRecord {
-    let heavy = ApplicationRecord {
-        name: "heavy".to_owned(),
-        version: None,
-        description: Value::Array(vec![Value::Null; values]),
-        actions: Vec::new(),
-        slots: None,
-        idempotent: Vec::new(),
-        trouble: None,
-    };
-    let record = Record { applications: vec![heavy], ..record(1, 1, "heavy") };
-    SignedRecord::sign(&Keypair::generate_ed25519(), &SwarmName::default(), record).unwrap()
-}
-
-#[test]
-fn made_up_records_fill_the_directory_to_a_limit_and_who_is_connected_gets_in_all_the_same() {
-    let now = Instant::now();
-    let mut directory = directory(now);
-    directory.on_connected(peer(1), now);
-    assert_eq!(directory.on_record(signed(1, 1, 1), now), Merged::News);
-    let taken = (0..100).filter(|_| directory.on_record(heavy(40_000), now) == Merged::News).count();
-    assert!((40..60).contains(&taken), "{taken}");
-    while directory.on_record(heavy(900), now) == Merged::News {}
-    let newcomer = heavy(900);
-    assert_eq!(directory.on_record(newcomer.clone(), now), Merged::Refused);
-    directory.on_connected(newcomer.peer_id, now);
-    assert_eq!(directory.on_record(newcomer.clone(), now), Merged::News);
-    assert!([newcomer.peer_id, peer(1), peer(0)].iter().all(|peer_id| directory.is_live(peer_id)));
-    // For a large one nobody is let go, connected or not.
-    while directory.on_record(heavy(900), now) == Merged::News {}
-    let (large, live) = (heavy(40_000), directory.live);
-    directory.on_connected(large.peer_id, now);
-    assert_eq!((directory.on_record(large, now), directory.live), (Merged::Refused, live));
-    assert!(directory.weight <= MAX_WEIGHT);
 }
 
 /// Records of three writers, none of whom signs two different records of one version.
@@ -370,11 +360,17 @@ proptest! {
     ) {
         let now = Instant::now();
         let (mut one, mut other) = (directory(now), directory(now));
+        // The last word of a node that nobody has heard of is not kept.
+        for directory in [&mut one, &mut other] {
+            for key in 1..4 {
+                directory.on_record(signed(key, 0, 1), *SOURCE, now);
+            }
+        }
         for record in records {
-            one.on_record(record, now);
+            one.on_record(record, *SOURCE, now);
         }
         for record in shuffled {
-            other.on_record(record, now);
+            other.on_record(record, *SOURCE, now);
         }
         prop_assert_eq!(one.versions(), other.versions());
         prop_assert_eq!(summary(&mut one), summary(&mut other));
@@ -391,9 +387,9 @@ proptest! {
         for (what, key, incarnation, revision, more) in inputs {
             now += Duration::from_secs(more);
             match what {
-                0 => { directory.on_record(signed(key, incarnation, revision), now); }
-                1 => { directory.on_record(goodbye(key, incarnation, revision), now); }
-                2 => { directory.on_beat(&beat(key, incarnation, revision, more), now); }
+                0 => { directory.on_record(signed(key, incarnation, revision), *SOURCE, now); }
+                1 => { directory.on_record(goodbye(key, incarnation, revision), *SOURCE, now); }
+                2 => { directory.on_beat(&beat(key, incarnation, revision, more), &SOURCE, now); }
                 3 => directory.on_connected(peer(key), now),
                 4 => { directory.on_disconnected(&peer(key), now); directory.on_unreachable(&peer(key), now); }
                 _ => directory.on_tick(now),
@@ -410,8 +406,18 @@ proptest! {
             let live: HashSet<PeerId> = directory.live().copied().filter(|peer_id| *peer_id != peer(0)).collect();
             prop_assert_eq!(&live, &present);
             prop_assert_eq!(directory.len(), live.len() + 1);
-            prop_assert_eq!(directory.weight, directory.entries.values().map(|entry| weight(&entry.signed)).sum::<usize>());
-            prop_assert_eq!(directory.names.values().map(BTreeSet::len).sum::<usize>(), directory.len());
+            prop_assert_eq!(directory.weight, directory.entries.values().map(|entry| entry.weight).sum::<usize>());
+            prop_assert_eq!(directory.names.len(), directory.len());
+            let connected = directory.connected.iter().filter(|peer_id| live.contains(peer_id)).count();
+            prop_assert_eq!(directory.living.len(), live.len() - connected);
+            prop_assert_eq!(directory.gone.len(), directory.entries.len() - directory.len());
+            let weight = |of: fn(&Entry) -> bool| {
+                let apart = |peer_id: &PeerId| *peer_id == peer(0) || directory.connected.contains(peer_id);
+                let of = |(peer_id, entry): &(&PeerId, &Entry)| of(entry) && (entry.state != State::Live || !apart(peer_id));
+                directory.entries.iter().filter(of).map(|(_, entry)| entry.weight).sum::<usize>()
+            };
+            prop_assert_eq!(directory.living.weight(), weight(|entry| entry.state == State::Live));
+            prop_assert_eq!(directory.gone.weight(), weight(|entry| entry.state != State::Live));
         }
     }
 }

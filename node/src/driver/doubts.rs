@@ -28,7 +28,7 @@ impl Driver {
     /// Where a live node should be there is nobody. The second refusal in a row counts, unless the node has outlived
     /// one already.
     pub(super) fn doubt(&mut self, peer_id: PeerId, now: Instant) {
-        let incarnation = self.directory.record(&peer_id).map_or(0, |signed| signed.record.incarnation);
+        let incarnation = self.directory.version(&peer_id).map_or(0, |version| version.incarnation);
         match self.doubts.get(&peer_id) {
             Some(Doubt::Judged { incarnation: judged }) if *judged == incarnation => {}
             Some(Doubt::Refused(first)) if now.saturating_duration_since(*first) <= DOUBT => {
@@ -51,7 +51,7 @@ impl Driver {
     }
 
     pub(super) fn forget_doubts(&mut self) {
-        self.doubts.retain(|peer_id, _| self.directory.record(peer_id).is_some());
+        self.doubts.retain(|peer_id, _| self.directory.knows(peer_id));
     }
 }
 

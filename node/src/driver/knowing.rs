@@ -17,7 +17,7 @@ use crate::{
     addresses,
     core::Counters,
     description::Event,
-    directory::{Heard, Merged, spacing},
+    directory::{Heard, Merged},
 };
 
 /// Changes that follow each other so soon are told at once.
@@ -36,7 +36,9 @@ pub(super) struct Own {
     beat: u64,
     /// The directory was levelled with somebody.
     pub(super) synced: bool,
-    /// The record has not been told by gossip yet.
+    /// The record as the directory has it.
+    told: Option<Record>,
+    /// It has not been told by gossip yet.
     untold: bool,
     announced: Option<Instant>,
     announcement_due: bool,
@@ -53,6 +55,7 @@ impl Own {
             revision: 0,
             beat: 0,
             synced: false,
+            told: None,
             untold: false,
             announced: None,
             announcement_due: false,
@@ -89,9 +92,9 @@ impl Driver {
             return;
         }
         let mut record = self.describe_self();
-        if let Some(told) = self.directory.record(&self.core.peer_id) {
-            record.revision = told.record.revision;
-            if record == told.record {
+        if let Some(told) = &self.own.told {
+            record.revision = told.revision;
+            if record == *told {
                 return;
             }
         }
@@ -100,6 +103,7 @@ impl Driver {
         match self.sign(record) {
             Ok(signed) => {
                 self.own.too_large = false;
+                self.own.told = Some(signed.record.clone());
                 self.directory.set_own(signed, self.core.load(), now);
                 self.own.untold = true;
                 self.repeat_announcement();
@@ -141,7 +145,7 @@ impl Driver {
         if !self.own.untold || self.peers.is_empty() {
             return;
         }
-        let own = self.directory.record(&self.core.peer_id).map(|own| own.envelope().to_vec());
+        let own = self.directory.envelope(&self.core.peer_id).map(|own| own.to_vec());
         if let Some(own) = own {
             self.own.untold = !self.publish(&Gossip::Record(ByteBuf::from(own)));
         }
@@ -182,17 +186,17 @@ impl Driver {
         self.begin_syncs();
         if !self.core.settings.passive {
             // Nodes that start together spread their beats.
-            let first = spacing(self.directory.len()).mul_f64(rand::random_range(0.2..1.0));
+            let first = self.directory.spacing().mul_f64(rand::random_range(0.2..1.0));
             self.timers.after(first, Due::Beat);
         }
     }
 
     pub(super) fn beat(&mut self) {
-        self.timers.after(jittered(spacing(self.directory.len())), Due::Beat);
+        self.timers.after(jittered(self.directory.spacing()), Due::Beat);
         if self.stopping.is_some() || self.peers.is_empty() {
             return;
         }
-        let Some(version) = self.directory.record(&self.core.peer_id).map(SignedRecord::version) else { return };
+        let Some(version) = self.directory.version(&self.core.peer_id) else { return };
         self.own.beat += 1;
         let Version { incarnation, revision } = version;
         let beat = Beat { incarnation, revision, beat: self.own.beat, load: self.core.load() };
@@ -231,7 +235,7 @@ impl Driver {
             return;
         }
         let acceptance = match gossip::decode(bytes) {
-            Ok(Gossip::Record(envelope)) => self.on_record(&envelope),
+            Ok(Gossip::Record(envelope)) => self.on_record(source, &envelope),
             Ok(Gossip::Beat(envelope)) => self.on_beat(source, &envelope),
             Err(error) => Err(error.to_string()),
         };
@@ -248,9 +252,9 @@ impl Driver {
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);
     }
 
-    fn on_record(&mut self, envelope: &[u8]) -> Result<MessageAcceptance, String> {
+    fn on_record(&mut self, source: PeerId, envelope: &[u8]) -> Result<MessageAcceptance, String> {
         let signed = SignedRecord::open(&self.core.settings.swarm, envelope).map_err(|error| error.to_string())?;
-        Ok(match self.directory.on_record(signed, Instant::now()) {
+        Ok(match self.directory.on_record(signed, source, Instant::now()) {
             Merged::News => MessageAcceptance::Accept,
             Merged::Old => MessageAcceptance::Ignore,
             Merged::Refused => {
@@ -266,7 +270,7 @@ impl Driver {
 
     fn on_beat(&mut self, source: PeerId, envelope: &[u8]) -> Result<MessageAcceptance, String> {
         let signed = SignedBeat::open(&self.core.settings.swarm, envelope).map_err(|error| error.to_string())?;
-        Ok(match self.directory.on_beat(&signed, Instant::now()) {
+        Ok(match self.directory.on_beat(&signed, &source, Instant::now()) {
             Heard::News => MessageAcceptance::Accept,
             Heard::Wanted => {
                 self.ask(source);
@@ -283,7 +287,7 @@ impl Driver {
     /// Tells all that this node stops. The driver ends when the neighbours have heard it.
     pub(super) fn say_goodbye(&mut self) {
         self.timers.after(GOODBYE_LIMIT, Due::Leave);
-        let told = self.directory.record(&self.core.peer_id).is_some() && !self.core.settings.passive;
+        let told = self.directory.knows(&self.core.peer_id) && !self.core.settings.passive;
         if !told || self.peers.is_empty() {
             self.leave();
             return;

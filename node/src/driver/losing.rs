@@ -76,7 +76,7 @@ impl Driver {
 
     /// Dials a lost node again, until it is back or forgotten.
     pub(super) fn revisit(&mut self, peer_id: PeerId) {
-        let forgotten = self.directory.record(&peer_id).is_none() || self.directory.has_stopped(&peer_id);
+        let forgotten = !self.directory.knows(&peer_id) || self.directory.has_stopped(&peer_id);
         if forgotten || self.stopping.is_some() || self.peers.get(&peer_id).is_some_and(|peer| peer.synced) {
             self.lost.remove(&peer_id);
             return;

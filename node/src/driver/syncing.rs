@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use libp2p::{
     PeerId,
     request_response::{Message, OutboundFailure, OutboundRequestId},
@@ -125,8 +126,8 @@ impl Driver {
         let held = self.directory.versions();
         let digest = sync::digest(held.iter().copied());
         let versions = (with_versions || held.len() <= SMALL).then(|| sync::versions(held));
-        let own = if self.core.settings.passive { None } else { self.directory.record(&self.core.peer_id) };
-        let records = own.map(|own| ByteBuf::from(own.envelope().to_vec())).into_iter().collect();
+        let own = if self.core.settings.passive { None } else { self.directory.envelope(&self.core.peer_id) };
+        let records = own.map(|own| ByteBuf::from(own.to_vec())).into_iter().collect();
         self.request(peer_id, SyncRequest::Offer { digest, versions, records }, Kind::Offer { round });
     }
 
@@ -235,7 +236,7 @@ impl Driver {
         };
         let theirs = parse(&versions);
         let missing = self.directory.missing_for(&theirs);
-        let (records, more) = sync::fill(missing.iter().map(SignedRecord::envelope));
+        let (records, more) = sync::fill(&missing);
         let (wanted, more_wanted) = sync::wanted(&self.directory.wanted(&theirs));
         if wanted.is_empty() {
             self.on_levelled(peer_id);
@@ -259,16 +260,18 @@ impl Driver {
         let others = self.peers.iter().any(|(other, peer)| *other != peer_id && peer.synced);
         self.merge(peer_id, &response.records, others);
         if !response.wanted.is_empty() {
-            let wanted: Vec<SignedRecord> = response
+            let wanted: Vec<Bytes> = response
                 .wanted
                 .iter()
                 .take(sync::MAX_WANTED)
-                .filter_map(|bytes| self.directory.record(&PeerId::from_bytes(bytes).ok()?).cloned())
+                .filter_map(|bytes| self.directory.envelope(&PeerId::from_bytes(bytes).ok()?).cloned())
                 .collect();
-            let (records, _) = sync::fill(wanted.iter().map(SignedRecord::envelope));
+            let (records, _) = sync::fill(&wanted);
             self.request(peer_id, SyncRequest::Push { records }, Kind::Push);
         }
-        if (response.needs_versions || response.more) && round < MAX_ROUNDS {
+        // Of a neighbour that has brought all it may, another round brings the same again.
+        let may_bring = self.directory.takes_more_of(&peer_id);
+        if (response.needs_versions || (response.more && may_bring)) && round < MAX_ROUNDS {
             self.offer_round(peer_id, true, round + 1);
         } else {
             self.on_levelled(peer_id);
@@ -342,7 +345,7 @@ impl Driver {
         let admitted = self.admit_records(peer_id, records.len(), now);
         for bytes in &records[..admitted] {
             match SignedRecord::open(&self.core.settings.swarm, bytes) {
-                Ok(signed) => match self.directory.on_record(signed, now) {
+                Ok(signed) => match self.directory.on_record(signed, peer_id, now) {
                     Merged::News if tell_others => self.pass_on(bytes),
                     Merged::Overtaken(version) => self.step_over(version),
                     Merged::Refused => Counters::add(&self.core.counters.refused_records),

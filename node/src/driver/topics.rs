@@ -172,7 +172,7 @@ impl Driver {
         if from == self.core.peer_id {
             return MessageAcceptance::Ignore;
         }
-        let known = self.directory.record(&from).map(|known| known.record.incarnation);
+        let known = self.directory.version(&from).map(|known| known.incarnation);
         match self.topics.guard.admit(from, message, signed.envelope().len(), known, now) {
             Verdict::News => {}
             Verdict::Repeated => {
@@ -213,7 +213,7 @@ impl Driver {
     /// The slow housekeeping.
     pub(super) fn on_topics_tick(&mut self, now: Instant) {
         let directory = &self.directory;
-        self.topics.guard.forget(now, |peer_id| directory.record(peer_id).is_some());
+        self.topics.guard.forget(now, |peer_id| directory.knows(peer_id));
         let (gossip, peers) = (&mut self.swarm.behaviour_mut().gossip, &self.peers);
         self.topics.bad.retain(|peer_id, (count, silenced)| {
             let over = silenced.is_some_and(|since| now.saturating_duration_since(since) >= SILENCED);

@@ -17,8 +17,8 @@ fn info(description: Value) -> NodeInfo {
     let node = node("alpha", description);
     let mut node = NodeInfo { load: 3, software: "0.1.0".into(), ..NodeInfo::clone(&node) };
     node.labels = BTreeMap::from([("region".into(), "eu".into()), ("gpus".into(), "2".into())]);
-    node.applications[0].slots = Some(4);
-    node.applications[0].actions = vec!["add".into(), "div".into()];
+    let application = Arc::make_mut(&mut node.applications[0]);
+    (application.slots, application.actions) = (Some(4), vec!["add".into(), "div".into()]);
     node
 }
 

@@ -83,7 +83,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn of_host(host: &'a Host, application: &'a str) -> Self {
-        let Host { version, description, actions, slots, .. } = host;
+        let ApplicationInfo { version, description, actions, slots, .. } = &*host.application;
         let application =
             Application { name: application, version: version.as_deref(), slots: *slots, actions, description };
         Self { node: &host.info, application: Some(application) }

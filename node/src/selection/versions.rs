@@ -60,7 +60,11 @@ mod tests {
         let hosts: Hosts =
             [Some("1.2.0"), Some("1.10.3"), Some("2.0.0"), Some("1.3.0-rc1"), Some("1.4"), Some("new"), None]
                 .into_iter()
-                .map(|version| Arc::new(Host { version: version.map(str::to_owned), ..host("n", Value::Null) }))
+                .map(|version| {
+                    let mut host = host("n", Value::Null);
+                    Arc::make_mut(&mut host.application).version = version.map(str::to_owned);
+                    Arc::new(host)
+                })
                 .collect();
         let takes = |wanted: &str| {
             let versions = Versions::new(VersionReq::parse(wanted).unwrap());

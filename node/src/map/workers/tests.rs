@@ -15,6 +15,7 @@ fn host(name: &str, peer_id: PeerId, incarnation: u64, slots: Option<u32>) -> Ar
         labels: BTreeMap::new(),
         load: 0,
         local: false,
+        verified: true,
         conflict: false,
     };
     let application = ApplicationInfo {
@@ -26,7 +27,7 @@ fn host(name: &str, peer_id: PeerId, incarnation: u64, slots: Option<u32>) -> Ar
         idempotent: Vec::new(),
         trouble: None,
     };
-    Arc::new(Host::new(&Arc::new(info), &application))
+    Arc::new(Host::new(&Arc::new(info), &Arc::new(application)))
 }
 
 /// Workers with two slots each.

@@ -1,0 +1,169 @@
+//! Who lives: by connections, and by signs of life of those that nobody here is connected to.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+
+use super::{Directory, Entry, MAX_NODES, State};
+
+/// The least time between two beats of one node.
+pub(super) const LEAST_SPACING: Duration = Duration::from_secs(5);
+
+/// Each node that is believed to be there adds so much to the time between two beats: fewer than 20 beats a second in all.
+const SPACING_PER_NODE: Duration = Duration::from_millis(60);
+
+/// The most time between two beats of one node.
+pub(super) const LONGEST_SPACING: Duration = Duration::from_secs(600);
+
+/// So many beats may be missed by a node that nobody here is connected to.
+const MISSED_BEATS: u32 = 3;
+
+/// So many nodes with signs of life are believed for each that this node was connected to: with the 32 neighbours that a node
+/// looks for, more than a thousand. Whoever makes up nodes has to let many real ones run for a few more to count.
+const VOUCHED: usize = 32;
+
+/// Nodes that are gone are remembered for so many times the spacing of beats, or [`LEAST_MEMORY`]: far longer than
+/// anybody else still takes them for alive.
+const MEMORY_BEATS: u32 = 10;
+pub(super) const LEAST_MEMORY: Duration = Duration::from_secs(600);
+
+/// How often each of `nodes` nodes gives a sign of life.
+pub(super) fn spacing(nodes: usize) -> Duration {
+    let nodes = u32::try_from(nodes.min(MAX_NODES)).unwrap_or(u32::MAX);
+    (SPACING_PER_NODE * nodes).clamp(LEAST_SPACING, LONGEST_SPACING)
+}
+
+impl Directory {
+    /// How often this node gives a sign of life: by the nodes that are believed to be there, and not by all that somebody
+    /// has made up.
+    pub(crate) fn spacing(&self) -> Duration {
+        spacing(self.believed)
+    }
+
+    /// A connection to a node is there: nothing proves better that it lives.
+    pub(crate) fn on_connected(&mut self, peer_id: PeerId, now: Instant) {
+        self.unlist(&peer_id);
+        self.connected.insert(peer_id);
+        self.living.set_absent(&peer_id, false);
+        if let Some(entry) = self.entries.get_mut(&peer_id) {
+            entry.verified = true;
+            if !entry.info.verified {
+                Arc::make_mut(&mut entry.info).verified = true;
+                self.news.on_change();
+            }
+        }
+        self.list(&peer_id);
+        self.revive(&peer_id, now);
+    }
+
+    /// The last connection to a node is closed. That alone says nothing about the node.
+    pub(crate) fn on_disconnected(&mut self, peer_id: &PeerId, now: Instant) {
+        if !self.connected.contains(peer_id) {
+            return;
+        }
+        self.unlist(peer_id);
+        self.connected.remove(peer_id);
+        self.living.set_absent(peer_id, true);
+        if let Some(entry) = self.entries.get_mut(peer_id).filter(|entry| entry.state == State::Live) {
+            entry.heard = now;
+        }
+        self.list(peer_id);
+    }
+
+    /// A node that was connected cannot be dialled any more.
+    pub(crate) fn on_unreachable(&mut self, peer_id: &PeerId, now: Instant) {
+        if *peer_id != self.own && !self.connected.contains(peer_id) {
+            self.lose(peer_id, now);
+        }
+    }
+
+    /// Lets go of nodes that have been silent for too long, and forgets those that went long ago.
+    pub(crate) fn on_tick(&mut self, now: Instant) {
+        self.believed = self.count_believed();
+        let memory = LEAST_MEMORY.max(spacing(self.live) * MEMORY_BEATS);
+        let silent = |entry: &Entry| now.saturating_duration_since(entry.heard);
+        let (mut lost, mut forgotten) = (Vec::new(), Vec::new());
+        for (peer_id, entry) in &self.entries {
+            match entry.state {
+                State::Live if *peer_id == self.own || self.connected.contains(peer_id) => {}
+                State::Live if silent(entry) > self.patience(entry) => lost.push(*peer_id),
+                State::Lost | State::Stopped if silent(entry) > memory => forgotten.push(*peer_id),
+                _ => {}
+            }
+        }
+        for peer_id in &lost {
+            self.lose(peer_id, now);
+        }
+        for peer_id in &forgotten {
+            self.remove(peer_id);
+        }
+    }
+
+    /// How long a node may be silent: by its own rhythm, else by how often it may be expected to be heard. Where nothing is known
+    /// of it, it may know of all that are known here: to be patient with those harms nobody.
+    fn patience(&self, entry: &Entry) -> Duration {
+        let spacing = match entry.rhythm.gap() {
+            Some(gap) => gap.max(self.spacing()),
+            None => spacing(self.live),
+        };
+        spacing * MISSED_BEATS
+    }
+
+    /// How many nodes there are: those that this one was connected to, and so many of the others as have given signs of
+    /// life and are vouched for.
+    fn count_believed(&self) -> usize {
+        let live = || self.entries.values().filter(|entry| entry.state == State::Live);
+        let verified = live().filter(|entry| entry.info.verified).count();
+        let heard = live().filter(|entry| !entry.info.verified && entry.rhythm.gap().is_some()).count();
+        verified + heard.min(verified * VOUCHED)
+    }
+
+    /// A live node has given a sign of life.
+    pub(super) fn touch_life(&mut self, peer_id: &PeerId, now: Instant) {
+        self.unlist(peer_id);
+        if let Some(entry) = self.entries.get_mut(peer_id) {
+            entry.heard = now;
+        }
+        self.list(peer_id);
+    }
+
+    pub(super) fn lose(&mut self, peer_id: &PeerId, now: Instant) {
+        if !self.is_live(peer_id) {
+            return;
+        }
+        self.news.touch(peer_id, self.entries.get(peer_id));
+        let Some(mut entry) = self.remove(peer_id) else { return };
+        let info = entry.info.clone();
+        entry.state = State::Lost;
+        entry.heard = now;
+        if entry.info.conflict {
+            Arc::make_mut(&mut entry.info).conflict = false;
+        }
+        self.put(entry);
+        self.release_name(&info.name, peer_id);
+        self.news.on_change();
+        self.make_room_for_gone();
+    }
+
+    pub(super) fn revive(&mut self, peer_id: &PeerId, now: Instant) {
+        let lost = self.entries.get(peer_id).is_some_and(|entry| entry.state == State::Lost);
+        if !lost || self.live >= MAX_NODES {
+            return;
+        }
+        self.news.touch(peer_id, self.entries.get(peer_id));
+        let Some(mut entry) = self.remove(peer_id) else { return };
+        entry.state = State::Live;
+        entry.heard = now;
+        // Signs of life that others pass on do not show that it can be reached again.
+        entry.verified = self.connected.contains(peer_id);
+        if entry.info.verified != entry.verified {
+            Arc::make_mut(&mut entry.info).verified = entry.verified;
+        }
+        self.put(entry);
+        self.claim_name(peer_id);
+        self.news.on_change();
+    }
+}
