@@ -284,6 +284,11 @@ pub(crate) enum Command {
         /// Gets the negotiated stream within [`OPEN_LIMIT`].
         respond_to: oneshot::Sender<Result<LaneStream, OpenFailure>>,
     },
+    /// Dials a node that is only said to be there, to see whether it is.
+    Verify {
+        /// Which one.
+        peer_id: PeerId,
+    },
     /// What is hosted here has changed: the record is made anew and told to all.
     Announce,
     /// Publishes a message; both parts are checked.

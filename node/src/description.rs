@@ -11,6 +11,8 @@ use multinodes_behaviour::{quick_hash::QuickHash, wire::ApplicationRecord};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 
+use crate::selection::narrow;
+
 /// One node of the swarm, as its own signed record describes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -241,6 +243,8 @@ pub(crate) struct Snapshot {
     pub(crate) by_name: HashMap<String, Vec<Arc<NodeInfo>>>,
     /// The hosts of each application.
     pub(crate) by_application: HashMap<String, Arc<[Arc<Host>]>, QuickHash>,
+    /// Those that come first, of applications with very many hosts that this node was never connected to.
+    pub(crate) narrowed: HashMap<String, Arc<[Arc<Host>]>, QuickHash>,
 }
 
 impl Snapshot {
@@ -258,7 +262,9 @@ impl Snapshot {
                     .push(Arc::new(Host::new(node, application)));
             }
         }
+        let narrowed = by_application.iter().filter_map(|(name, hosts)| Some((name.clone(), narrow(hosts)?.into())));
         Self {
+            narrowed: narrowed.collect(),
             by_peer: nodes.iter().map(|node| (node.peer_id, node.clone())).collect(),
             by_application: by_application.into_iter().map(|(name, hosts)| (name, hosts.into())).collect(),
             by_name,

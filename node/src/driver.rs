@@ -272,6 +272,7 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::OpenLane { peer_id, respond_to } => self.open_lane(peer_id, respond_to),
+            Command::Verify { peer_id } => self.verify(peer_id),
             Command::Announce => self.announce(),
             Command::Publish { topic, value, respond_to } => self.publish_message(topic, value, respond_to),
             Command::Join { address } => self.add_join(&address),

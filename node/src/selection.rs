@@ -3,6 +3,7 @@
 mod aside;
 mod choose;
 mod chooser;
+mod narrowing;
 mod round_trips;
 mod versions;
 
@@ -15,10 +16,11 @@ use arc_swap::ArcSwap;
 use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
-use self::{aside::Asides, round_trips::RoundTrips};
+use self::{aside::Asides, narrowing::Verifying, round_trips::RoundTrips};
 pub(crate) use self::{
     aside::{Failure, Look},
     chooser::{Chooser, round_trip, work},
+    narrowing::{narrow, verify_one},
     versions::Versions,
 };
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
 pub(crate) struct Selection {
     pub(crate) asides: Asides,
     pub(crate) round_trips: RoundTrips,
+    verifying: Verifying,
     /// What the user has said of single applications.
     preferred: ArcSwap<HashMap<String, Arc<Chooser>, QuickHash>>,
     preferring: Mutex<()>,
@@ -63,6 +66,7 @@ impl Default for Selection {
         Self {
             asides: Asides::default(),
             round_trips: RoundTrips::default(),
+            verifying: Verifying::default(),
             preferred: ArcSwap::default(),
             preferring: Mutex::default(),
             usual: Chooser::new(Strategy::default()),
@@ -153,7 +157,14 @@ fn pick_by(
         let takes_here = open_here.is_some() && !chooser.prefers_here();
         let fits = |host: &Host| (!host.local || takes_here) && !tried.contains(&host.peer_id);
         let has_other = open_here.is_some() && !takes_here;
-        one_of(chooser, core, application, hosts, wanted, aside.as_ref(), has_other, fits)
+        let among = |hosts| one_of(chooser, core, application, hosts, wanted, aside.as_ref(), has_other, &fits);
+        match snapshot.narrowed.get(application).filter(|_| chooser.prefers_verified(!tried.is_empty())) {
+            None => among(hosts),
+            Some(verified) => {
+                verify_one(core, hosts);
+                among(verified).or_else(|| if has_other { None } else { among(hosts) })
+            }
+        }
     });
     match (chosen, open_here) {
         (Some(host), Some(hosted)) if host.local => Ok(Target::Here(hosted.clone())),

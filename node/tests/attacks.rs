@@ -8,14 +8,18 @@
 mod attacker;
 mod common;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use attacker::{Attack, Attacker, Member, Target};
 use common::{Process, Swarm};
-use libp2p::PeerId;
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use multinodes::{Event, Node};
 use multinodes_behaviour::{
-    SignedRecord,
+    SignedRecord, SwarmName,
     wire::{Record, SyncRequest},
 };
 use serde_bytes::ByteBuf;
@@ -162,6 +166,69 @@ async fn who_does_not_read_its_answers_is_cut_off() {
 async fn who_sends_half_a_frame_and_waits_is_cut_off() {
     // Four of the largest messages are what one peer may have under way.
     withstood(Attack::HalfFrames, 200).await;
+}
+
+/// Records of nodes that do not exist, which are said to host an application at an address where nobody answers.
+fn made_up_hosts(count: usize, like: &Record, swarm: &SwarmName, address: &Multiaddr) -> Vec<ByteBuf> {
+    let made_up = |number| {
+        let mut record = Record { name: format!("nobody-{number}"), ..like.clone() };
+        record.addresses = vec![ByteBuf::from(address.to_vec())];
+        record.applications.retain(|application| application.name == "calculator");
+        let signed = SignedRecord::sign(&Keypair::generate_ed25519(), swarm, record).unwrap();
+        ByteBuf::from(signed.envelope().to_vec())
+    };
+    (0..count).map(made_up).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_made_up_hosts_hold_up_neither_calls_nor_maps() {
+    let _quiet = QUIET.lock().await;
+    tokio::time::timeout(LIMIT, async {
+        let swarm = Swarm::new();
+        let _host = swarm.start("host", &["--demo-applications", "calculator"]);
+        let honest = swarm.builder().name("honest").start().await.unwrap();
+        honest.wait_for("calculator").await.unwrap();
+        let call = async || {
+            let begun = Instant::now();
+            let sum: i64 = honest.call("calculator", "add", (1, 2)).await.unwrap();
+            assert_eq!(sum, 3);
+            begun.elapsed()
+        };
+        call().await;
+
+        // Connections are taken there, and then nothing comes.
+        let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = nowhere.local_addr().unwrap().port();
+        let address = format!("{}/p2p/{}", honest.description().addresses[0], honest.peer_id());
+        let mut mallory = Member::connect(&Target::new(&swarm.name, &address)).await.unwrap();
+        let host = honest.hosts("calculator")[0].peer_id;
+        let like = record_of(&mut mallory, host).await.record;
+        let nowhere_address = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+        let records = made_up_hosts(9_000, &like, &mallory.target().swarm.clone(), &nowhere_address);
+        for records in records.chunks(2_000) {
+            mallory.ask(SyncRequest::Push { records: records.to_vec() }).await.unwrap();
+        }
+        let mut events = honest.events();
+        while honest.hosts("calculator").len() < 1_000 {
+            events.next().await.unwrap();
+        }
+
+        let mut slowest = Duration::ZERO;
+        for _ in 0..CALLS {
+            slowest = slowest.max(call().await);
+        }
+        let begun = Instant::now();
+        let items = futures::stream::iter((0..100_i64).map(|number| (number, 1)));
+        let outcomes: Vec<_> = honest.app("calculator").map::<i64>("add", items).collect().await;
+        println!("slowest call {slowest:?}, a map of 100 items {:?}", begun.elapsed());
+        assert_eq!(outcomes.len(), 100);
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.result.is_ok())));
+        // One that had to wait for a made-up host would have waited for seconds.
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    })
+    .await
+    .expect("in time");
 }
 
 #[tokio::test]

@@ -17,6 +17,10 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 const OPENED_AT_ONCE: usize = 2;
 const CLOSED_AT_ONCE: usize = 4;
 
+/// So many dials may be under way when another node is to be verified, and so many connections more than the high mark
+/// may come of it for a while.
+const VERIFIED_AT_ONCE: usize = 16;
+
 /// With fewer neighbours than that a node does not wait for the dials of those with smaller peer ids.
 const FEW: usize = 4;
 
@@ -72,6 +76,22 @@ impl Driver {
             if self.has_address(&peer_id) {
                 self.dial(peer_id);
             }
+        }
+    }
+
+    /// Dials a node that is only said to be there. If it is, the connection shows that, and is closed as others are when
+    /// there are too many.
+    pub(super) fn verify(&mut self, peer_id: PeerId) {
+        let room =
+            self.dials.len() < VERIFIED_AT_ONCE && self.peers.len() < self.core.settings.high_mark + VERIFIED_AT_ONCE;
+        let wanted = self.stopping.is_none()
+            && self.directory.is_live(&peer_id)
+            && !self.peers.contains_key(&peer_id)
+            && !self.dials.contains_key(&peer_id)
+            && !self.lost.contains_key(&peer_id)
+            && !self.core.permissions.shuns(&peer_id);
+        if room && wanted && self.has_address(&peer_id) {
+            self.dial(peer_id);
         }
     }
 

@@ -41,9 +41,11 @@ use super::{
 };
 use crate::{
     call_error::CallError,
+    description::Host,
     node::Node,
     payload::{EncodeError, Payload},
     route::Route,
+    selection,
 };
 
 /// What is done in one turn, before others get theirs.
@@ -78,6 +80,8 @@ pub(super) struct Engine {
     next: u64,
     workers: Workers,
     /// Some worker was there at some time.
+    /// All hosts, if some of them have to be verified before they get work.
+    unverified: Vec<Arc<Host>>,
     any_worker: bool,
     items: Items,
     /// What comes of calls that could be sent at once: nearly all. A call has one answer at the most, and a worker gets
@@ -150,6 +154,7 @@ impl Engine {
             input: Some(plan.input),
             next: 0,
             workers: Workers::new(plan.prefetch),
+            unverified: Vec::new(),
             any_worker: false,
             items: Items::default(),
             answers,
@@ -243,7 +248,10 @@ impl Engine {
     // Workers.
 
     fn refresh(&mut self) {
-        self.workers.refresh(&self.shared.target.hosts(), Instant::now());
+        let hosts = self.shared.target.hosts();
+        let verified = selection::narrow(&hosts);
+        self.workers.refresh(verified.as_deref().unwrap_or(&hosts), Instant::now());
+        self.unverified = if verified.is_some() { hosts } else { Vec::new() };
         self.any_worker |= self.workers.any_present();
     }
 
@@ -283,6 +291,7 @@ impl Engine {
         let now = Instant::now();
         self.workers.wake(now);
         self.items.wake(now);
+        selection::verify_one(self.node().core(), &self.unverified);
         self.end_silent(now);
         if self.input.is_none() && self.plan.idempotent && !self.pauses.is_reading(now) {
             self.double_stragglers(now);

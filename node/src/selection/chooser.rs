@@ -62,6 +62,17 @@ impl Chooser {
         !matches!(self.strategy, Strategy::Sticky(_) | Strategy::Custom(_))
     }
 
+    /// Whether hosts that this node was connected to come first where very many others are said to be there. Who owns a key is
+    /// not a matter of whom this node knows, so a key goes to another one only after its owner has failed; and a user's own
+    /// strategy sees all.
+    pub(crate) fn prefers_verified(&self, again: bool) -> bool {
+        match &self.strategy {
+            Strategy::Custom(_) => false,
+            Strategy::Sticky(_) => again,
+            _ => true,
+        }
+    }
+
     /// One of the hosts that fit.
     pub(crate) fn choose<'a>(
         &self,

@@ -61,7 +61,7 @@ pub(super) fn names(nodes: &[Arc<NodeInfo>]) -> Vec<Finding> {
     }
     let finding = |(name, holders): (&str, Vec<PeerId>)| {
         let remedy = "start all but one of them again with another `--name`";
-        Finding::failure(Check::Identity, name, feed::conflict_text(name, &holders), remedy)
+        Finding::failure(Check::Identity, name, feed::conflict_text(name, &holders, 0), remedy)
     };
     conflicts.into_iter().map(finding).collect()
 }
