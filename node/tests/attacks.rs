@@ -168,6 +168,39 @@ async fn who_sends_half_a_frame_and_waits_is_cut_off() {
     withstood(Attack::HalfFrames, 200).await;
 }
 
+#[tokio::test]
+async fn thousands_of_records_with_one_name_cost_little_here_and_at_the_neighbours() {
+    let _quiet = QUIET.lock().await;
+    tokio::time::timeout(LIMIT, async {
+        let siege = Siege::begin().await;
+        let mut mallory = Member::connect(&siege.target).await.unwrap();
+        let like = record_of(&mut mallory, siege.honest.peer_id()).await.record;
+        let contested = || {
+            let record = Record { name: "contested".to_owned(), ..like.clone() };
+            SignedRecord::sign(&Keypair::generate_ed25519(), &siege.target.swarm, record).unwrap()
+        };
+        let records: Vec<ByteBuf> = (0..9_900).map(|_| ByteBuf::from(contested().envelope().to_vec())).collect();
+        let before = siege.memory();
+        let mut events = siege.honest.events();
+        mallory.ask(SyncRequest::Push { records }).await.unwrap();
+        siege.call().await;
+        // The neighbour only hears of it.
+        let named = loop {
+            if let Event::NameConflict { name, peer_ids, .. } = events.next().await.unwrap() {
+                assert_eq!(name, "contested");
+                break peer_ids.len();
+            }
+        };
+        assert!((2..=8).contains(&named), "{named}");
+        siege.call().await;
+        let taken = siege.memory().saturating_sub(before);
+        println!("{taken} MiB");
+        assert!(taken < 50, "{taken} MiB");
+    })
+    .await
+    .expect("in time");
+}
+
 /// Records of nodes that do not exist, which are said to host an application at an address where nobody answers.
 fn made_up_hosts(count: usize, like: &Record, swarm: &SwarmName, address: &Multiaddr) -> Vec<ByteBuf> {
     let made_up = |number| {
