@@ -157,7 +157,7 @@ fn pick_by(
         let takes_here = open_here.is_some() && !chooser.prefers_here();
         let fits = |host: &Host| (!host.local || takes_here) && !tried.contains(&host.peer_id);
         let has_other = open_here.is_some() && !takes_here;
-        let among = |hosts| one_of(chooser, core, application, hosts, wanted, aside.as_ref(), has_other, &fits);
+        let among = |hosts| one_of(chooser, core, application, hosts, wanted, aside.as_ref(), has_other, fits);
         match snapshot.narrowed.get(application).filter(|_| chooser.prefers_verified(!tried.is_empty())) {
             None => among(hosts),
             Some(verified) => {
