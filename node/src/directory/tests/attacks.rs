@@ -1,4 +1,5 @@
 //! What somebody can do to a directory who makes up keys without end.
+#![allow(clippy::print_stdout, reason = "figures for whoever runs the tests, and for the process that measures")]
 
 use std::process::Command;
 
@@ -242,7 +243,8 @@ fn made_up_goodbyes_bring_nobody_back_from_the_dead() {
 }
 
 /// What the tests of memory fill a directory with: as much of it as the limits of a record allow.
-const SHAPES: [(&str, fn(usize) -> SignedRecord); 6] = [
+type Shape = (&'static str, fn(usize) -> SignedRecord);
+const SHAPES: [Shape; 6] = [
     ("maps", |_| heavy(682)),
     ("lists", |_| {
         let lists = vec![Value::Array(vec![Value::Null]); 1_000];
