@@ -2,7 +2,7 @@
 //!
 //! The node is a process of its own, the attacker a thread, the honest peer a node of this process.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and shows its figures")]
 
 #[path = "common/attacker.rs"]
 mod attacker;
