@@ -86,8 +86,10 @@ struct Inner {
     /// Whose code is next.
     queue: Queue,
     /// What is being made ready, by whom it was sent: others of the same sender who want the same wait for it.
-    making: Mutex<HashMap<(Cid, Option<PeerId>), Weak<Waiting<()>>>>,
+    making: Mutex<Making>,
 }
+
+type Making = HashMap<(Cid, Option<PeerId>), Weak<Waiting<()>>>;
 
 /// Code that is ready to run on the runtime it was compiled for. Cheap to clone.
 #[derive(Clone)]
