@@ -78,7 +78,6 @@ async fn no_more_is_taken_for_an_instance_than_was_counted() {
         let allowance = Allowance::new(limits(|limits| limits.memory = 1 << 30));
         within(run(&engine.runtime, &compiled, vec![0x80], &allowance, Arc::new(Alone))).await.unwrap();
         let taken = peak().saturating_sub(before);
-        eprintln!("{what}: {} KiB were counted, {} KiB taken", counted >> 10, taken >> 10);
         assert!(taken <= counted + BESIDES, "{what}: {counted} bytes were counted, {taken} taken");
     }
 }
