@@ -72,7 +72,6 @@ impl Attacked {
     fn has_taken_little(&self) {
         let (memory, time) = self.before;
         let (memory, time) = (peak(self.node.id()) - memory, computed(self.node.id()) - time);
-        eprintln!("the node took {} MiB and {time:?}", memory / MIB);
         assert!(memory < LITTLE, "{} MiB more", memory / MIB);
         assert!(time < SHORT, "it computed {time:?} itself");
     }
@@ -145,7 +144,6 @@ async fn what_was_run_once_leaves_little_behind() {
     }
     serves(&attacked.beta).await;
     let (peak, left) = (peak(attacked.node.id()) - attacked.before.0, resident(attacked.node.id()) - attacked.before.0);
-    eprintln!("at the most {} MiB, and {} MiB are left", peak / MIB, left / MIB);
     assert!(left < 256 * MIB, "{} MiB are left", left / MIB);
 }
 
