@@ -13,11 +13,29 @@ use std::{
 
 use common::{LIMIT, Process, Swarm};
 
+/// The same command, started by another one.
+fn through(program: &str, arguments: &[&str], plain: &Command) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(plain.get_current_dir().unwrap());
+    command
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_node_whose_terminal_is_gone_says_goodbye() {
     let swarm = Swarm::new();
     let mut alpha = swarm.start("alpha", &[]);
-    let mut beta = swarm.start("beta", &[]);
+    // Whoever runs the tests may ignore the signal, which would go on to all that is started.
+    let plain = swarm.command(&["start", "--json", "--name", "beta", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    let mut beta = Process::spawn("beta", through("env", &["--default-signal=HUP"], &plain));
+    beta.started();
     alpha.sees("beta");
     beta.signal("HUP");
     assert_eq!(alpha.misses("beta").value["reason"], "stopped");
@@ -29,14 +47,7 @@ fn a_node_whose_terminal_is_gone_says_goodbye() {
 fn who_was_told_to_ignore_a_hang_up_goes_on() {
     let swarm = Swarm::new();
     let plain = swarm.command(&["start", "--json", "--name", "alpha"]);
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let command = through("sh", &["-c", "trap '' HUP; exec \"$0\" \"$@\""], &plain);
     let mut alpha = Process::spawn("alpha", command);
     alpha.started();
     alpha.signal("HUP");

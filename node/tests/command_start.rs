@@ -158,23 +158,6 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
-    let swarm = Swarm::new();
-    let _alpha = swarm.start("alpha", &[]);
-    let mut child = swarm
-        .command(&["start", "--json", "--name", "beta", "--listen", "/ip4/127.0.0.1/tcp/0"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let mut complaints = String::new();
-    std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut complaints).unwrap();
-    assert!(child.wait().unwrap().success());
-    assert!(!complaints.contains("panicked"), "{complaints}");
-}
-
-#[test]
 fn a_call_that_runs_is_finished_before_the_node_ends() {
     let swarm = Swarm::new();
     let mut alpha = swarm.start("alpha", &["--demo-applications", "clock"]);
