@@ -219,6 +219,18 @@ impl Actions {
     /// [`CallError::Forbidden`](crate::CallError::Forbidden), and nothing more. Without a rule everybody may; the node
     /// itself always may.
     ///
+    /// **Where it stands decides what it guards.** Behind the last action it guards that one only, and leaves all others
+    /// open to everybody. To guard all of them, say it first, before any action:
+    ///
+    /// ```
+    /// # use multinodes::{Actions, PeerId};
+    /// # let admin = PeerId::random();
+    /// // `size` is open to everybody, only `clear` is guarded:
+    /// let open = Actions::new().action("size", |()| async { 7 }).action("clear", |()| async {}).allow(admin);
+    /// // Both are guarded:
+    /// let closed = Actions::new().allow(admin).action("size", |()| async { 7 }).action("clear", |()| async {});
+    /// ```
+    ///
     /// ```
     /// use multinodes::{Actions, Rule};
     ///

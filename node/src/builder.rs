@@ -76,6 +76,8 @@ pub struct Builder {
     factories: Vec<Factory>,
     wishes: Wishes,
     grant: Option<Grant>,
+    /// A ticket would take the place of a secret.
+    torn: bool,
 }
 
 impl Default for Builder {
@@ -101,6 +103,7 @@ impl Default for Builder {
             factories: Vec::new(),
             wishes: Wishes::default(),
             grant: None,
+            torn: false,
         }
     }
 }
@@ -135,10 +138,13 @@ impl Builder {
     }
 
     /// Joins with a ticket: sets the swarm's name and secret, and adds the ticket's addresses to those to join through.
-    /// If labels are signed into it, the node proves them to its peers, and trusts who has signed them.
+    /// If labels are signed into it, the node proves them to its peers, and trusts who has signed them. With a
+    /// [`secret`](Self::secret) that was given before and is not that of the ticket, the node does not start: it would be
+    /// in another swarm than one of the two says, maybe in an open one.
     pub fn ticket(mut self, ticket: Ticket) -> Self {
         self.grant = ticket.grant().cloned();
         self.wishes.trusted.extend(ticket.issuer());
+        self.torn |= self.secret.is_some() && self.secret.as_ref() != ticket.secret();
         self.secret = ticket.secret().cloned();
         self.join.extend(ticket.addresses().iter().map(ToString::to_string));
         self.swarm(ticket.swarm())

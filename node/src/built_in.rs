@@ -14,6 +14,9 @@ use crate::{
 /// Its name.
 pub(crate) const NAME: &str = "node";
 
+/// The names of its actions, for those who write rules about them.
+pub(crate) const ACTIONS: [&str; 7] = ["counters", "description", "echo", "install", "installable", "ping", "uninstall"];
+
 /// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows, `counters` what it
 /// has dropped or refused, and how much code has come. `installable` lists the factories that are offered there, `install` and
 /// `uninstall` use them.
@@ -50,4 +53,16 @@ pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
 pub(crate) fn milliseconds_since_1970() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::application::Application;
+
+    #[test]
+    fn rules_can_be_written_about_each_of_its_actions_and_no_other() {
+        let node = node(Factories::new(Vec::new(), false).unwrap(), false);
+        assert_eq!(node.profile().actions, ACTIONS);
+    }
 }

@@ -34,6 +34,7 @@ mod map;
 mod no_code;
 mod nodes;
 mod options;
+mod origin;
 mod output;
 mod permissions;
 mod ping;
@@ -53,7 +54,7 @@ mod ticket;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
 #[cfg(not(feature = "wasm"))]
@@ -65,7 +66,7 @@ use output::Output;
 
 /// Reads the command line, does what it says and tells how it went.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
             // Printing help into a closed pipe is no failure, as long as somebody could have read it.
@@ -104,6 +105,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     };
     style::choose(settings.color);
     log::start(settings.verbose);
+    settings.notes.iter().for_each(|note| style::note(style::WARN, "not used:", note));
     runtime(&cli.verb)?.block_on(cli.verb.run(settings))
 }
 
@@ -127,6 +129,16 @@ struct Cli {
     options: Options,
     #[command(subcommand)]
     verb: Verb,
+}
+
+impl Cli {
+    fn read() -> Result<Self, clap::Error> {
+        let command = Self::command();
+        let matches = origin::without_empty(command.clone()).try_get_matches()?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.options.origins = origin::Origins::of(&command, &matches);
+        Ok(cli)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,9 +221,7 @@ Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 ou
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {

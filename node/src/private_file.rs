@@ -71,6 +71,11 @@ pub(crate) fn read_own(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Pr
     files::bounded(&file, limit).map(Zeroizing::new).map_err(failed)
 }
 
+/// What is in a text beside the white space around it and the byte order mark that some editors put before it.
+pub(crate) fn content(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim()
+}
+
 /// Makes a file that only its owner may read; one that is there already is left alone.
 pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     let written = files::create(path, &[text.as_bytes(), b"\n"]);

@@ -56,7 +56,7 @@ impl Secret {
     ///
     /// The text is something else, or of a later version. It is not repeated in the error.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let versioned = text.trim().strip_prefix(PREFIX).ok_or(SecretError::Foreign)?;
+        let versioned = private_file::content(text).strip_prefix(PREFIX).ok_or(SecretError::Foreign)?;
         let (version, encoded) = versioned.split_once(':').ok_or(SecretError::Foreign)?;
         if version != VERSION {
             return Err(SecretError::Version);

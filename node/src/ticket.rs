@@ -126,7 +126,7 @@ impl Ticket {
             return Err(TicketError::Foreign);
         }
         let mut compact = Zeroizing::new(String::with_capacity(text.len()));
-        compact.extend(text.chars().filter(|character| !character.is_ascii_whitespace()));
+        compact.extend(private_file::content(text).chars().filter(|character| !character.is_ascii_whitespace()));
         let Some(versioned) = compact.strip_prefix(PREFIX) else {
             let begun = !compact.is_empty() && PREFIX.starts_with(compact.as_str());
             return Err(if begun { TicketError::Cut } else { TicketError::Foreign });
@@ -225,6 +225,12 @@ impl Ticket {
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.secret.is_some()
+    }
+
+    /// Whether it has this secret in it.
+    #[must_use]
+    pub fn has_secret(&self, secret: &Secret) -> bool {
+        self.secret.as_ref() == Some(secret)
     }
 
     /// Where nodes of the swarm were when it was made, with their peer ids.

@@ -28,6 +28,9 @@ impl Builder {
         if let Some(rule) = self.wishes.allow.iter().chain(&self.wishes.deny).find(|rule| rule.is_about_requests()) {
             return Err(StartError::Rule(RuleError::Request { rule: format!("{rule:?}") }));
         }
+        if self.torn {
+            return Err(StartError::Torn);
+        }
         let swarm: SwarmName = self.swarm.parse()?;
         let listen = match (&self.listen[..], self.passive) {
             ([], true) => Vec::new(),

@@ -53,6 +53,9 @@ pub enum StartError {
         /// The address to listen on or to join through.
         address: Multiaddr,
     },
+    /// A secret and a ticket lead into different swarms.
+    #[error("a secret was given, and then a ticket to a swarm with another one, or with none: which is meant?")]
+    Torn,
     /// The labels of the ticket cannot be shown to peers.
     #[error("the labels of the ticket cannot be shown to peers: {0}")]
     Credential(RecordError),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use multinodes::Builder;
 
-use super::{config, failure::Failure, options::given};
+use super::{failure::Failure, options::Settings, origin::Written};
 
 /// The flags of `start` for code.
 #[derive(Debug, Args)]
@@ -23,17 +23,19 @@ pub(crate) struct CodeRules {
 
 impl CodeRules {
     /// Gives a node its rules and its folder: those of the flags, or else those of the file.
-    pub(crate) fn apply(&self, builder: Builder, file: &config::Start) -> Result<Builder, Failure> {
-        let rules = given(self.allow_code.clone()).or_else(|| file.allow_code.clone()).unwrap_or_default();
-        let data = self.data.clone().filter(|folder| !folder.as_os_str().is_empty()).or_else(|| file.data.clone());
-        apply(builder, rules, data)
+    pub(crate) fn apply(&self, builder: Builder, settings: &Settings) -> Result<Builder, Failure> {
+        let file = &settings.start;
+        // An empty list is nobody, as no list is.
+        let listed = file.allow_code.as_ref().filter(|rules| !rules.is_empty());
+        let rules = settings.written("allow-code", &self.allow_code, listed)?;
+        apply(builder, rules, self.data.clone().or_else(|| file.data.clone()))
     }
 }
 
 #[cfg(feature = "wasm")]
-fn apply(mut builder: Builder, rules: Vec<String>, data: Option<PathBuf>) -> Result<Builder, Failure> {
-    for text in rules {
-        let rule = text.parse().map_err(|error| Failure::own(format_args!("--allow-code: {error}")))?;
+fn apply(mut builder: Builder, rules: Vec<Written>, data: Option<PathBuf>) -> Result<Builder, Failure> {
+    for Written { place, value } in rules {
+        let rule = value.parse().map_err(|error| Failure::own(format_args!("{place}: {error}")))?;
         builder = builder.allow_code(rule);
     }
     Ok(match data {
@@ -43,7 +45,7 @@ fn apply(mut builder: Builder, rules: Vec<String>, data: Option<PathBuf>) -> Res
 }
 
 #[cfg(not(feature = "wasm"))]
-fn apply(builder: Builder, rules: Vec<String>, data: Option<PathBuf>) -> Result<Builder, Failure> {
+fn apply(builder: Builder, rules: Vec<Written>, data: Option<PathBuf>) -> Result<Builder, Failure> {
     match (rules.is_empty(), data) {
         (false, _) => Err(super::no_code::refused("--allow-code")),
         (true, Some(_)) => Err(super::no_code::refused("--data")),

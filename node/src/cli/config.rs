@@ -12,7 +12,12 @@ use serde_json::Value;
 
 use multinodes::files;
 
-use super::{child, duration, failure::Failure, options::Color};
+use super::{
+    child, duration,
+    failure::Failure,
+    options::Color,
+    origin::{self, Place},
+};
 
 /// The keys of the file. An unknown one is refused: it is a setting that somebody believes in.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -33,6 +38,9 @@ pub(crate) struct Config {
     pub(crate) color: Option<Color>,
     pub(crate) start: Start,
     pub(crate) applications: Applications,
+    /// Where it is.
+    #[serde(skip)]
+    pub(crate) path: PathBuf,
 }
 
 /// The keys that only `multinodes start` reads.
@@ -115,15 +123,18 @@ impl TryFrom<ApplicationKeys> for Application {
 
 /// Reads `given`, or `multinodes.toml` of the working directory if it is there.
 pub(crate) fn find(given: Option<&Path>) -> Result<Config, Failure> {
-    let path = given.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(FILE));
-    let text = match files::read_text(path, MAX_FILE) {
-        Ok(text) => text,
-        Err(error) if path == Path::new(FILE) && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Config::default());
-        }
-        Err(error) => return Err(Failure::own(format!("cannot read `{}`: {error}", path.display()))),
-    };
+    let path = given.unwrap_or(Path::new(FILE));
+    // A link that leads nowhere is there all the same: somebody believes in what it was to lead to.
+    if given.is_none() && path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(Config::default());
+    }
+    let text = files::read_text(path, MAX_FILE)
+        .map_err(|error| Failure::own(format!("cannot read the file with settings `{}`: {error}", path.display())))?;
     let config = parse(&text).map_err(|error| Failure::own(format!("`{}`: {error}", path.display())))?;
+    if let Some(key) = config.empty() {
+        return Err(origin::empty(&Place::File(path.to_owned()).name(key)));
+    }
+    let config = Config { path: path.to_owned(), ..config };
     Ok(config.below(path.parent().unwrap_or(Path::new(""))))
 }
 
@@ -140,6 +151,22 @@ pub(crate) fn parse(text: &str) -> Result<Config, String> {
 }
 
 impl Config {
+    /// A key that is there without a value: a path that is empty would become that of the folder, and a secret no secret.
+    fn empty(&self) -> Option<&'static str> {
+        let Self { start, .. } = self;
+        let texts = [("swarm", &self.swarm), ("name", &start.name)];
+        let paths = [
+            ("secret", &self.secret),
+            ("ticket", &self.ticket),
+            ("runtime-dir", &self.runtime_dir),
+            ("identity", &start.identity),
+            ("data", &start.data),
+        ];
+        let texts = texts.into_iter().filter(|(_, text)| text.as_ref().is_some_and(String::is_empty));
+        let paths = paths.into_iter().filter(|(_, path)| path.as_ref().is_some_and(|path| path.as_os_str().is_empty()));
+        texts.map(|(key, _)| key).chain(paths.map(|(key, _)| key)).next()
+    }
+
     /// Paths in the file are meant from where the file is.
     fn below(mut self, folder: &Path) -> Self {
         // `-` is standard input, wherever the file is.

@@ -11,6 +11,7 @@ use super::{
     duration::some_time,
     entry::{Entry, Given},
     failure::Failure,
+    origin::{self, Origins, Place, Written},
 };
 
 /// The flags of every verb, as given.
@@ -73,6 +74,10 @@ pub(crate) struct Options {
     /// The file with settings [default: multinodes.toml in the working directory, if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "MULTINODES_CONFIG", hide_env = true)]
     config: Option<PathBuf>,
+
+    /// Which of all flags, those of the verb included, have their values from the environment.
+    #[arg(skip)]
+    pub(super) origins: Origins,
 }
 
 /// When to use colours.
@@ -99,6 +104,11 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
     pub(crate) verbose: u8,
     pub(crate) color: Color,
+    /// What people are told of settings that are not used.
+    pub(crate) notes: Vec<String>,
+    pub(crate) origins: Origins,
+    /// The file with settings.
+    file: PathBuf,
     /// Keys that only `start` reads.
     pub(crate) start: config::Start,
     pub(crate) applications: config::Applications,
@@ -107,8 +117,21 @@ pub(crate) struct Settings {
 impl Options {
     /// Reads the file, if there is one, and settles each setting by precedence.
     pub(crate) fn settle(self) -> Result<Settings, Failure> {
+        self.origins.check()?;
+        // With one of them typed, the other is not missed.
+        if self.is_only_from_environment("secret", self.secret.as_ref())
+            && self.is_only_from_environment("ticket", self.ticket.as_ref())
+        {
+            for flag in ["secret", "ticket"].into_iter().filter(|flag| self.origins.is_empty(flag)) {
+                return Err(origin::empty(&Place::Environment.name(flag)));
+            }
+        }
         let file = config::find(self.config.as_deref())?;
         self.over(file)
+    }
+
+    fn is_only_from_environment(&self, flag: &str, value: Option<&PathBuf>) -> bool {
+        value.is_none() || self.origins.is_from_environment(flag)
     }
 
     /// Whether JSON was asked for on the command line or in the environment.
@@ -117,8 +140,23 @@ impl Options {
     }
 
     fn over(self, file: Config) -> Result<Settings, Failure> {
-        let flags = Given { swarm: self.swarm, secret: self.secret, ticket: self.ticket };
-        let entry = Entry::settle(flags, Given { swarm: file.swarm, secret: file.secret, ticket: file.ticket })?;
+        let place = Place::File(file.path.clone());
+        let in_file = Given { place, swarm: file.swarm, secret: file.secret, ticket: file.ticket };
+        let (entry, notes) = Entry::settle(&[
+            Given {
+                place: Place::Typed,
+                swarm: typed(&self.origins, "swarm", &self.swarm),
+                secret: typed(&self.origins, "secret", &self.secret),
+                ticket: typed(&self.origins, "ticket", &self.ticket),
+            },
+            Given {
+                place: Place::Environment,
+                swarm: from_environment(&self.origins, "swarm", &self.swarm),
+                secret: from_environment(&self.origins, "secret", &self.secret),
+                ticket: from_environment(&self.origins, "ticket", &self.ticket),
+            },
+            in_file,
+        ])?;
         Ok(Settings {
             entry,
             join: given(self.join).or(file.join).unwrap_or_default(),
@@ -130,6 +168,9 @@ impl Options {
             json: self.json.or(file.json).unwrap_or(false),
             verbose: if self.verbose > 0 { self.verbose } else { file.verbose.unwrap_or(0) },
             color: self.color.or(file.color).unwrap_or_default(),
+            notes,
+            origins: self.origins,
+            file: file.path,
             start: file.start,
             applications: file.applications,
         })
@@ -137,6 +178,26 @@ impl Options {
 }
 
 impl Settings {
+    /// What was written of a setting of `start` that may be repeated: what is typed, or is in the environment, or else
+    /// what is in the file. It is refused if it came out empty.
+    pub(crate) fn written(
+        &self,
+        flag: &str,
+        given: &[String],
+        file: Option<&Vec<String>>,
+    ) -> Result<Vec<Written>, Failure> {
+        match (given, file) {
+            ([], None) => Ok(Vec::new()),
+            ([], Some(values)) => Written::all(&self.in_file(flag), values),
+            (given, _) => Written::all(&self.origins.name(flag), given),
+        }
+    }
+
+    /// What a setting is called in the file, for people.
+    pub(crate) fn in_file(&self, key: &str) -> String {
+        Place::File(self.file.clone()).name(key)
+    }
+
     /// A node as these settings want it.
     pub(crate) fn builder(&self) -> Builder {
         let builder = Node::builder().mdns(self.mdns).kademlia(self.kademlia).rendezvous(self.rendezvous);
@@ -149,6 +210,14 @@ impl Settings {
         }
         builder
     }
+}
+
+fn typed<T: Clone>(origins: &Origins, flag: &str, value: &Option<T>) -> Option<T> {
+    value.clone().filter(|_| !origins.is_from_environment(flag))
+}
+
+fn from_environment<T: Clone>(origins: &Origins, flag: &str, value: &Option<T>) -> Option<T> {
+    value.clone().filter(|_| origins.is_from_environment(flag))
 }
 
 /// The list without the empty entries that an empty variable leaves; `None` if nothing is left.

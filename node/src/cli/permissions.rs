@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use clap::Args;
 use multinodes::{Builder, Node, PeerId, Rule};
 
-use super::{config, failure::Failure, options::given};
+use super::{
+    failure::Failure,
+    options::Settings,
+    origin::{self, Written},
+    style,
+};
 
 /// The flags of `start` for permissions.
 #[derive(Debug, Args)]
@@ -29,61 +34,99 @@ pub(crate) struct Permissions {
 
 impl Permissions {
     /// Gives a node its rules: those of the flags, or else those of the file.
-    pub(crate) fn apply(&self, mut builder: Builder, file: &config::Start) -> Result<Builder, Failure> {
-        let either = |flags: &[String], file: &Option<Vec<String>>| given(flags.to_vec()).or_else(|| file.clone());
-        for text in either(&self.allow_peer, &file.allow_peer).unwrap_or_default() {
-            builder = builder.allow_peer(rule("--allow-peer", &text)?);
+    pub(crate) fn apply(&self, mut builder: Builder, settings: &Settings) -> Result<Builder, Failure> {
+        let file = &settings.start;
+        for Written { place, value } in settings.written("allow-peer", &self.allow_peer, file.allow_peer.as_ref())? {
+            builder = builder.allow_peer(rule(&place, &value)?);
         }
-        for text in either(&self.deny_peer, &file.deny_peer).unwrap_or_default() {
-            builder = builder.deny_peer(rule("--deny-peer", &text)?);
+        for Written { place, value } in settings.written("deny-peer", &self.deny_peer, file.deny_peer.as_ref())? {
+            builder = builder.deny_peer(rule(&place, &value)?);
         }
-        for (target, text) in self.allowed(file)? {
-            let rule = rule(&format!("--allow {target}"), &text)?;
-            builder = builder.allow(&target, rule).map_err(|error| Failure::own(format_args!("--allow: {error}")))?;
+        for (flag, given) in [("allow-peer", &self.allow_peer), ("deny-peer", &self.deny_peer)] {
+            if given.is_empty() && settings.origins.is_empty(flag) {
+                // Not refused: Compose makes empty variables. Not open: somebody wanted to keep others out.
+                style::note(style::WARN, "nobody may connect:", &format!("`{}` is empty", origin::variable(flag)));
+                builder = builder.deny_peer(Rule::any());
+            }
         }
-        for text in either(&self.trust, &file.trust).unwrap_or_default() {
-            let issuer: Result<PeerId, _> = text.parse();
+        for Allowed { place, target, rule: text } in self.allowed(settings)? {
+            let rule = rule(&format!("{place} for `{target}`"), &text)?;
+            let allowed = builder.allow(&target, rule);
+            builder = allowed.map_err(|error| Failure::own(format_args!("{place}: {error}")))?;
+        }
+        for Written { place, value } in settings.written("trust", &self.trust, file.trust.as_ref())? {
+            let issuer: Result<PeerId, _> = value.trim().parse();
             builder = builder.trust(issuer.map_err(|_| {
-                Failure::own(format_args!(
-                    "--trust: `{text}` is no peer id: `multinodes ticket` shows that of the issuer"
-                ))
+                let text = "is no peer id: `multinodes ticket` shows that of the issuer";
+                Failure::own(format_args!("{place}: `{value}` {text}"))
             })?);
         }
         Ok(builder)
     }
 
-    /// The applications that rules are about and that are not hosted: most likely they are misspelt.
-    pub(crate) fn strangers(&self, file: &config::Start, node: &Node) -> Vec<String> {
+    /// The targets of rules that are not hosted, or not said to be there: most likely they are misspelt.
+    pub(crate) fn strangers(&self, settings: &Settings, node: &Node) -> Vec<String> {
         let hosted = node.description().applications;
-        let is_hosted = |name: &str| hosted.iter().any(|application| application.name == name);
-        let targets = self.allowed(file).unwrap_or_default().into_iter().map(|(target, _)| target);
-        let unknown = |target: &String| {
-            let before = target.rsplit_once('/').map(|(application, _)| application);
-            !is_hosted(target) && !before.is_some_and(is_hosted)
+        let hosted = |name: &str| hosted.iter().find(|application| application.name == name);
+        let targets = self.allowed(settings).unwrap_or_default().into_iter().map(|allowed| allowed.target);
+        let is_strange = |target: &String| {
+            let part = target.rsplit_once('/').and_then(|(name, action)| Some((hosted(name)?, action)));
+            match part {
+                _ if hosted(target).is_some() => false,
+                // One that lists nothing may take anything.
+                Some((application, action)) => {
+                    let actions = &application.actions;
+                    action != TELLS && !actions.is_empty() && !actions.iter().any(|known| known == action)
+                }
+                None => true,
+            }
         };
-        targets.filter(unknown).collect()
+        targets.filter(is_strange).collect()
     }
 
     /// What each rule is about, and its text.
-    fn allowed(&self, file: &config::Start) -> Result<Vec<(String, String)>, Failure> {
-        let Some(flags) = given(self.allow.clone()) else {
-            let all = file.allow.iter().flatten();
-            return Ok(all
-                .flat_map(|(target, rules)| rules.iter().map(|rule| (target.clone(), rule.clone())))
-                .collect());
-        };
-        let pair = |text: &String| match text.split_once('=') {
-            Some((target, rule)) => Ok((target.trim().to_owned(), rule.to_owned())),
+    fn allowed(&self, settings: &Settings) -> Result<Vec<Allowed>, Failure> {
+        let written = settings.written("allow", &self.allow, None)?;
+        if written.is_empty() {
+            return in_file(settings);
+        }
+        let pair = |Written { place, value }: Written| match value.split_once('=') {
+            Some((target, rule)) => Ok(Allowed { place, target: target.trim().to_owned(), rule: rule.to_owned() }),
             None => Err(Failure::own(format_args!(
-                "--allow: `{text}` has no `=`: APP=RULE or APP/ACTION=RULE is meant, such as calc/div=peer.labels.role=='admin'"
+                "{place}: `{value}` has no `=`: APP=RULE or APP/ACTION=RULE is meant, such as calc/div=peer.labels.role=='admin'"
             ))),
         };
-        flags.iter().map(pair).collect()
+        written.into_iter().map(pair).collect()
     }
 }
 
-fn rule(flag: &str, text: &str) -> Result<Rule, Failure> {
-    Rule::new(text).map_err(|error| Failure::own(format_args!("{flag}: {error}")))
+/// A rule for an application or a part of it.
+struct Allowed {
+    /// Where it is written, for people.
+    place: String,
+    target: String,
+    rule: String,
+}
+
+fn in_file(settings: &Settings) -> Result<Vec<Allowed>, Failure> {
+    let Some(allow) = &settings.start.allow else { return Ok(Vec::new()) };
+    if allow.is_empty() {
+        return Err(origin::empty(&settings.in_file("allow")));
+    }
+    let mut all = Vec::new();
+    for (target, rules) in allow {
+        let written = Written::all(&settings.in_file(&format!("allow.{target}")), rules)?;
+        let allowed = |Written { place, value }| Allowed { place, target: target.clone(), rule: value };
+        all.extend(written.into_iter().map(allowed));
+    }
+    Ok(all)
+}
+
+/// What stands for tells in a target.
+const TELLS: &str = "tell()";
+
+fn rule(place: &str, text: &str) -> Result<Rule, Failure> {
+    Rule::new(text).map_err(|error| Failure::own(format_args!("{place}: {error}")))
 }
 
 /// Reads labels as they are given in flags.

@@ -83,11 +83,11 @@ impl Start {
                 return Err(failure);
             }
         };
-        for application in self.permissions.strangers(&settings.start, &node) {
+        for target in self.permissions.strangers(&settings, &node) {
             style::note(
                 style::WARN,
-                "no such application:",
-                &format!("a rule is about `{application}`, which is not hosted here"),
+                "protects nothing:",
+                &format!("a rule is about `{target}`, which is no application here, nor an action of one"),
             );
         }
         let (stopped, stopping) = oneshot::channel();
@@ -127,8 +127,8 @@ impl Start {
         if let Some(timeout) = self.drain.or(file.drain) {
             builder = builder.drain_timeout(timeout);
         }
-        builder = self.permissions.apply(builder, file)?;
-        builder = self.code.apply(builder, file)?;
+        builder = self.permissions.apply(builder, settings)?;
+        builder = self.code.apply(builder, settings)?;
         builder.start().await.map_err(Failure::own)
     }
 

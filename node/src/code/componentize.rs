@@ -46,7 +46,8 @@ fn binary(given: &[u8]) -> Result<Cow<'_, [u8]>, CodeError> {
     if !text.trim_start().starts_with(['(', ';']) {
         return Err(CodeError::not_wasm("it begins neither as a binary nor as the text form does"));
     }
-    wat::parse_str(text).map(Cow::Owned).map_err(CodeError::not_wasm)
+    // Some editors put a byte order mark before a text.
+    wat::parse_str(text.strip_prefix('\u{feff}').unwrap_or(text)).map(Cow::Owned).map_err(CodeError::not_wasm)
 }
 
 /// What decides how a module becomes a component.

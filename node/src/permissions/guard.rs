@@ -10,6 +10,7 @@ use libp2p::PeerId;
 use multinodes_behaviour::quick_hash::QuickHash;
 
 use super::{Caller, Permissions, Rule};
+use crate::built_in;
 
 /// Verdicts that are remembered for an application; beyond that it begins anew. They are worked out in microseconds.
 const MAX_VERDICTS: usize = 4096;
@@ -109,6 +110,33 @@ pub(crate) struct Guards {
     verdicts: Mutex<Verdicts>,
 }
 
+/// What a verdict is about. An action may be called anything, so none of its names stands for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject<S> {
+    /// All actions without rules of their own have one verdict, so that nobody fills the table with names.
+    Rest,
+    Action(S),
+    Tells,
+}
+
+impl Subject<&str> {
+    fn is(self, other: &Subject<Box<str>>) -> bool {
+        match (self, other) {
+            (Self::Rest, Subject::Rest) | (Self::Tells, Subject::Tells) => true,
+            (Self::Action(one), Subject::Action(other)) => *one == **other,
+            _ => false,
+        }
+    }
+
+    fn to_owned(self) -> Subject<Box<str>> {
+        match self {
+            Self::Rest => Subject::Rest,
+            Self::Action(action) => Subject::Action(action.into()),
+            Self::Tells => Subject::Tells,
+        }
+    }
+}
+
 /// What came out for whom since the last change.
 #[derive(Default)]
 struct Verdicts {
@@ -116,7 +144,7 @@ struct Verdicts {
     /// Some rule gives another answer for each action, so that none is remembered.
     by_request: bool,
     count: usize,
-    by_peer: HashMap<PeerId, Vec<(Box<str>, bool)>, QuickHash>,
+    by_peer: HashMap<PeerId, Vec<(Subject<Box<str>>, bool)>, QuickHash>,
 }
 
 impl Guards {
@@ -135,21 +163,20 @@ impl Guards {
         if !self.guarded {
             return true;
         }
-        // All actions without rules of their own have one verdict, so that nobody fills the table with names.
-        let part = match action {
-            Some(action) if self.own.has_own(action) || self.operators.has_own(action) => action,
-            Some(_) => "",
-            None => TELLS,
+        let subject = match action {
+            Some(action) if self.own.has_own(action) || self.operators.has_own(action) => Subject::Action(action),
+            Some(_) => Subject::Rest,
+            None => Subject::Tells,
         };
         let epoch = permissions.proofs.epoch();
-        if let Some(verdict) = self.current(epoch).of(peer_id, part) {
+        if let Some(verdict) = self.current(epoch).of(peer_id, subject) {
             return verdict;
         }
         // Not under the lock: a rule may be the user's function.
         let labels = permissions.proofs.labels(peer_id);
         let verdict =
             self.judge(&Caller { peer_id, labels: &labels, application, action: action.unwrap_or_default() }, action);
-        self.current(epoch).remember(peer_id, part, verdict);
+        self.current(epoch).remember(peer_id, subject, verdict);
         verdict
     }
 
@@ -170,14 +197,14 @@ impl Guards {
 }
 
 impl Verdicts {
-    fn of(&self, peer_id: &PeerId, part: &str) -> Option<bool> {
+    fn of(&self, peer_id: &PeerId, subject: Subject<&str>) -> Option<bool> {
         let verdicts = self.by_peer.get(peer_id)?;
-        verdicts.iter().find(|(other, _)| **other == *part).map(|(_, verdict)| *verdict)
+        verdicts.iter().find(|(other, _)| subject.is(other)).map(|(_, verdict)| *verdict)
     }
 
-    fn remember(&mut self, peer_id: &PeerId, part: &str, verdict: bool) {
-        if !self.by_request && self.of(peer_id, part).is_none() {
-            self.by_peer.entry(*peer_id).or_default().push((part.into(), verdict));
+    fn remember(&mut self, peer_id: &PeerId, subject: Subject<&str>, verdict: bool) {
+        if !self.by_request && self.of(peer_id, subject).is_none() {
+            self.by_peer.entry(*peer_id).or_default().push((subject.to_owned(), verdict));
             self.count += 1;
         }
     }
@@ -197,16 +224,35 @@ pub(crate) fn target(text: &str) -> Result<(String, Part), TargetError> {
         Some((application, action)) => (application, Part::Action(action.to_owned())),
     };
     if application.is_empty() || part == Part::Action(String::new()) {
-        return Err(TargetError { text: text.chars().take(80).collect() });
+        return Err(TargetError::Nothing { text: text.chars().take(SHOWN).collect() });
+    }
+    if let (built_in::NAME, Part::Action(action)) = (application, &part)
+        && !built_in::ACTIONS.contains(&action.as_str())
+    {
+        return Err(TargetError::BuiltIn { action: action.chars().take(SHOWN).collect() });
     }
     Ok((application.to_owned(), part))
 }
 
+/// So much of a text that is wrong is shown, in characters.
+const SHOWN: usize = 80;
+
 /// A text does not name an application or an action of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` names neither an application nor, as APPLICATION/ACTION or APPLICATION/{TELLS}, a part of one")]
-pub struct TargetError {
-    text: String,
+#[non_exhaustive]
+pub enum TargetError {
+    /// It is not of that form.
+    #[error("`{text}` names neither an application nor, as APPLICATION/ACTION or APPLICATION/{TELLS}, a part of one")]
+    Nothing {
+        /// The text, shortened.
+        text: String,
+    },
+    /// The application `node`, which every node hosts, has no such action, so that the rule would protect nothing.
+    #[error("the application `{}` has no action `{action}`, only {}", built_in::NAME, built_in::ACTIONS.join(", "))]
+    BuiltIn {
+        /// The action, shortened.
+        action: String,
+    },
 }
 
 #[cfg(test)]

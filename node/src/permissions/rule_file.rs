@@ -113,6 +113,8 @@ fn read(path: &Path) -> Result<(Rules, Look), RuleFileError> {
 
 fn parse(path: &Path, text: &str) -> Result<Rules, RuleFileError> {
     let mut rules = Rules::default();
+    // Some editors put a byte order mark before a text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (index, line) in text.lines().enumerate() {
         let wrong = |error| RuleFileError::Line { path: path.to_owned(), line: index + 1, error: Box::new(error) };
         let line = without_comment(line).trim();
