@@ -82,7 +82,7 @@ pub mod lanes;
 pub mod limits;
 pub mod local;
 pub mod message;
-mod names;
+pub mod names;
 pub mod plan;
 pub mod privacy;
 pub mod quick_hash;

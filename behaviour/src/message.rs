@@ -11,7 +11,7 @@ use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
 
 use crate::{
-    RecordError, SwarmName,
+    RecordError, SwarmName, names,
     record::{Kind, length},
     wire::TopicMessage,
 };
@@ -77,6 +77,7 @@ pub fn check(topic: &str, value: usize) -> Result<(), RecordError> {
         return Err(RecordError::Empty { what: "topic" });
     }
     length("topic", topic.len(), MAX_TOPIC)?;
+    names::check("a topic", topic, MAX_TOPIC)?;
     length("value", value, MAX_VALUE)
 }
 

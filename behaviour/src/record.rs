@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     SwarmName, codec,
+    names::{self, BadName},
     wire::{ApplicationRecord, Beat, MAX_NAME, Record, Version},
 };
 
@@ -216,6 +217,7 @@ fn check(record: &Record) -> Result<(), RecordError> {
         return Err(RecordError::Empty { what: "name" });
     }
     length("name", record.name.len(), MAX_NODE_NAME)?;
+    names::check("a node", &record.name, MAX_NODE_NAME)?;
     length("software", record.software.len(), MAX_TEXT)?;
     length("host", record.host.as_ref().map_or(0, |host| host.len()), MAX_HOST)?;
     count("addresses", record.addresses.len(), MAX_ADDRESSES)?;
@@ -237,13 +239,17 @@ fn check_application(application: &ApplicationRecord) -> Result<(), RecordError>
         return Err(RecordError::Empty { what: "application" });
     }
     length("application", application.name.len(), MAX_NAME)?;
+    names::check("an application", &application.name, MAX_NAME)?;
     length("version", application.version.as_ref().map_or(0, String::len), MAX_TEXT)?;
     length("trouble", application.trouble.as_ref().map_or(0, String::len), MAX_TEXT)?;
     count("actions", application.actions.len(), MAX_ACTIONS)?;
     count("idempotent actions", application.idempotent.len(), MAX_ACTIONS)?;
     depth("description", depth_of(&application.description), MAX_DEPTH)?;
     let mut actions = application.actions.iter().chain(&application.idempotent);
-    actions.try_for_each(|action| length("action", action.len(), MAX_NAME))
+    actions.try_for_each(|action| {
+        length("action", action.len(), MAX_NAME)?;
+        Ok(names::check("an action", action, MAX_NAME)?)
+    })
 }
 
 /// How many values there are in one, itself and all keys included.
@@ -316,6 +322,9 @@ pub enum RecordError {
         /// Which part.
         what: &'static str,
     },
+    /// A name is not one that can be told from others.
+    #[error(transparent)]
+    Name(#[from] BadName),
     /// The bytes are no envelope.
     #[error("not a signed envelope: {0}")]
     Envelope(#[from] DecodingError),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use multinodes_behaviour::names;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -177,7 +178,7 @@ impl Actions {
     /// with its connection is repeated on another host, within its time, and one under which the application broke on one
     /// other host. See [`AppRef::idempotent`](crate::AppRef::idempotent).
     pub fn idempotent(mut self, action: impl Into<String>) -> Self {
-        let action = action.into();
+        let action = names::normal(&action.into()).into_owned();
         if let Err(place) = self.profile.idempotent.binary_search(&action) {
             self.profile.idempotent.insert(place, action);
         }
@@ -262,7 +263,7 @@ impl Actions {
         name: impl Into<String>,
         handler: impl Fn(Context, Payload) -> Outcome<Payload> + Send + Sync + 'static,
     ) -> Self {
-        let name = name.into();
+        let name = names::normal(&name.into()).into_owned();
         self.last = Part::Action(name.clone());
         self.actions.insert(name, Arc::new(handler));
         self

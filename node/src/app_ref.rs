@@ -1,13 +1,14 @@
 //! A target: which application, on which node, for how long.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::{Stream, StreamExt, stream};
-use multinodes_behaviour::{lane::Pulse, wire::Options};
+use multinodes_behaviour::{lane::Pulse, names, wire::Options};
 use serde::{Serialize, de::DeserializeOwned};
 
 #[cfg(feature = "cel")]
@@ -47,7 +48,7 @@ impl AppRef {
     pub(crate) fn new(node: Node, application: String) -> Self {
         Self {
             node,
-            application,
+            application: normal(application),
             on: None,
             filter: None,
             matching: None,
@@ -59,7 +60,7 @@ impl AppRef {
 
     /// Takes the application on this node, given by its name or its peer id.
     pub fn on(mut self, node: impl Into<String>) -> Self {
-        self.on = Some(node.into());
+        self.on = Some(normal(node.into()));
         self
     }
 
@@ -316,6 +317,14 @@ impl AppRef {
             hedge: self.choosing.hedge,
             pulse: None,
         }
+    }
+}
+
+/// A name as it is compared: one that is so already is not copied.
+fn normal(name: String) -> String {
+    match names::normal(&name) {
+        Cow::Borrowed(_) => name,
+        Cow::Owned(name) => name,
     }
 }
 

@@ -15,7 +15,8 @@ use crate::{
 pub(crate) const NAME: &str = "node";
 
 /// The names of its actions, for those who write rules about them.
-pub(crate) const ACTIONS: [&str; 7] = ["counters", "description", "echo", "install", "installable", "ping", "uninstall"];
+pub(crate) const ACTIONS: [&str; 7] =
+    ["counters", "description", "echo", "install", "installable", "ping", "uninstall"];
 
 /// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows, `counters` what it
 /// has dropped or refused, and how much code has come. `installable` lists the factories that are offered there, `install` and

@@ -11,8 +11,9 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
     lane::{Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service},
+    names,
     quick_hash::QuickHash,
-    wire::{ErrorCode, Options},
+    wire::{ErrorCode, MAX_NAME, Options},
 };
 use tokio::sync::oneshot;
 
@@ -191,6 +192,9 @@ impl Service for Peer {
         let Some(hosted) = core.registry.find(call.application) else {
             return responder.refuse(unknown(call.application));
         };
+        if let Err(error) = names::check("an action", call.action, MAX_NAME) {
+            return responder.refuse(Refusal::new(ErrorCode::NoSuchAction, error.to_string()));
+        }
         if !self.may(&hosted, Some(call.action)) {
             return responder.refuse(forbidden());
         }

@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use multinodes_behaviour::{
-    RecordError,
+    RecordError, names,
     quick_hash::QuickHash,
     wire::{ApplicationRecord, MAX_NAME},
 };
@@ -48,11 +48,13 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// The name is empty, too long, or has control characters.
-    #[error("`{name}` cannot name an application: 1 to {MAX_NAME} bytes without control characters can")]
+    /// The name is empty, too long, or breaks the [rule for names](multinodes_behaviour::names::check).
+    #[error("`{name}` cannot name an application: {reason}; 1 to {MAX_NAME} bytes of {} can", names::RULE)]
     Name {
         /// The name, shortened.
         name: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Something is registered under that name already.
     #[error("an application `{name}` is registered already")]
@@ -105,6 +107,7 @@ impl Registry {
         maker: Maker,
         check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
+        let name = &*names::normal(name);
         check_name(name)?;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hosted = HashMap::clone(&self.hosted.load());
@@ -233,10 +236,9 @@ impl Drop for Busy {
 
 /// Whether a name can be an application's, or a factory's.
 pub(crate) fn check_name(name: &str) -> Result<(), RegisterError> {
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(RegisterError::Name { name: name.chars().take(80).collect() });
-    }
-    Ok(())
+    let wrong =
+        |error: names::BadName| RegisterError::Name { name: error.name().into(), reason: error.reason().into() };
+    names::check("an application", name, MAX_NAME).map_err(wrong)
 }
 
 fn unannounceable(name: &str, error: &RecordError) -> RegisterError {

@@ -17,7 +17,7 @@ use std::{
 
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use libp2p::PeerId;
-use multinodes_behaviour::{RecordError, message};
+use multinodes_behaviour::{RecordError, message, names};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -90,6 +90,7 @@ impl Node {
     pub async fn publish_raw(&self, topic: &str, value: Payload) -> Result<Published, PublishError> {
         let core = self.core();
         let size = value.as_bytes().len();
+        let topic = &*names::normal(topic);
         message::check(topic, size).map_err(PublishError::of)?;
         let turn = core.topics.turn(size, Instant::now()).ok_or(PublishError::TooMuch)?;
         tokio::time::sleep_until(turn.into()).await;
@@ -109,6 +110,7 @@ impl Node {
     ///
     /// The topic's name is empty or has more than 256 bytes, or this node has [`MAX_SUBSCRIPTIONS`] already.
     pub fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {
+        let topic = &*names::normal(topic);
         message::check(topic, 0).map_err(|error| SubscribeError::Topic { reason: error.to_string() })?;
         self.core().topics.subscribe(topic)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
-use multinodes_behaviour::{Privacy, SwarmName};
+use multinodes_behaviour::{Privacy, SwarmName, names};
 
 use super::{Builder, MAX_ALL_LABELS, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError};
 use crate::{
@@ -18,11 +18,12 @@ impl Builder {
     /// Checks everything, and gives what a node is started with.
     pub(crate) fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
         let name = self.name.unwrap_or_else(random_name);
-        let fits = (1..=MAX_NODE_NAME).contains(&name.len())
-            && !name.chars().any(|character| character.is_control() || character.is_whitespace())
-            && name.parse::<libp2p::PeerId>().is_err();
-        if !fits {
-            return Err(StartError::Name { name: name.chars().take(80).collect() });
+        let name = names::normal(&name).into_owned();
+        if let Err(error) = names::check("a node", &name, MAX_NODE_NAME) {
+            return Err(StartError::Name { name: error.name().to_owned(), reason: error.reason().to_owned() });
+        }
+        if name.parse::<libp2p::PeerId>().is_ok() {
+            return Err(StartError::Name { name, reason: "it is a peer id".to_owned() });
         }
         check_labels(&self.labels)?;
         if let Some(rule) = self.wishes.allow.iter().chain(&self.wishes.deny).find(|rule| rule.is_about_requests()) {

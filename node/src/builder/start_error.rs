@@ -1,7 +1,7 @@
 //! Why a node does not start.
 
 use libp2p::Multiaddr;
-use multinodes_behaviour::{NameError, RecordError};
+use multinodes_behaviour::{NameError, RecordError, names};
 
 use super::{MAX_ALL_LABELS, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME};
 use crate::{
@@ -13,10 +13,12 @@ use crate::{
 #[non_exhaustive]
 pub enum StartError {
     /// The name cannot be a node's.
-    #[error("`{name}` cannot name a node: 1 to {MAX_NODE_NAME} bytes without white space can, but no peer id")]
+    #[error("`{name}` cannot name a node: {reason}; 1 to {MAX_NODE_NAME} bytes of {} can", names::RULE)]
     Name {
         /// The name, shortened.
         name: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A label is too long, or its key is of no use.
     #[error(

@@ -5,7 +5,13 @@ mod bounded;
 use std::io::IsTerminal;
 
 use anstream::ColorChoice;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    fmt::{FormatFields, format},
+};
+
+use super::style::printable;
 
 use bounded::Bounded;
 
@@ -14,11 +20,24 @@ pub(crate) fn start(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level(verbose)));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .fmt_fields(fields())
         .with_writer(Bounded::new(std::io::stderr))
         .with_ansi(colours())
         // It would complain on stderr, and panic, when what cannot be written is stderr: a reader of the log may go away.
         .log_internal_errors(false)
         .init();
+}
+
+/// Writes fields without anything that a terminal would obey: much of what is logged was said by other nodes.
+fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    format::debug_fn(|writer, field, value| {
+        let text = printable(&format!("{value:?}"));
+        match field.name() {
+            "message" => write!(writer, "{text}"),
+            name => write!(writer, "{}={text}", name.trim_start_matches("r#")),
+        }
+    })
+    .delimited(" ")
 }
 
 /// mDNS calls it an error that an interface without multicast has none, again and again; the node itself says once
@@ -63,6 +82,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_others_say_neither_moves_the_cursor_nor_begins_a_line() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().fmt_fields(fields()).with_ansi(false);
+        tracing::subscriber::with_default(subscriber.with_writer(move || writer.clone()).finish(), || {
+            let evil = "a\u{1b}[2J\u{7}\n\u{202e}b";
+            tracing::error!(reason = %evil, error = ?evil, text = evil, "said {evil}");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+        assert!(!text.trim_end().contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
     }
 
     #[test]

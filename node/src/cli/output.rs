@@ -1,6 +1,9 @@
 //! What goes to stdout: data only, as text for people or as JSON.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{self, BufWriter, IsTerminal, Write},
+};
 
 use multinodes::json::Exact;
 use serde::Serialize;
@@ -45,7 +48,7 @@ impl Output {
 /// Writes a value piece by piece: as one text it would be in memory twice.
 fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<(), Failure> {
     // Not through `anstream`: it would take an escape sequence out of the data.
-    let mut stdout = BufWriter::with_capacity(BUFFER, std::io::stdout().lock());
+    let mut stdout = Shown(BufWriter::with_capacity(BUFFER, std::io::stdout().lock()));
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, Exact(formatter)));
     written.map_err(|error| if error.is_io() { Failure::from(io::Error::from(error)) } else { Failure::own(error) })?;
     stdout.write_all(b"\n")?;
@@ -54,3 +57,37 @@ fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<(), Failur
 
 /// Bytes that are written at once.
 const BUFFER: usize = 64 * 1024;
+
+/// Escapes what a terminal would obey or not show. The serializer hands over whole texts, so each is UTF-8 by itself.
+struct Shown<W>(W);
+
+impl<W: Write> Write for Shown<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(shown(text).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The same JSON, with what a terminal would obey or not show written as JSON can: it is only within texts.
+fn shown(json: &str) -> Cow<'_, str> {
+    let unfit = |letter: char| letter != '\n' && (letter.is_control() || multinodes::is_hidden(letter));
+    if !json.contains(unfit) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if unfit(letter) {
+            letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| shown += &format!("\\u{unit:04x}"));
+        } else {
+            shown.push(letter);
+        }
+    }
+    Cow::Owned(shown)
+}

@@ -28,29 +28,16 @@ pub(crate) fn choose(color: Color) {
 
 /// `text` in `style`; whether that means colours is decided by the stream it goes to.
 pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
-    format!("{style}{text}{style:#}")
+    format!("{style}{}{style:#}", printable(&text.to_string()))
 }
 
 /// A line for the person at the terminal: on stderr, and no failure if nobody reads it.
 pub(crate) fn note(style: Style, label: &str, text: &str) {
+    let text = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
     let _ = writeln!(anstream::stderr(), "{style}{label}{style:#} {text}");
 }
 
-/// `text` without anything that a terminal would obey: other nodes choose their names and descriptions.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut clean, letter| {
-        match letter {
-            '\n' => clean.push(' '),
-            letter if letter.is_control() || DIRECTION.contains(&letter) => clean.extend(letter.escape_unicode()),
-            letter => clean.push(letter),
-        }
-        clean
-    })
-}
-
-/// Characters that turn the direction of what follows.
-const DIRECTION: [char; 9] =
-    ['\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}'];
+pub(crate) use multinodes::printable;
 
 #[cfg(test)]
 mod tests {

@@ -135,7 +135,7 @@ pub enum CodeError {
         actual: World,
     },
     /// The name is empty, too long, or has control characters.
-    #[error("`{name}` cannot name code: 1 to {MAX_CODE_NAME} bytes without control characters can")]
+    #[error("`{name}` cannot name code: 1 to {MAX_CODE_NAME} bytes of {} can", multinodes_behaviour::names::RULE)]
     Name {
         /// The name, shortened.
         name: String,

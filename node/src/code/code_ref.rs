@@ -6,6 +6,7 @@ use libp2p::{
     PeerId,
     identity::{Keypair, PublicKey},
 };
+use multinodes_behaviour::names;
 use serde::{Deserialize, Serialize};
 
 use super::{cid::Cid, code_error::CodeError};
@@ -135,7 +136,7 @@ impl CodeRef {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=MAX_CODE_NAME).contains(&name.len()) && !name.chars().any(char::is_control)
+    names::check("code", name, MAX_CODE_NAME).is_ok()
 }
 
 /// As it comes from another node.

@@ -43,11 +43,12 @@ fn binary(given: &[u8]) -> Result<Cow<'_, [u8]>, CodeError> {
         return Ok(Cow::Borrowed(given));
     }
     let text = std::str::from_utf8(given).map_err(|_| CodeError::not_wasm("neither binary nor text"))?;
+    // Some editors put a byte order mark before a text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if !text.trim_start().starts_with(['(', ';']) {
         return Err(CodeError::not_wasm("it begins neither as a binary nor as the text form does"));
     }
-    // Some editors put a byte order mark before a text.
-    wat::parse_str(text.strip_prefix('\u{feff}').unwrap_or(text)).map(Cow::Owned).map_err(CodeError::not_wasm)
+    wat::parse_str(text).map(Cow::Owned).map_err(CodeError::not_wasm)
 }
 
 /// What decides how a module becomes a component.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use multinodes_behaviour::quick_hash::QuickHash;
+use multinodes_behaviour::{names, quick_hash::QuickHash, wire::MAX_NAME};
 
 use super::{Caller, Permissions, Rule};
 use crate::built_in;
@@ -218,6 +218,7 @@ impl fmt::Debug for Guards {
 
 /// Reads what rules are about: `APPLICATION`, `APPLICATION/ACTION`, or `APPLICATION/tell()`.
 pub(crate) fn target(text: &str) -> Result<(String, Part), TargetError> {
+    let text = &*names::normal(text);
     let (application, part) = match text.rsplit_once('/') {
         None => (text, Part::Application),
         Some((application, TELLS)) => (application, Part::Tells),
@@ -225,6 +226,9 @@ pub(crate) fn target(text: &str) -> Result<(String, Part), TargetError> {
     };
     if application.is_empty() || part == Part::Action(String::new()) {
         return Err(TargetError::Nothing { text: text.chars().take(SHOWN).collect() });
+    }
+    if let Err(error) = names::check("what a rule is about", text, 2 * MAX_NAME + 1) {
+        return Err(TargetError::Name(error));
     }
     if let (built_in::NAME, Part::Action(action)) = (application, &part)
         && !built_in::ACTIONS.contains(&action.as_str())
@@ -247,6 +251,9 @@ pub enum TargetError {
         /// The text, shortened.
         text: String,
     },
+    /// It is no name.
+    #[error(transparent)]
+    Name(names::BadName),
     /// The application `node`, which every node hosts, has no such action, so that the rule would protect nothing.
     #[error("the application `{}` has no action `{action}`, only {}", built_in::NAME, built_in::ACTIONS.join(", "))]
     BuiltIn {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use multinodes_behaviour::plan;
+use multinodes_behaviour::{names, plan};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -54,10 +54,10 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A flow without stages. The name, 1 to 64 bytes without control characters, is for people.
+    /// A flow without stages. The name, 1 to 64 bytes of visible characters without blanks, is for people.
     pub fn new(name: impl Into<String>) -> Self {
-        let name = name.into();
-        let fits = (1..=MAX_FLOW_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
+        let name = names::normal(&name.into()).into_owned();
+        let fits = names::check("a flow", &name, MAX_FLOW_NAME).is_ok();
         let error = (!fits).then(|| FlowError::Name { name: name.chars().take(80).collect() });
         let limits = Limits {
             ack_timeout: DEFAULT_ACK_TIMEOUT,
