@@ -19,7 +19,7 @@ pub fn normal(name: &str) -> Cow<'_, str> {
     if name.is_ascii() || is_nfc(name) { Cow::Borrowed(name) } else { Cow::Owned(name.nfc().collect()) }
 }
 
-/// Checks a name of 1 to `limit` bytes: visible ASCII characters, and beside them letters, marks and digits that Unicode
+/// Checks a name of 1 to `limit` bytes: visible ASCII characters, single blanks between others, and beside them letters, marks and digits that Unicode
 /// recommends for identifiers, of one script or as in UTS 39, "Highly Restrictive", in NFC. So nothing in it is
 /// invisible, and letters of one script do not pass for those of another. `what` is what is named.
 ///
@@ -36,6 +36,20 @@ pub fn check(what: &'static str, name: &str, limit: usize) -> Result<(), BadName
     }
 }
 
+/// Checks the name of a node, which has no blanks either.
+///
+/// # Errors
+///
+/// As those of [`check`].
+pub fn check_node(name: &str, limit: usize) -> Result<(), BadName> {
+    check("a node", name, limit)?;
+    if name.contains(' ') {
+        let reason = "it has a blank (U+0020)".to_owned();
+        return Err(BadName { what: "a node", name: printable(name), reason });
+    }
+    Ok(())
+}
+
 fn fault(name: &str, limit: usize) -> Option<String> {
     if name.is_empty() {
         return Some("it is empty".to_owned());
@@ -46,8 +60,11 @@ fn fault(name: &str, limit: usize) -> Option<String> {
     if name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
+    if name.starts_with(' ') || name.ends_with(' ') || name.contains("  ") {
+        return Some("a blank (U+0020) stands alone between others, not at an end".to_owned());
+    }
     let allowed = |letter: &char| match letter.is_ascii() {
-        true => letter.is_ascii_graphic(),
+        true => letter.is_ascii_graphic() || *letter == ' ',
         false => GeneralSecurityProfile::identifier_allowed(*letter),
     };
     if let Some(letter) = name.chars().find(|letter| !allowed(letter)) {
@@ -233,8 +250,9 @@ mod tests {
         for name in
             ["alpha", "team/render", "flow:words:7", "tell()", "a.b-c_d", "Grüße", "узел", "東京-1", "café", "altın"]
         {
-            assert_eq!(check("a node", name, 128), Ok(()), "{name}");
+            assert_eq!(check_node(name, 128), Ok(()), "{name}");
         }
+        assert_eq!(check("a topic", "honest news", 256), Ok(()));
         for (name, reason) in [
             ("", "empty"),
             ("node ", "U+0020"),
@@ -249,7 +267,7 @@ mod tests {
             ("cafe\u{301}", "NFC"),
             ("/\u{301}x", "not behind a letter"),
         ] {
-            let error = check("a node", name, 128).unwrap_err();
+            let error = check_node(name, 128).unwrap_err();
             assert!(error.to_string().contains(reason), "{name:?}: {error}");
             assert!(!error.to_string().chars().any(|letter| letter.is_control() || is_hidden(letter)), "{error:?}");
         }

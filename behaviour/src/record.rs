@@ -217,7 +217,7 @@ fn check(record: &Record) -> Result<(), RecordError> {
         return Err(RecordError::Empty { what: "name" });
     }
     length("name", record.name.len(), MAX_NODE_NAME)?;
-    names::check("a node", &record.name, MAX_NODE_NAME)?;
+    names::check_node(&record.name, MAX_NODE_NAME)?;
     length("software", record.software.len(), MAX_TEXT)?;
     length("host", record.host.as_ref().map_or(0, |host| host.len()), MAX_HOST)?;
     count("addresses", record.addresses.len(), MAX_ADDRESSES)?;

@@ -19,7 +19,7 @@ impl Builder {
     pub(crate) fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
         let name = self.name.unwrap_or_else(random_name);
         let name = names::normal(&name).into_owned();
-        if let Err(error) = names::check("a node", &name, MAX_NODE_NAME) {
+        if let Err(error) = names::check_node(&name, MAX_NODE_NAME) {
             return Err(StartError::Name { name: error.name().to_owned(), reason: error.reason().to_owned() });
         }
         if name.parse::<libp2p::PeerId>().is_ok() {
