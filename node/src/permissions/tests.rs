@@ -210,3 +210,27 @@ fn who_lacks_a_label_is_denied_only_if_the_rule_says_so() {
     assert!(!denied("peer.labels.role != 'admin'"));
     assert!(denied("!has(peer.labels.role) || peer.labels.role != 'admin'"));
 }
+
+#[test]
+fn an_action_that_is_called_like_the_tells_has_a_verdict_of_its_own() {
+    let (caller, teller) = (PeerId::random(), PeerId::random());
+    let permissions = permissions(Wishes::default());
+    let guards = permissions.guards("store", Guard::new().action("tell()", caller).tells(teller));
+    for _ in 0..2 {
+        assert!(permissions.permits(&guards, "store", Some("tell()"), &caller));
+        assert!(!permissions.permits(&guards, "store", None, &caller));
+        assert!(permissions.permits(&guards, "store", None, &teller));
+        assert!(!permissions.permits(&guards, "store", Some("tell()"), &teller));
+    }
+}
+
+#[test]
+fn a_byte_order_mark_before_rules_or_a_secret_is_no_part_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, peer_id) = (folder.path().join("peers"), PeerId::random());
+    std::fs::write(&path, format!("\u{feff}{peer_id}\n")).unwrap();
+    let wishes = Wishes { allow: vec![Rule::file(&path).unwrap()], ..Wishes::default() };
+    assert!(permissions(wishes).admits(&peer_id));
+    let secret = crate::Secret::generate();
+    assert_eq!(crate::Secret::parse(&format!("\u{feff}{}\n", *secret.reveal())).unwrap(), secret);
+}
