@@ -137,6 +137,8 @@ impl Subject<&str> {
     }
 }
 
+type Known = (Subject<Box<str>>, bool);
+
 /// What came out for whom since the last change.
 #[derive(Default)]
 struct Verdicts {
@@ -144,7 +146,7 @@ struct Verdicts {
     /// Some rule gives another answer for each action, so that none is remembered.
     by_request: bool,
     count: usize,
-    by_peer: HashMap<PeerId, Vec<(Subject<Box<str>>, bool)>, QuickHash>,
+    by_peer: HashMap<PeerId, Vec<Known>, QuickHash>,
 }
 
 impl Guards {
