@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "the variants of the derived event cannot be documented")]
 
 use libp2p::{
-    PeerId, connection_limits, identify, memory_connection_limits, ping,
+    PeerId, identify, memory_connection_limits, ping,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
@@ -22,7 +22,7 @@ pub type Behaviour = Shelter<Protocols>;
 #[derive(NetworkBehaviour)]
 pub struct Protocols {
     /// Refuses connections over a number; first, so that a refused connection costs the others nothing.
-    pub limits: connection_limits::Behaviour,
+    pub limits: limits::Behaviour,
     /// Refuses connections when memory runs out.
     pub memory_limits: memory_connection_limits::Behaviour,
     /// Refuses peers that are denied, and says which ones are pending.

@@ -9,7 +9,8 @@
 //!  │ ping       are you there      │ │ record   signed by its node │ │ wire     frames             │
 //!  └───────────────────────────────┘ └─────────────────────────────┘ └─────────────────────────────┘
 //!                gate     who gets in
-//!                limits   how many connections, how much memory
+//!                limits   how many connections, how much memory      places   whose handshakes
+//!                ration   how much of whom
 //!                transport   TCP · noise · yamux, corked      wan: QUIC, DNS, WebSocket
 //!                privacy     the keys of a private swarm, below and inside of noise
 //! ```
@@ -83,9 +84,11 @@ pub mod limits;
 pub mod local;
 pub mod message;
 pub mod names;
+pub mod places;
 pub mod plan;
 pub mod privacy;
 pub mod quick_hash;
+pub mod ration;
 pub mod read_ahead;
 pub mod record;
 pub mod shelter;

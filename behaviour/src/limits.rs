@@ -1,16 +1,37 @@
 //! How many connections, and how much memory, before new connections are refused. libp2p sets none of these by itself.
+//!
+//! Not libp2p's own limits of connections: they know nothing of hosts, and keep an entry for every peer that was ever
+//! connected.
 
-use libp2p::{
-    connection_limits::{self, ConnectionLimits},
-    memory_connection_limits,
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    task::{Context, Poll},
 };
 
-/// Handshakes under way in each direction: each costs CPU before anything is known of the peer. A swarm of 100 that
-/// starts at once needs some; those that are refused try again.
-const PENDING: u32 = 64;
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    memory_connection_limits,
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+        ToSwarm,
+        behaviour::{ConnectionEstablished, DialFailure, ListenFailure},
+        dummy,
+    },
+};
+
+use crate::{ended::ended, places::PLACES, ration::Origin};
+
+/// Dials under way: each costs a handshake.
+const DIALS: usize = 64;
+
+/// A net below the places of handshakes, for a transport that does not give them: who has lost its place is counted here
+/// until its task has noticed it.
+const PENDING: usize = 2 * PLACES;
 
 /// Two nodes that dial each other at once get two connections for a moment, four if each has two kinds of transport.
-const PER_PEER: u32 = 4;
+const PER_PEER: usize = 4;
 
 /// Connections above the high mark are closed by the driver after a while, so some room must be left above it: the
 /// driver chooses better whom to let go than a limit chooses whom to refuse.
@@ -19,25 +40,149 @@ const HEAD_ROOM: usize = 2;
 /// Below this even a small high mark does not go: one-shot commands come and go.
 const LEAST_ESTABLISHED: usize = 64;
 
+/// Of these places peers that come from one host may have so many parts of [`PARTS`]: whatever one host does, there is
+/// room for others. Those that this node has dialled are not counted for it.
+const PARTS_OF_ONE: usize = 3;
+const PARTS: usize = 4;
+
 /// The part of the machine's memory at which this process takes no more connections: a node that is swapping, or about
 /// to be killed, serves those it has better than new ones. It is not a limit of what a node should use.
 const MEMORY: f64 = 0.9;
 
 /// Limits the number of connections.
 #[must_use]
-pub fn connections(high_mark: usize) -> connection_limits::Behaviour {
+pub fn connections(high_mark: usize) -> Behaviour {
     let established = high_mark.saturating_mul(HEAD_ROOM).max(LEAST_ESTABLISHED);
-    connection_limits::Behaviour::new(
-        ConnectionLimits::default()
-            .with_max_pending_incoming(Some(PENDING))
-            .with_max_pending_outgoing(Some(PENDING))
-            .with_max_established_per_peer(Some(PER_PEER))
-            .with_max_established(Some(u32::try_from(established).unwrap_or(u32::MAX))),
-    )
+    Behaviour { most: established, begun: HashMap::new(), established: HashMap::new() }
 }
 
 /// Refuses connections when memory runs out.
 #[must_use]
 pub fn memory() -> memory_connection_limits::Behaviour {
     memory_connection_limits::Behaviour::with_max_percentage(MEMORY)
+}
+
+/// Refuses connections beyond a number: of dials and handshakes under way, of a peer, of a host, and of all.
+#[derive(Debug)]
+pub struct Behaviour {
+    most: usize,
+    /// Under way, and whether each was dialled.
+    begun: HashMap<ConnectionId, bool>,
+    established: HashMap<ConnectionId, Established>,
+}
+
+#[derive(Debug)]
+struct Established {
+    peer_id: PeerId,
+    /// Where it came from; none if it was dialled.
+    origin: Option<Origin>,
+}
+
+/// There are as many connections as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there are {limit} connections {kind} already, which is the limit")]
+pub struct Exceeded {
+    /// Which ones, for people.
+    pub kind: &'static str,
+    /// How many there may be.
+    pub limit: usize,
+}
+
+impl Behaviour {
+    fn begin(&mut self, id: ConnectionId, dialled: bool) -> Result<(), ConnectionDenied> {
+        let under_way = self.begun.values().filter(|other| **other == dialled).count();
+        if dialled { check("being dialled", DIALS, under_way)? } else { check("coming in", PENDING, under_way)? }
+        self.begun.insert(id, dialled);
+        Ok(())
+    }
+
+    fn establish(
+        &mut self,
+        id: ConnectionId,
+        peer_id: &PeerId,
+        origin: Option<Origin>,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.begun.remove(&id);
+        let count = |matches: &dyn Fn(&Established) -> bool| self.established.values().filter(|one| matches(one)).count();
+        check("in all", self.most, self.established.len())?;
+        check("with this peer", PER_PEER, count(&|one| one.peer_id == *peer_id))?;
+        if origin.is_some() {
+            check("from this host", self.most * PARTS_OF_ONE / PARTS, count(&|one| one.origin == origin))?;
+        }
+        Ok(dummy::ConnectionHandler)
+    }
+}
+
+fn check(kind: &'static str, limit: usize, count: usize) -> Result<(), ConnectionDenied> {
+    if count >= limit { Err(ConnectionDenied::new(Exceeded { kind, limit })) } else { Ok(()) }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.begin(id, false)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer_id: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.establish(id, &peer_id, Origin::of(remote))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.begin(id, true).map(|()| Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer_id: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.establish(id, &peer_id, None)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match &event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
+                let origin = if endpoint.is_dialer() { None } else { Origin::of(endpoint.get_remote_address()) };
+                self.established.insert(*connection_id, Established { peer_id: *peer_id, origin });
+            }
+            FromSwarm::DialFailure(DialFailure { connection_id, .. })
+            | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.begun.remove(connection_id);
+            }
+            _ => {}
+        }
+        if let Some((connection_id, _)) = ended(&event) {
+            self.established.remove(&connection_id);
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
 }

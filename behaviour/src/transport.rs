@@ -19,7 +19,7 @@ use libp2p::{
     tcp, yamux,
 };
 
-use crate::{Privacy, corked, read_ahead::ReadAhead};
+use crate::{Privacy, corked, places::Fair, read_ahead::ReadAhead};
 
 /// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
 /// than two seconds.
@@ -47,7 +47,7 @@ pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Transpo
         .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
     #[cfg(feature = "wan")]
     let transport = wan::extend(transport, keypair)?;
-    Ok(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed())
+    Ok(limited(transport))
 }
 
 /// Builds the transport of a private swarm: whoever has not its keys sees 24 random bytes, and is hung up on.
@@ -71,7 +71,18 @@ pub fn private(keypair: &Keypair, privacy: &Privacy) -> Result<Boxed<(PeerId, St
         .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
     #[cfg(feature = "wan")]
     let transport = wan::named(transport)?;
-    Ok(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed())
+    Ok(limited(transport))
+}
+
+/// Limits how long a handshake takes, and how many there are at once.
+fn limited<T>(transport: T) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: Transport<Output = (PeerId, StreamMuxerBox)> + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    Fair::new(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed()).boxed()
 }
 
 fn tcp_transport() -> MapErr<tcp::tokio::Transport, fn(io::Error) -> TcpError> {
