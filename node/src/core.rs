@@ -243,6 +243,12 @@ pub(crate) struct Counters {
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
     pub(crate) refused_requests: AtomicU64,
+    /// Lanes that peers opened more often than they may.
+    pub(crate) refused_lanes: AtomicU64,
+    /// Peers that have sent what no node should, and were kept away for a while.
+    pub(crate) kept_away: AtomicU64,
+    /// The longest turn of the driver, in microseconds.
+    pub(crate) longest_turn: AtomicU64,
     /// Messages of topics whose signature, size or shape was wrong.
     pub(crate) bad_messages: AtomicU64,
     /// Messages of topics that were here before.
@@ -272,6 +278,15 @@ impl Counters {
 
     pub(crate) fn add_many(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Relaxed);
+    }
+
+    /// So long has a turn of the driver taken.
+    pub(crate) fn took(&self, turn: Duration) {
+        let turn = u64::try_from(turn.as_micros()).unwrap_or(u64::MAX);
+        // Hardly ever more than the longest so far, and looking costs less than writing.
+        if turn > self.longest_turn.load(Relaxed) {
+            self.longest_turn.fetch_max(turn, Relaxed);
+        }
     }
 }
 

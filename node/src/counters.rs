@@ -37,12 +37,14 @@ impl Node {
             unasked_answers: oddities.unasked,
             malformed_frames: oddities.malformed,
             stalled_lanes: oddities.stalled,
-            refused_lanes: oddities.refused_lanes,
+            refused_lanes: oddities.refused_lanes + self.core().counters.refused_lanes.load(Relaxed),
             refused_calls: oddities.refused_calls,
             connection_panics: self.core().counters.connection_panics.count(),
             refused_connections: self.core().counters.refused_connections.load(Relaxed),
             refused_records: self.core().counters.refused_records.load(Relaxed),
             refused_requests: self.core().counters.refused_requests.load(Relaxed),
+            kept_away: self.core().counters.kept_away.load(Relaxed),
+            longest_turn_us: self.core().counters.longest_turn.load(Relaxed),
             bad_messages: self.core().counters.bad_messages.load(Relaxed),
             repeated_messages: self.core().counters.repeated_messages.load(Relaxed),
             refused_messages: self.core().counters.refused_messages.load(Relaxed),
@@ -82,18 +84,24 @@ pub struct Counters {
     pub malformed_frames: u64,
     /// Lanes of peers that sent half a frame and no more, or did not read, for 30 s.
     pub stalled_lanes: u64,
-    /// Lanes that peers opened beyond the limit.
+    /// Lanes that peers opened beyond the limit, or too often.
     pub refused_lanes: u64,
     /// Calls and tells of other nodes that were answered with `Busy`.
     pub refused_calls: u64,
     /// Panics inside of connections: each has cost its connection, and is an error of this software.
     pub connection_panics: u64,
-    /// Incoming connections beyond the limits.
+    /// Incoming connections beyond the limits, and those whose handshake was ended to leave room for others.
     pub refused_connections: u64,
     /// Records for which there was no room, and records and gossip beyond what a neighbour may send.
     pub refused_records: u64,
-    /// Exchanges of directories that a neighbour asked for too often.
+    /// Exchanges of directories that a neighbour, or its host, asked for too often, or for which there was no room.
     pub refused_requests: u64,
+    /// Peers that have sent what no node should (bad records, bad gossip, more than they may), and were kept away for a
+    /// while.
+    pub kept_away: u64,
+    /// The longest turn of the task that owns the network so far, in microseconds: so long whatever it had to do next has
+    /// waited.
+    pub longest_turn_us: u64,
     /// Messages of topics whose signature, size or shape was wrong.
     pub bad_messages: u64,
     /// Messages of topics that had been here before, or came out of an earlier life of their sender.

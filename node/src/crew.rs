@@ -5,7 +5,7 @@
 //! something goes on in a task of its own. A call that blocks does not hold up the others for long: whoever queues the
 //! next one wakes another of the crew, and so does the lane's sweep if nobody comes. The peers whose calls wait take turns.
 
-mod turns;
+pub(crate) mod turns;
 
 use std::{
     num::NonZero,

@@ -16,6 +16,7 @@ mod lanes;
 mod listening;
 mod losing;
 mod prospects;
+mod rations;
 mod status;
 mod supervising;
 mod syncing;
@@ -23,6 +24,7 @@ mod syncing;
 mod tests;
 mod timers;
 mod topics;
+mod verifying;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,7 +40,7 @@ use libp2p::{
     request_response::OutboundRequestId,
     swarm::{ListenError, SwarmEvent},
 };
-use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError};
+use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError, places::NoPlace};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -56,13 +58,15 @@ use self::{
     listening::Listening,
     losing::Redial,
     prospects::Prospect,
+    rations::Rations,
     syncing::Exchange,
     timers::{Due, Timers},
     topics::Topics,
+    verifying::{Verified, Verifying},
 };
 use crate::{
     addresses,
-    core::{Command, Core, OpenFailure},
+    core::{Command, Core, Counters, OpenFailure},
     description::Event,
     directory::Directory,
     rendezvous::Note,
@@ -115,6 +119,8 @@ struct Driver {
     prospects: HashMap<PeerId, Prospect>,
     waiting: HashMap<PeerId, Waiting>,
     exchanges: HashMap<OutboundRequestId, Exchange>,
+    verifying: Verifying,
+    rations: Rations,
     started: Instant,
     ticked: Instant,
     /// Before this the readers are shown nothing new.
@@ -135,11 +141,22 @@ enum Done {
     Rules { changed: bool },
     /// A peer has refused a lane, perhaps only for now.
     NotServed { peer_id: PeerId, respond_to: lanes::RespondTo },
+    /// A slice of the records of an exchange was verified; none if that failed.
+    Verified { peer_id: PeerId, weight: usize, verified: Option<Box<Verified>> },
     /// A lane was opened or not; whoever asked knows.
     Lane,
     /// What is installed was looked at.
     #[cfg(feature = "wasm")]
     Guests,
+}
+
+/// What wakes the driver.
+#[allow(clippy::large_enum_variant, reason = "it is made and used up in one step")]
+enum Turn {
+    Swarm(SwarmEvent<BehaviourEvent>),
+    Command(Command),
+    Done(Option<Done>),
+    Due,
 }
 
 /// How a run of the driver ended.
@@ -175,6 +192,8 @@ impl Driver {
             prospects: HashMap::new(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
+            verifying: Verifying::default(),
+            rations: Rations::new(now),
             started: now,
             ticked: now,
             next_snapshot: now,
@@ -212,15 +231,23 @@ impl Driver {
         if self.directory.is_changed(false) {
             due = due.min(self.next_snapshot);
         }
-        tokio::select! {
-            event = self.swarm.select_next_some() => self.on_swarm_event(event),
-            Some(command) = commands.recv() => self.on_command(command),
-            Some(done) = self.tasks.join_next() => self.on_done(done.ok()),
-            () = tokio::time::sleep_until(due.into()) => self.on_due(Instant::now()),
+        let turn = tokio::select! {
+            event = self.swarm.select_next_some() => Turn::Swarm(event),
+            Some(command) = commands.recv() => Turn::Command(command),
+            Some(done) = self.tasks.join_next() => Turn::Done(done.ok()),
+            () = tokio::time::sleep_until(due.into()) => Turn::Due,
             Some(reason) = self.panics.recv() => return Some(Ended::Panicked(reason)),
+        };
+        let begun = Instant::now();
+        match turn {
+            Turn::Swarm(event) => self.on_swarm_event(event),
+            Turn::Command(command) => self.on_command(command),
+            Turn::Done(done) => self.on_done(done),
+            Turn::Due => self.on_due(begun),
         }
         self.publish_changes(false);
         self.refresh_status();
+        self.core.counters.took(begun.elapsed());
         self.ended.then_some(Ended::Stopped)
     }
 
@@ -239,6 +266,9 @@ impl Driver {
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
                 match error {
+                    ListenError::Transport(TransportError::Other(error)) if is_no_place(&error) => {
+                        Counters::add(&self.core.counters.refused_connections);
+                    }
                     ListenError::Transport(_) => self.core.counters.failed_handshakes.send_modify(|count| *count += 1),
                     ListenError::Denied { cause } => self.on_refused(&cause, true),
                     _ => {}
@@ -248,6 +278,9 @@ impl Driver {
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_expired_address(&address),
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 self.on_listener_closed(listener_id, &addresses, reason);
+            }
+            SwarmEvent::ListenerError { error, .. } if is_no_place(&error) => {
+                Counters::add(&self.core.counters.refused_connections);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener has an error"),
             _ => {}
@@ -290,6 +323,7 @@ impl Driver {
             Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
             Some(Done::Rules { changed }) => self.on_rules(changed),
             Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
+            Some(Done::Verified { peer_id, weight, verified }) => self.on_verified(peer_id, weight, verified),
             Some(Done::Lane) | None => {}
             #[cfg(feature = "wasm")]
             Some(Done::Guests) => {}
@@ -452,6 +486,11 @@ pub(crate) fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn
             None => return cause,
         }
     }
+}
+
+/// Whether a handshake was refused, or ended, to leave room for others.
+fn is_no_place(error: &io::Error) -> bool {
+    root(error).is::<NoPlace>()
 }
 
 fn innermost(error: io::Error) -> io::Error {

@@ -17,11 +17,11 @@ use std::{
 
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use libp2p::PeerId;
-use multinodes_behaviour::{RecordError, message, names};
+use multinodes_behaviour::{RecordError, message, names, ration::Bucket};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use self::{guard::Bucket, inbox::Inbox};
+use self::{guard::cost, inbox::Inbox};
 use crate::{core::Command, node::Node, payload::Payload};
 
 pub use multinodes_behaviour::message::{MAX_TOPIC, MAX_VALUE as MAX_TOPIC_VALUE};
@@ -159,7 +159,7 @@ impl Topics {
 
     /// When a message of this size may be sent.
     fn turn(&self, size: usize, now: Instant) -> Option<Instant> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner).reserve(size, now, LONGEST_WAIT)
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).reserve(cost(size), now, LONGEST_WAIT)
     }
 
     fn subscribe(&self, topic: &str) -> Result<Subscription, SubscribeError> {

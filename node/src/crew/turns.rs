@@ -1,4 +1,4 @@
-//! Whose call comes next: the peers take turns, so that nobody waits behind all the calls of another one.
+//! Whose turn it is: what comes from peers is done in turns, so that nobody waits behind all the calls of another one.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,7 +12,7 @@ const IDLE_LINES: usize = 64;
 const SHORT: usize = 64;
 
 /// A line for each peer. Calls of one peer keep their order.
-pub(super) struct Turns<T> {
+pub(crate) struct Turns<T> {
     lines: HashMap<PeerId, VecDeque<T>, QuickHash>,
     /// The peers whose lines are not empty.
     order: VecDeque<PeerId>,
@@ -26,15 +26,20 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    pub(super) fn push(&mut self, peer_id: PeerId, job: T) {
+    /// Whether anything of a peer waits.
+    pub(crate) fn has(&self, peer_id: &PeerId) -> bool {
+        self.lines.get(peer_id).is_some_and(|line| !line.is_empty())
+    }
+
+    pub(crate) fn push(&mut self, peer_id: PeerId, job: T) {
         let line = self.lines.entry(peer_id).or_default();
         if line.is_empty() {
             self.order.push_back(peer_id);
@@ -43,7 +48,7 @@ impl<T> Turns<T> {
         self.waiting += 1;
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         let peer_id = self.order.pop_front()?;
         let many = self.lines.len() > IDLE_LINES;
         let line = self.lines.get_mut(&peer_id)?;

@@ -70,6 +70,7 @@ impl Driver {
                 && !self.dials.contains_key(*peer_id)
                 && !self.lost.contains_key(*peer_id)
                 && !self.core.permissions.shuns(peer_id)
+                && !self.keeps_away(peer_id)
         });
         let chosen: Vec<PeerId> = candidates.copied().choose_multiple(&mut rand::rng(), missing.min(OPENED_AT_ONCE));
         for peer_id in chosen {

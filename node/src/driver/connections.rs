@@ -8,8 +8,9 @@ use libp2p::{
     identify, ping,
     swarm::{ConnectionError, ConnectionId},
 };
+use multinodes_behaviour::ration::Origin;
 
-use super::{Driver, Due, TICK, syncing::Bucket};
+use super::{Driver, Due, TICK};
 use crate::core::Counters;
 
 /// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest:
@@ -35,9 +36,8 @@ pub(super) struct Peer {
     pub(super) synced: bool,
     pub(super) since: Instant,
     pub(super) active: Instant,
-    /// When a beat last made us ask this peer for a record.
-    pub(super) asked: Option<Instant>,
-    pub(super) bucket: Bucket,
+    /// The host at the other end of its first connection.
+    pub(super) origin: Option<Origin>,
 }
 
 pub(super) struct Connection {
@@ -55,7 +55,7 @@ pub(super) enum Standing {
 }
 
 impl Peer {
-    fn new(now: Instant) -> Self {
+    fn new(origin: Option<Origin>, now: Instant) -> Self {
         Self {
             connections: Vec::new(),
             standing: Standing::Unknown,
@@ -66,8 +66,7 @@ impl Peer {
             synced: false,
             since: now,
             active: now,
-            asked: None,
-            bucket: Bucket::new(now),
+            origin,
         }
     }
 
@@ -92,7 +91,7 @@ impl Driver {
         self.doubts.remove(&peer_id);
         self.on_join_connected(connection, peer_id);
         let welcome = self.is_welcome(&peer_id);
-        let peer = self.peers.entry(peer_id).or_insert_with(|| Peer::new(now));
+        let peer = self.peers.entry(peer_id).or_insert_with(|| Peer::new(Origin::of(endpoint.get_remote_address()), now));
         peer.admitted |= welcome;
         let first = peer.connections.is_empty();
         peer.connections.push(Connection { id: connection, outbound, heard: now });
@@ -100,6 +99,9 @@ impl Driver {
         if self.book.is_stranger(&peer_id, now) {
             self.expel(peer_id, "it is known as a stranger");
             return;
+        }
+        if self.keeps_away(&peer_id) {
+            return self.turn_away(peer_id);
         }
         if outbound {
             let address = endpoint.get_remote_address().clone();

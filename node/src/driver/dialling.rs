@@ -60,14 +60,18 @@ impl Driver {
     }
 
     fn on_dialling(&mut self, peer_id: PeerId) {
-        self.dials.insert(peer_id, Dial { since: Instant::now() });
-        self.timers.after(DIAL_LIMIT, Due::GiveUp(peer_id));
+        let now = Instant::now();
+        self.dials.insert(peer_id, Dial { since: now });
+        self.timers.at(now + DIAL_LIMIT, Due::GiveUp(peer_id));
     }
 
     pub(super) fn give_up(&mut self, peer_id: &PeerId, now: Instant) {
         let Some(dial) = self.dials.get(peer_id) else { return };
-        let late = now.saturating_duration_since(dial.since) + Duration::from_millis(100) >= DIAL_LIMIT;
-        if late && !self.peers.contains_key(peer_id) {
+        let limit = dial.since + DIAL_LIMIT;
+        if limit > now {
+            // The limit of an earlier dial.
+            self.timers.at(limit, Due::GiveUp(*peer_id));
+        } else if !self.peers.contains_key(peer_id) {
             // Ends a dial too; the error comes as an event.
             let _ = self.swarm.disconnect_peer_id(*peer_id);
         }

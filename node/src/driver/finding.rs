@@ -266,6 +266,7 @@ impl Driver {
             && !self.dials.contains_key(peer_id)
             && !self.book.is_stranger(peer_id, Instant::now())
             && !self.core.permissions.shuns(peer_id)
+            && !self.keeps_away(peer_id)
     }
 
     /// Tells Kademlia where a node of this swarm listens.

@@ -12,7 +12,7 @@ use multinodes_behaviour::{
 };
 use serde_bytes::ByteBuf;
 
-use super::{Driver, Due, syncing::Level, timers::jittered};
+use super::{Driver, Due, rations::STRIKE, timers::jittered};
 use crate::{
     addresses,
     core::Counters,
@@ -43,8 +43,6 @@ pub(super) struct Own {
     announced: Option<Instant>,
     announcement_due: bool,
     too_large: bool,
-    /// What may be passed on of others.
-    relayed: Level,
 }
 
 impl Own {
@@ -60,7 +58,6 @@ impl Own {
             announced: None,
             announcement_due: false,
             too_large: false,
-            relayed: Level::relayed(Instant::now()),
         }
     }
 
@@ -164,7 +161,7 @@ impl Driver {
 
     /// Passes a record on that was learnt by an exchange, and that other neighbours may not have.
     pub(super) fn pass_on(&mut self, envelope: &[u8]) {
-        if self.own.relayed.take(1, Instant::now()) == 1 {
+        if self.rations.relayed.take(1.0, Instant::now()) {
             self.publish(&Gossip::Record(ByteBuf::from(envelope.to_vec())));
         }
     }
@@ -229,7 +226,6 @@ impl Driver {
         let now = Instant::now();
         if !self.admits_gossip(source, now) {
             tracing::debug!(%source, "gossip beyond what a neighbour may pass on");
-            self.on_bad_message(source, now);
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             gossip.report_message_validation_result(id, &source, MessageAcceptance::Ignore);
             return;
@@ -240,13 +236,13 @@ impl Driver {
             Err(error) => Err(error.to_string()),
         };
         let acceptance = match acceptance {
-            Ok(MessageAcceptance::Accept) if self.own.relayed.take(1, now) == 0 => Ok(MessageAcceptance::Ignore),
+            Ok(MessageAcceptance::Accept) if !self.rations.relayed.take(1.0, now) => Ok(MessageAcceptance::Ignore),
             acceptance => acceptance,
         };
         let acceptance = acceptance.unwrap_or_else(|error| {
             tracing::debug!(%source, %error, "bad gossip");
             Counters::add(&self.core.counters.bad_records);
-            self.on_bad_message(source, now);
+            self.strike(source, STRIKE, now);
             MessageAcceptance::Reject
         });
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &source, acceptance);

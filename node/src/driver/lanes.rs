@@ -30,7 +30,7 @@ impl Driver {
         } else if self.is_stranger(&peer_id) {
             let reason = "it does not belong to this swarm".to_owned();
             let _ = respond_to.send(Err(OpenFailure::Unreachable(reason)));
-        } else if let Some(failure) = self.shunned(&peer_id) {
+        } else if let Some(failure) = self.shunned(&peer_id).or_else(|| self.misbehaved(&peer_id)) {
             let _ = respond_to.send(Err(failure));
         } else if self.is_admitted(&peer_id) {
             self.open_stream(peer_id, respond_to);
@@ -132,8 +132,9 @@ impl Driver {
         let late = now + Duration::from_millis(1);
         let (over, left) = waiting.requests.drain(..).partition(|(deadline, _)| *deadline <= late);
         waiting.requests = left;
-        if waiting.requests.is_empty() {
-            self.waiting.remove(peer_id);
+        match waiting.requests.iter().map(|(deadline, _)| *deadline).min() {
+            Some(next) => self.timers.at(next, Due::LaneLimit(*peer_id)),
+            None => drop(self.waiting.remove(peer_id)),
         }
         let over: Vec<(Instant, RespondTo)> = over;
         for (_, respond_to) in over {
@@ -163,7 +164,7 @@ impl Driver {
 
     pub(super) fn on_lane(&mut self, event: lanes::Event) {
         let lanes::Event { peer_id, stream, .. } = event;
-        if self.is_stranger(&peer_id) {
+        if self.is_stranger(&peer_id) || !self.admits_lane(peer_id, Instant::now()) {
             return;
         }
         self.welcome(peer_id);

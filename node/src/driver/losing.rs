@@ -54,8 +54,11 @@ impl Driver {
     }
 
     pub(super) fn lose(&mut self, peer_id: &PeerId, now: Instant) {
-        let due = self.redials.get(peer_id).is_some_and(|redial| redial.until <= now);
-        if due && !self.peers.contains_key(peer_id) {
+        let Some(redial) = self.redials.get(peer_id) else { return };
+        if redial.until > now {
+            // The limit of an earlier loss.
+            self.timers.at(redial.until, Due::Lose(*peer_id));
+        } else if !self.peers.contains_key(peer_id) {
             self.on_lost(*peer_id, now);
             // Ends a dial too; the error comes as an event.
             let _ = self.swarm.disconnect_peer_id(*peer_id);

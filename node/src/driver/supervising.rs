@@ -184,7 +184,6 @@ impl Driver {
         self.listening.complete = false;
         self.listen(true).await?;
         self.own.forget();
-        self.topics.forget();
         self.begin();
         self.timers.after(Duration::ZERO, super::Due::Held);
         self.pump();

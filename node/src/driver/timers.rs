@@ -1,15 +1,14 @@
 //! What is due when. The driver sleeps until the earliest.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 
 /// Something to do at a later time. What has become needless by then does nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Due {
     /// The slow housekeeping, once a second.
     Tick,
@@ -58,16 +57,25 @@ pub(super) enum Due {
 /// With more than that waiting no further dials are noted: they come from a flood of discovered peers.
 const MAX_WAITING: usize = 16_384;
 
+/// Each thing that is due is noted once, at the earliest time that was asked for: whoever asks again and again, because
+/// a peer makes it, does not make the driver act more often. What has to happen again later, or was due too early, notes
+/// itself anew when it is done.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Due)>>,
+    order: BTreeSet<(Instant, Due)>,
+    noted: HashMap<Due, Instant>,
 }
 
 impl Timers {
     pub(super) fn at(&mut self, when: Instant, due: Due) {
-        if self.heap.len() < MAX_WAITING || !matches!(due, Due::Dial(_)) {
-            self.heap.push(Reverse((when, due)));
+        match self.noted.get(&due).copied() {
+            Some(noted) if noted <= when => return,
+            Some(noted) => drop(self.order.remove(&(noted, due))),
+            None if self.order.len() >= MAX_WAITING && matches!(due, Due::Dial(_)) => return,
+            None => {}
         }
+        self.noted.insert(due, when);
+        self.order.insert((when, due));
     }
 
     pub(super) fn after(&mut self, delay: Duration, due: Due) {
@@ -76,12 +84,16 @@ impl Timers {
 
     /// When the earliest is due; a day hence if there is none.
     pub(super) fn next(&self) -> Instant {
-        self.heap.peek().map_or_else(|| Instant::now() + Duration::from_secs(86_400), |Reverse((when, _))| *when)
+        self.order.first().map_or_else(|| Instant::now() + Duration::from_secs(86_400), |(when, _)| *when)
     }
 
     pub(super) fn pop(&mut self, now: Instant) -> Option<Due> {
-        let Reverse((when, _)) = self.heap.peek()?;
-        if *when > now { None } else { self.heap.pop().map(|Reverse((_, due))| due) }
+        if self.order.first()?.0 > now {
+            return None;
+        }
+        let (_, due) = self.order.pop_first()?;
+        self.noted.remove(&due);
+        Some(due)
     }
 }
 
@@ -105,5 +117,21 @@ mod tests {
         assert_eq!(timers.pop(start + Duration::from_secs(3)), Some(Due::Tick));
         assert_eq!(timers.pop(start + Duration::from_secs(3)), Some(Due::Beat));
         assert_eq!(timers.pop(start + Duration::from_secs(3)), None);
+    }
+
+    #[test]
+    fn whatever_is_asked_for_again_and_again_is_due_once_and_as_early_as_it_was_ever_wanted() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        let peer_id = PeerId::random();
+        for due in [Due::Silence, Due::Held, Due::Join(0), Due::Offer(peer_id), Due::GiveUp(peer_id)] {
+            for millis in [300, 100, 200].into_iter().cycle().take(3_000) {
+                timers.at(start + Duration::from_millis(millis), due);
+            }
+        }
+        assert_eq!(timers.order.len(), 5);
+        assert_eq!(timers.pop(start + Duration::from_millis(99)), None);
+        let due = std::iter::from_fn(|| timers.pop(start + Duration::from_millis(100))).count();
+        assert_eq!((due, timers.order.len(), timers.noted.len()), (5, 0, 0));
     }
 }

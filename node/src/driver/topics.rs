@@ -1,7 +1,7 @@
 //! Messages of topics: checks what comes before it is passed on, and sends what this node publishes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use multinodes_behaviour::{SignedMessage, wire};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
-use super::{Driver, Due};
+use super::{Driver, Due, rations::STRIKE};
 use crate::{
     core::Counters,
     payload::Payload,
@@ -35,15 +35,6 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A node that stops leaves the tasks of its connections this time to write what it has published last.
 const WRITING: Duration = Duration::from_millis(250);
 
-/// A neighbour may pass on so many bad messages: nobody does who checks them, as everybody has to.
-const BAD_MESSAGES: u32 = 16;
-
-/// Then nothing of its gossip is heard for so long. What it was to pass on comes from others.
-const SILENCED: Duration = Duration::from_secs(60);
-
-/// The most neighbours that are noted for it: one that is one too many is cut off instead.
-const MAX_BAD: usize = 1024;
-
 type RespondTo = oneshot::Sender<Result<Published, PublishError>>;
 
 /// What the driver knows of topics.
@@ -53,8 +44,6 @@ pub(super) struct Topics {
     guard: Guard,
     /// Waits for the first neighbour.
     held: VecDeque<Held>,
-    /// Neighbours that have passed on bad messages: how many, and when it was too much.
-    bad: HashMap<PeerId, (u32, Option<Instant>)>,
     published: Option<Instant>,
 }
 
@@ -66,16 +55,11 @@ struct Held {
 
 impl Topics {
     pub(super) fn new(hash: TopicHash, now: Instant) -> Self {
-        Self { hash, sequence: 0, guard: Guard::new(now), held: VecDeque::new(), bad: HashMap::new(), published: None }
+        Self { hash, sequence: 0, guard: Guard::new(now), held: VecDeque::new(), published: None }
     }
 
     pub(super) fn is(&self, topic: &TopicHash) -> bool {
         self.hash == *topic
-    }
-
-    /// The network is built anew, and has silenced nobody.
-    pub(super) fn forget(&mut self) {
-        self.bad.clear();
     }
 
     /// When a node that stops may close its connections.
@@ -154,12 +138,15 @@ impl Driver {
 
     pub(super) fn on_topic_message(&mut self, source: PeerId, id: &MessageId, bytes: &[u8]) {
         let now = Instant::now();
-        let acceptance = match SignedMessage::open(&self.core.settings.swarm, bytes) {
-            Ok(signed) => self.on_signed_message(signed, now),
-            Err(error) => {
+        let admitted = self.admits_message(source, now);
+        let opened = admitted.then(|| SignedMessage::open(&self.core.settings.swarm, bytes));
+        let acceptance = match opened {
+            None => MessageAcceptance::Ignore,
+            Some(Ok(signed)) => self.on_signed_message(signed, now),
+            Some(Err(error)) => {
                 tracing::debug!(%source, %error, "a bad message of a topic");
                 Counters::add(&self.core.counters.bad_messages);
-                self.on_bad_message(source, now);
+                self.strike(source, STRIKE, now);
                 MessageAcceptance::Reject
             }
         };
@@ -190,41 +177,12 @@ impl Driver {
             node: self.core.snapshot.load().by_peer.get(&from).map(|info| info.name.clone()),
             value: Payload::from_bytes(message.value.to_vec()),
         });
-        MessageAcceptance::Accept
-    }
-
-    /// A neighbour that goes on passing on what it should have refused is not listened to for a while: it would have
-    /// us check signatures all day. To ignore single messages of it instead would let it suppress good ones, since
-    /// gossip takes the copies of others for duplicates.
-    pub(super) fn on_bad_message(&mut self, source: PeerId, now: Instant) {
-        if self.topics.bad.len() >= MAX_BAD && !self.topics.bad.contains_key(&source) {
-            let _ = self.swarm.disconnect_peer_id(source);
-            return;
-        }
-        let (count, silenced) = self.topics.bad.entry(source).or_default();
-        *count += 1;
-        if *count >= BAD_MESSAGES && silenced.is_none() {
-            *silenced = Some(now);
-            tracing::warn!(%source, "a neighbour passes on bad messages and is not listened to for a while");
-            self.swarm.behaviour_mut().gossip.blacklist_peer(&source);
-        }
+        if self.rations.relayed_messages.take(1.0, now) { MessageAcceptance::Accept } else { MessageAcceptance::Ignore }
     }
 
     /// The slow housekeeping.
     pub(super) fn on_topics_tick(&mut self, now: Instant) {
         let directory = &self.directory;
         self.topics.guard.forget(now, |peer_id| directory.knows(peer_id));
-        let (gossip, peers) = (&mut self.swarm.behaviour_mut().gossip, &self.peers);
-        self.topics.bad.retain(|peer_id, (count, silenced)| {
-            let over = silenced.is_some_and(|since| now.saturating_duration_since(since) >= SILENCED);
-            if over {
-                gossip.remove_blacklisted_peer(peer_id);
-            } else if silenced.is_none() {
-                // What comes once in a while is forgiven.
-                *count -= 1;
-            }
-            // Who is silenced stays so while it is away.
-            !over && (silenced.is_some() || (*count > 0 && peers.contains_key(peer_id)))
-        });
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use libp2p::PeerId;
-use multinodes_behaviour::wire::TopicMessage;
+use multinodes_behaviour::{
+    ration::{Bucket, Rate},
+    wire::TopicMessage,
+};
 
 use crate::directory::MAX_NODES;
 
@@ -41,57 +44,9 @@ pub(crate) const OWN: Rate = Rate { burst: 512.0 * KIBIBYTE, per_second: 768.0 *
 /// What a passive node sends itself: it has to share.
 pub(crate) const OWN_PASSIVE: Rate = Rate { burst: 256.0 * KIBIBYTE, per_second: 64.0 * KIBIBYTE };
 
-/// How much is let through, in bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rate {
-    burst: f64,
-    per_second: f64,
-}
-
 /// What a message of so many bytes costs.
-fn cost(size: usize) -> f64 {
+pub(crate) fn cost(size: usize) -> f64 {
     (size.saturating_add(COST)) as f64
-}
-
-/// Measures one flow against a rate.
-#[derive(Debug)]
-pub(crate) struct Bucket {
-    rate: Rate,
-    tokens: f64,
-    filled: Instant,
-}
-
-impl Bucket {
-    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, tokens: rate.burst, filled: now }
-    }
-
-    /// Whether a message may pass now.
-    fn take(&mut self, size: usize, now: Instant) -> bool {
-        self.fill(now);
-        let enough = self.tokens >= cost(size);
-        if enough {
-            self.tokens -= cost(size);
-        }
-        enough
-    }
-
-    /// When a message may pass, and takes its place; nothing if that is later than `limit` from now.
-    pub(crate) fn reserve(&mut self, size: usize, now: Instant, limit: Duration) -> Option<Instant> {
-        self.fill(now);
-        let missing = (cost(size) - self.tokens).max(0.0);
-        let wait = Duration::from_secs_f64(missing / self.rate.per_second);
-        (wait <= limit).then(|| {
-            self.tokens -= cost(size);
-            now + wait
-        })
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let grown = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate.per_second;
-        self.tokens = (self.tokens + grown).min(self.rate.burst);
-        self.filled = self.filled.max(now);
-    }
 }
 
 /// What is to be done with a message whose signature is good.
@@ -155,7 +110,7 @@ impl Guard {
         if !is_counted && full {
             return Verdict::TooMuch;
         }
-        if known.is_none() && !self.strangers.take(size, now) {
+        if known.is_none() && !self.strangers.take(cost(size), now) {
             return Verdict::TooMuch;
         }
         let unknown = &mut self.unknown;
@@ -167,7 +122,7 @@ impl Guard {
         if std::mem::replace(&mut sender.has_record, has_record) != has_record {
             *unknown = if has_record { *unknown - 1 } else { *unknown + 1 };
         }
-        if has_record && !sender.bucket.take(size, now) {
+        if has_record && !sender.bucket.take(cost(size), now) {
             return Verdict::TooMuch;
         }
         if incarnation > sender.incarnation {
@@ -316,12 +271,12 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(OWN, start);
         let limit = Duration::from_secs(1);
-        let granted: Vec<_> = std::iter::from_fn(|| bucket.reserve(48 * 1024, start, limit)).collect();
+        let granted: Vec<_> = std::iter::from_fn(|| bucket.reserve(cost(48 * 1024), start, limit)).collect();
         assert_eq!(granted[0], start);
         assert!(granted.is_sorted() && (20..30).contains(&granted.len()), "{}", granted.len());
         // What a node lets itself send, others take.
         let mut others = Bucket::new(MEMBER, start);
-        assert!(granted.iter().all(|when| others.take(48 * 1024, *when)));
+        assert!(granted.iter().all(|when| others.take(cost(48 * 1024), *when)));
     }
 
     proptest! {
