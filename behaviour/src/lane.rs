@@ -57,6 +57,10 @@ const MAX_ASKED: usize = 1 << 15;
 /// Calls of one peer that may run here at once.
 const MAX_SERVED: usize = 1 << 13;
 
+/// Each request is answered once, at the most. A peer that has sent more answers that nobody waits for than there were
+/// requests, and so many beside, sends them for no other reason than to have them read.
+const UNASKED: u64 = 256;
+
 /// How often deadlines are looked at while something is open. Shorter ones are kept by the caller itself.
 const SWEEP: Duration = Duration::from_millis(50);
 
@@ -133,6 +137,9 @@ pub enum LaneEnd {
     /// Nothing was read or written for too long while something was due.
     #[error("the peer stalled in the middle of a frame")]
     Stalled,
+    /// More answers came than were asked for.
+    #[error("more answers came than were asked for")]
+    Unasked,
     /// A frame over the limit was announced.
     #[error("a frame of {length} bytes was announced, the limit is {limit}")]
     FrameTooLong {

@@ -320,6 +320,11 @@ pub(crate) enum Command {
         /// A multiaddress, or `host:port`.
         address: String,
     },
+    /// A peer has gone too far, and is not spoken with for a while.
+    KeepAway {
+        /// Who.
+        peer_id: PeerId,
+    },
     /// Says goodbye to all and ends the driver.
     Stop {
         /// Told when all is done.

@@ -309,6 +309,7 @@ impl Driver {
             Command::Announce => self.announce(),
             Command::Publish { topic, value, respond_to } => self.publish_message(topic, value, respond_to),
             Command::Join { address } => self.add_join(&address),
+            Command::KeepAway { peer_id } => self.keep_away(peer_id),
             Command::Stop { respond_to } => self.stop(respond_to),
             #[cfg(test)]
             Command::Find { peer_id, address } => self.find_at(vec![(peer_id, address)]),

@@ -219,6 +219,11 @@ impl Service for Peer {
         self.core.crew.look(Instant::now());
     }
 
+    fn on_flood(&self) {
+        // If the driver has too much to do for this, the next lane of that kind tells it.
+        let _ = self.core.commands.try_send(Command::KeepAway { peer_id: self.peer_id });
+    }
+
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery {
         let core = &self.core;
         if core.registry.is_draining() {

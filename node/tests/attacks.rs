@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attacker::{Attack, Attacker, Member, Target};
+use attacker::{Attack, Attacker, FORGED, Member, Target, forged};
 use common::{Process, Swarm};
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
@@ -265,6 +265,78 @@ async fn thousands_of_made_up_hosts_hold_up_neither_calls_nor_maps() {
     })
     .await
     .expect("in time");
+}
+
+/// What the driver may take for one thing. On a quiet machine it is a few milliseconds; a list of records that is verified
+/// at one go takes more than a second, also on a fast one.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn records_with_wrong_signatures_cost_the_node_next_to_nothing_and_who_comes_anew_is_served() {
+    let _quiet = QUIET.lock().await;
+    let work = async {
+        let siege = Siege::begin().await;
+        let attacker = Attacker::begin(Attack::Forged, siege.target.clone());
+        let mut one_shots = 0;
+        while one_shots < 10 || attacker.done() < 10 * FORGED as u64 {
+            let passer_by = siege.swarm.builder().passive(true).start().await.unwrap();
+            let answer: String = passer_by.app("node").on("besieged").call("echo", "hello").await.unwrap();
+            assert_eq!(answer, "hello");
+            passer_by.stop().await;
+            one_shots += 1;
+        }
+        let (sent, counters) = (attacker.done(), siege.counters().await);
+        assert!(counters["bad_records"] > 0 && counters["kept_away"] > 0, "{counters:?}");
+        assert!(counters["bad_records"] < sent / 100, "of {sent} records so many were looked at: {counters:?}");
+        let longest = Duration::from_micros(counters["longest_turn_us"]);
+        assert!(longest < LONGEST_TURN, "{longest:?}");
+    };
+    tokio::time::timeout(LIMIT, work).await.expect("in time");
+}
+
+#[tokio::test]
+async fn who_has_sent_bad_records_gains_nothing_by_coming_back() {
+    let work = async {
+        let siege = Siege::begin().await;
+        let keypair = Keypair::generate_ed25519();
+        let records = forged(&siege.target.swarm);
+        for _ in 0..5 {
+            let Some(mut mallory) = Member::connect_as(keypair.clone(), &siege.target).await else { continue };
+            assert_eq!(mallory.ask(SyncRequest::Push { records: records.clone() }).await, None);
+        }
+        let counters = siege.counters().await;
+        assert!((1..20).contains(&counters["bad_records"]), "{counters:?}");
+        assert_eq!(counters["kept_away"], 1);
+        siege.call().await;
+    };
+    tokio::time::timeout(LIMIT, work).await.expect("in time");
+}
+
+#[tokio::test]
+async fn fifty_nodes_of_one_host_join_at_once_and_all_are_served() {
+    let _quiet = QUIET.lock().await;
+    let work = async {
+        let siege = Siege::begin().await;
+        let address = siege.target.address.to_string();
+        let nodes = futures::future::join_all((0..50).map(|number| {
+            let (name, address) = (format!("node-{number}"), address.clone());
+            let builder = siege.swarm.builder().name(name).rendezvous(false).join(address);
+            async { builder.start().await.unwrap() }
+        }));
+        let nodes = nodes.await;
+        for node in &nodes {
+            node.wait_for_node("besieged").await.unwrap();
+            // Two nodes that have dialled each other close one of the connections, perhaps that of this call.
+            let besieged = node.app("node").on("besieged").idempotent();
+            let answer: String = besieged.call("echo", "hello").await.unwrap();
+            assert_eq!(answer, "hello");
+        }
+        let counters = siege.counters().await;
+        let refused = ["refused_records", "refused_requests", "refused_lanes", "kept_away"].map(|name| counters[name]);
+        assert_eq!(refused, [0; 4], "{counters:?}");
+        futures::future::join_all(nodes.into_iter().map(|node| async move { node.stop().await })).await;
+    };
+    tokio::time::timeout(LIMIT, work).await.expect("in time");
 }
 
 #[tokio::test]

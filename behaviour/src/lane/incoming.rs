@@ -21,6 +21,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Called every now and then while something is open: for what else has to be looked at.
     fn on_sweep(&self) {}
+
+    /// The other side floods a lane with what nobody has asked for; the lane is closed.
+    fn on_flood(&self) {}
 }
 
 /// A call or a tell that has arrived.

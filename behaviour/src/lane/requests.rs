@@ -119,6 +119,11 @@ impl Asked {
         self.count.load(Relaxed)
     }
 
+    /// How many were ever opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.lock().uses
+    }
+
     /// Ends everything that was sent over a lane which is gone.
     pub(super) fn fail_lane(&self, lane: u64) {
         self.fail(|open| open.lane == lane, || LaneError::Lost);

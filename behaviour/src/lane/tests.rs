@@ -414,6 +414,16 @@ async fn answers_that_nobody_asked_for_are_counted_and_harm_nothing() {
 }
 
 #[tokio::test]
+async fn answers_without_end_that_nobody_asked_for_end_the_lane() {
+    let mut bytes = Vec::new();
+    for id in 0..10 * UNASKED {
+        Frame::Reply { id, payload: b"" }.encode(&mut bytes).unwrap();
+    }
+    let (victim, _) = attack(&bytes).await;
+    assert_eq!(victim.exchange.oddities(), Oddities { unasked: UNASKED + 1, ..Oddities::default() });
+}
+
+#[tokio::test]
 async fn a_peer_cannot_open_lanes_without_end() {
     let victim = side();
     let mut kept = Vec::new();

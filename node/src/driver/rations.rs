@@ -198,6 +198,11 @@ impl Driver {
         }
     }
 
+    /// A peer has gone too far at once.
+    pub(super) fn keep_away(&mut self, peer_id: PeerId) {
+        self.strike(peer_id, f64::INFINITY, Instant::now());
+    }
+
     /// Closes the connections to a peer that is kept away, and does not look for it.
     pub(super) fn turn_away(&mut self, peer_id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&peer_id) {

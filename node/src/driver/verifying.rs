@@ -14,6 +14,9 @@ use crate::{core::Counters, crew::turns::Turns, directory::Merged};
 /// which takes about a millisecond.
 const SLICE: usize = 64;
 
+/// The first records of a message tell whether the others are worth it: of a peer that forges them no more are looked at.
+const FIRST_SLICE: usize = 8;
+
 /// Bytes that wait for it: of one neighbour two of the largest messages, and of all as many as of eight. What is beyond
 /// that is not taken; the exchange fails, and is repeated later.
 const MAX_WAITING_OF_PEER: usize = 2 * sync::MAX_REQUEST;
@@ -85,9 +88,10 @@ impl Verifying {
         self.waiting.insert(peer_id, of_peer);
         self.in_all += weight + rest;
         let mut records = records.into_iter().peekable();
-        let mut then = Some(then);
+        let (mut then, mut size) = (Some(then), FIRST_SLICE);
         while then.is_some() {
-            let records_of_slice: Vec<ByteBuf> = records.by_ref().take(SLICE).collect();
+            let records_of_slice: Vec<ByteBuf> = records.by_ref().take(size).collect();
+            size = SLICE;
             let mut weight = records_of_slice.iter().map(of_record).sum();
             let then = if records.peek().is_none() { then.take() } else { None };
             weight += then.as_ref().map_or(0, Then::weight);

@@ -48,11 +48,13 @@ pub enum Attack {
     Gossip,
     /// Records of ever new peer ids by exchanges of directories.
     Records,
+    /// Records by exchanges whose signatures are wrong, from ever new peers.
+    Forged,
 }
 
 impl Attack {
     /// Those that any node can be attacked with.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("sockets", Self::Sockets),
         ("connections", Self::Connections),
         ("lanes", Self::Lanes),
@@ -63,6 +65,7 @@ impl Attack {
         ("noise", Self::Noise),
         ("gossip", Self::Gossip),
         ("records", Self::Records),
+        ("forged", Self::Forged),
     ];
 
     /// By its name.
@@ -78,7 +81,7 @@ impl Attack {
             Self::Calls | Self::Slow => "refused_calls",
             Self::Unread | Self::HalfFrames => "stalled_lanes",
             Self::Answers => "unasked_answers",
-            Self::Noise => "bad_records",
+            Self::Noise | Self::Forged => "bad_records",
             Self::Gossip | Self::Records => "refused_records",
         }
     }
@@ -97,6 +100,7 @@ impl Attack {
             Self::Noise => gossip_without_end(target, &done, |_, number| format!("noise {number}").into_bytes()).await,
             Self::Gossip => gossip_without_end(target, &done, new_record).await,
             Self::Records => records(target, &done).await,
+            Self::Forged => forged_without_end(target, &done).await,
         }
     }
 }
@@ -115,6 +119,9 @@ const BATCH: u64 = 64;
 
 /// Records in one exchange.
 const PUSHED: usize = 2048;
+
+/// As many records as one exchange may have.
+pub const FORGED: usize = 16_384;
 
 /// Whom to harm.
 #[derive(Debug, Clone)]
@@ -201,7 +208,11 @@ pub struct Member {
 impl Member {
     /// A new one, or `None` if the target does not let it in.
     pub async fn connect(target: &Target) -> Option<Self> {
-        let keypair = Keypair::generate_ed25519();
+        Self::connect_as(Keypair::generate_ed25519(), target).await
+    }
+
+    /// The same as somebody.
+    pub async fn connect_as(keypair: Keypair, target: &Target) -> Option<Self> {
         let config = Config {
             swarm: target.swarm.clone(),
             keypair: keypair.clone(),
@@ -488,4 +499,28 @@ async fn records(target: Target, done: &AtomicU64) {
             }
         }
     }
+}
+
+async fn forged_without_end(target: Target, done: &AtomicU64) {
+    let forged = forged(&target.swarm);
+    loop {
+        let mut member = Member::connected(&target).await;
+        done.fetch_add(FORGED as u64, Relaxed);
+        // Until the target hangs up, or does not answer any more.
+        while member.ask(SyncRequest::Push { records: forged.clone() }).await.is_some() {
+            done.fetch_add(FORGED as u64, Relaxed);
+        }
+    }
+}
+
+/// Records that look as if somebody had signed them.
+pub fn forged(swarm: &SwarmName) -> Vec<ByteBuf> {
+    let made_up = made_up(swarm, 0);
+    let forge = |number: usize| {
+        let mut record = made_up.clone();
+        let end = record.len() - 2;
+        record[end..].copy_from_slice(&(number as u16).to_be_bytes());
+        record
+    };
+    (1..=FORGED).map(forge).collect()
 }

@@ -3,7 +3,8 @@
 //!
 //! The same binary is the driver and, as `serve CONTESTANT`, the other process; `first-call SWARM` is the process
 //! whose start-up is timed, `work SWARM` a worker, `submit SWARM ADDRESS` a process that gives it items without end,
-//! `code SWARM FOLDER` one that runs code of others, `attack KIND SWARM ADDRESS` a peer that means harm.
+//! `code SWARM FOLDER` one that runs code of others, `attack KIND SWARM ADDRESS` a peer that means harm, `spin` a process
+//! in its place that only takes a core.
 //! Reading order: `options`, `contestant`, `load`, `run`, `spread`, `report`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints tables")]
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Role::Guard { swarm } => contestant::until_stdin_ends(async move { guarded::serve(&swarm).await }),
         Role::Code { swarm, folder } => contestant::until_stdin_ends(async move { code::serve(&swarm, &folder).await }),
         Role::Attack { attack, swarm, address } => attack::run(attack, &swarm, &address),
+        Role::Spin => attack::spin(),
         Role::Drive(options) => drive(&options),
     });
     match outcome {

@@ -30,6 +30,8 @@ pub(crate) enum Role {
     Code { swarm: String, folder: PathBuf },
     /// A peer that means harm.
     Attack { attack: Attack, swarm: String, address: String },
+    /// A process in its place that only takes as much of the machine.
+    Spin,
     /// The one that measures.
     Drive(Options),
 }
@@ -117,6 +119,7 @@ impl Options {
                 "first-call" => return Ok(Role::FirstCall { swarm: value()? }),
                 "work" => return Ok(Role::Work { swarm: value()? }),
                 "submit" => return Ok(Role::Submit { swarm: value()?, address: value()? }),
+                "spin" => return Ok(Role::Spin),
                 "guard" => return Ok(Role::Guard { swarm: value()? }),
                 "code" => return Ok(Role::Code { swarm: value()?, folder: value()?.into() }),
                 "attack" => {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    attack::Outcome,
+    attack::{GOAL, Outcome, median},
     code::Figure::{CallP50, FirstRun, Guest, IdleP99, Native, RunP50, SpinningP99},
     contestant::Contestant::{self, Dask, MultiNodes, Raw, RequestResponse, RequestResponseLazy},
     options::Options,
@@ -204,17 +204,33 @@ fn print_medians(results: &Results) {
 
 fn print_attacks(attacks: &[Outcome]) {
     println!(
-        "{:<12} {:>9} {:>9} {:>9} {:>6} {:>11} {:>11} {:>9} {:>8}  counted",
-        "attack", "before", "during", "after", "ratio", "MiB before", "MiB at most", "attacker", "node"
+        "{:<12} {:>9} {:>9} {:>9} {:>9} {:>6} {:>7} {:>11} {:>11} {:>9} {:>8} {:>8}  counted",
+        "attack",
+        "before",
+        "spinning",
+        "during",
+        "after",
+        "ratio",
+        "goal",
+        "MiB before",
+        "MiB at most",
+        "attacker",
+        "node",
+        "turn"
     );
     for outcome in attacks {
-        let Outcome { name, before, during, after, memory_before, memory_most, attacker, node, counted, .. } = outcome;
+        let Outcome { name, before, after, memory_before, memory_most, attacker, node, longest_turn, counted, .. } =
+            outcome;
+        let (beside, during) = (median(outcome.beside.clone()), median(outcome.during.clone()));
+        let goal = outcome.is_met().map_or("", |met| if met { "met" } else { "missed" });
         println!(
-            "{name:<12} {before:>9.0} {during:>9.0} {after:>9.0} {:>6.2} {memory_before:>11.1} {memory_most:>11.1} {attacker:>7.0} % {node:>6.0} %  {counted}",
+            "{name:<12} {before:>9.0} {beside:>9.0} {during:>9.0} {after:>9.0} {:>6.2} {goal:>7} {memory_before:>11.1} {memory_most:>11.1} {attacker:>7.0} % {node:>6.0} % {longest_turn:>5.1} ms  {counted}",
             outcome.ratio()
         );
     }
-    println!("honest calls/s; attacker and node: their CPU time during the attack, in hundredths of a core");
+    println!("honest calls/s: alone before and after, beside a process that only spins, and during the attack");
+    println!("ratio: during / spinning, the median of the rounds; the goal is at least {GOAL}");
+    println!("attacker and node: their CPU time during the attack, in hundredths of a core; turn: the driver's longest");
 }
 
 fn why_not(results: &Results, metric: Metric) -> String {
@@ -242,8 +258,12 @@ pub(crate) fn json(options: &Options, results: &Results) -> Value {
     let attacks = results.attacks.iter().map(|outcome| {
         json!({
             "attack": outcome.name,
-            "calls_per_second": { "before": outcome.before, "during": outcome.during, "after": outcome.after },
+            "calls_per_second": {
+                "before": outcome.before, "spinning": outcome.beside, "during": outcome.during, "after": outcome.after
+            },
             "ratio": outcome.ratio(),
+            "met": outcome.is_met(),
+            "longest_turn_ms": outcome.longest_turn,
             "memory_mib": { "before": outcome.memory_before, "most": outcome.memory_most },
             "cpu_percent": { "attacker": outcome.attacker, "node": outcome.node },
             "counted": outcome.counted,

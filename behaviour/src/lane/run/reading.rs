@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::atomic::Ordering::SeqCst,
+    sync::atomic::Ordering::{Relaxed, SeqCst},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use futures::io::ReadHalf;
 
 use super::{
     super::{
-        LaneEnd, LaneError, duplicate_id,
+        LaneEnd, LaneError, UNASKED, duplicate_id,
         exchange::Io,
         incoming::{Delivery, Incoming, Refusal, Responder},
         oddities::Tally,
@@ -91,8 +91,8 @@ impl Run {
                 };
                 self.on_tell(tell.id, tell.options, incoming).await;
             }
-            Frame::Reply { id, payload } => self.on_answer(id, Ok(share(&bytes, payload))),
-            Frame::Accepted { id } => self.on_answer(id, Ok(Bytes::new())),
+            Frame::Reply { id, payload } => self.on_answer(id, Ok(share(&bytes, payload)))?,
+            Frame::Accepted { id } => self.on_answer(id, Ok(Bytes::new()))?,
             Frame::Error(error) => {
                 let refusal = Refusal {
                     code: error.code,
@@ -100,7 +100,7 @@ impl Run {
                     message: error.message.to_owned(),
                     data: share(&bytes, error.data),
                 };
-                self.on_answer(error.id, Err(LaneError::Refused(refusal)));
+                self.on_answer(error.id, Err(LaneError::Refused(refusal)))?;
             }
             Frame::Cancel { id } => self.exchange.served().cancel(id),
             Frame::Goodbye => self.on_goodbye(),
@@ -156,11 +156,15 @@ impl Run {
         }
     }
 
-    fn on_answer(&self, id: u64, answer: Result<Bytes, LaneError>) {
-        if !self.exchange.asked().answer(id, answer) {
-            // Usually the caller has just given up.
-            Tally::add(&self.exchange.tally().unasked);
+    fn on_answer(&self, id: u64, answer: Result<Bytes, LaneError>) -> Result<(), LaneEnd> {
+        if self.exchange.asked().answer(id, answer) {
+            return Ok(());
         }
+        // Usually the caller has just given up.
+        let unasked = &self.exchange.tally().unasked;
+        Tally::add(unasked);
+        let too_many = unasked.load(Relaxed) > UNASKED + self.exchange.asked().opened();
+        if too_many { Err(LaneEnd::Unasked) } else { Ok(()) }
     }
 
     pub(super) fn refuse(&self, id: u64, refusal: Refusal) {
