@@ -91,7 +91,11 @@ pub struct Exceeded {
 impl Behaviour {
     fn begin(&mut self, id: ConnectionId, dialled: bool) -> Result<(), ConnectionDenied> {
         let under_way = self.begun.values().filter(|other| **other == dialled).count();
-        if dialled { check("being dialled", DIALS, under_way)? } else { check("coming in", PENDING, under_way)? }
+        if dialled {
+            check("being dialled", DIALS, under_way)?
+        } else {
+            check("coming in", PENDING, under_way)?
+        }
         self.begun.insert(id, dialled);
         Ok(())
     }
@@ -103,7 +107,8 @@ impl Behaviour {
         origin: Option<Origin>,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.begun.remove(&id);
-        let count = |matches: &dyn Fn(&Established) -> bool| self.established.values().filter(|one| matches(one)).count();
+        let count =
+            |matches: &dyn Fn(&Established) -> bool| self.established.values().filter(|one| matches(one)).count();
         check("in all", self.most, self.established.len())?;
         check("with this peer", PER_PEER, count(&|one| one.peer_id == *peer_id))?;
         if origin.is_some() {

@@ -18,7 +18,9 @@ fn every_constant_in_the_table_of_bounds_is_where_the_table_says() {
             match word.trim_matches([',', ' ']) {
                 "b" => side = "../behaviour/src",
                 "n" => side = "../node/src",
-                path if path.ends_with(".rs") => file = std::fs::read_to_string(root.join(side).join(path)).expect(path),
+                path if path.ends_with(".rs") => {
+                    file = std::fs::read_to_string(root.join(side).join(path)).expect(path)
+                }
                 name if name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_') && !name.is_empty() => {
                     assert!(file.contains(&format!("const {name}:")), "`{name}` is not there: {row}");
                     named += 1;

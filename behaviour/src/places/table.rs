@@ -42,11 +42,7 @@ struct Entry {
 
 impl Table {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            entries: Vec::new(),
-            origins: ration::Table::new(ORIGIN, MAX_ORIGINS, now),
-            all: Bucket::new(ALL, now),
-        }
+        Self { entries: Vec::new(), origins: ration::Table::new(ORIGIN, MAX_ORIGINS, now), all: Bucket::new(ALL, now) }
     }
 
     /// A place for a handshake from there, perhaps another one's.

@@ -122,7 +122,7 @@ impl Options {
         if self.is_only_from_environment("secret", self.secret.as_ref())
             && self.is_only_from_environment("ticket", self.ticket.as_ref())
         {
-            for flag in ["secret", "ticket"].into_iter().filter(|flag| self.origins.is_empty(flag)) {
+            if let Some(flag) = ["secret", "ticket"].into_iter().find(|flag| self.origins.is_empty(flag)) {
                 return Err(origin::empty(&Place::Environment.name(flag)));
             }
         }

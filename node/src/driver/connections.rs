@@ -91,7 +91,8 @@ impl Driver {
         self.doubts.remove(&peer_id);
         self.on_join_connected(connection, peer_id);
         let welcome = self.is_welcome(&peer_id);
-        let peer = self.peers.entry(peer_id).or_insert_with(|| Peer::new(Origin::of(endpoint.get_remote_address()), now));
+        let peer =
+            self.peers.entry(peer_id).or_insert_with(|| Peer::new(Origin::of(endpoint.get_remote_address()), now));
         peer.admitted |= welcome;
         let first = peer.connections.is_empty();
         peer.connections.push(Connection { id: connection, outbound, heard: now });

@@ -170,11 +170,8 @@ impl Driver {
     /// How many of `count` records of a neighbour are looked at; the others are counted.
     pub(super) fn admit_records(&mut self, peer_id: PeerId, count: usize, now: Instant) -> usize {
         let who = self.who(peer_id);
-        let admitted = if self.rations.keeps_away(&peer_id, now) {
-            0
-        } else {
-            self.rations.records.take(who, count, now).count
-        };
+        let admitted =
+            if self.rations.keeps_away(&peer_id, now) { 0 } else { self.rations.records.take(who, count, now).count };
         Counters::add_many(&self.core.counters.refused_records, count - admitted);
         admitted
     }

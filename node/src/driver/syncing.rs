@@ -9,7 +9,7 @@ use libp2p::{
     request_response::{Message, OutboundFailure, OutboundRequestId},
 };
 use multinodes_behaviour::{
-    SignedRecord, sync,
+    sync,
     wire::{SyncRequest, SyncResponse, Version},
 };
 use rand::seq::IteratorRandom;
@@ -129,9 +129,9 @@ impl Driver {
         self.welcome(peer_id);
         let taken = match request {
             SyncRequest::Offer { digest, versions, records } => {
-                self.verify(peer_id, records, true, Then::Level { channel, digest, versions })
+                self.verify_records(peer_id, records, true, Then::Level { channel, digest, versions })
             }
-            SyncRequest::Push { records } => self.verify(peer_id, records, true, Then::Acknowledge { channel }),
+            SyncRequest::Push { records } => self.verify_records(peer_id, records, true, Then::Acknowledge { channel }),
             SyncRequest::Release => {
                 if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.released = true;
@@ -166,12 +166,7 @@ impl Driver {
         }
     }
 
-    fn level(
-        &mut self,
-        peer_id: PeerId,
-        digest: &[u8],
-        versions: Option<Vec<(ByteBuf, Version)>>,
-    ) -> SyncResponse {
+    fn level(&mut self, peer_id: PeerId, digest: &[u8], versions: Option<Vec<(ByteBuf, Version)>>) -> SyncResponse {
         if *sync::digest(self.directory.versions()) == *digest {
             self.on_levelled(peer_id);
             return SyncResponse { same: true, ..SyncResponse::default() };
@@ -206,7 +201,7 @@ impl Driver {
         let (again, more) = (response.needs_versions, response.more);
         let mut wanted = response.wanted;
         wanted.truncate(sync::MAX_WANTED);
-        if !self.verify(peer_id, response.records, others, Then::GoOn { round, wanted, again, more }) {
+        if !self.verify_records(peer_id, response.records, others, Then::GoOn { round, wanted, again, more }) {
             self.timers.after(RETRY, Due::Offer(peer_id));
         }
     }
@@ -259,8 +254,8 @@ impl Driver {
 
     /// Levels with a peer, unless that was done or is being done.
     pub(super) fn offer_again(&mut self, peer_id: PeerId) {
-        let under_way = self.verifying.is_of(&peer_id)
-            || self.exchanges.values().any(|exchange| exchange.peer_id == peer_id);
+        let under_way =
+            self.verifying.is_of(&peer_id) || self.exchanges.values().any(|exchange| exchange.peer_id == peer_id);
         if !under_way && self.peers.get(&peer_id).is_some_and(|peer| !peer.synced) {
             self.offer(peer_id, false);
         }

@@ -113,7 +113,13 @@ impl Verifying {
 
 impl Driver {
     /// Takes the records of a message. False if there is no room for them.
-    pub(super) fn verify(&mut self, peer_id: PeerId, mut records: Vec<ByteBuf>, tell_others: bool, then: Then) -> bool {
+    pub(super) fn verify_records(
+        &mut self,
+        peer_id: PeerId,
+        mut records: Vec<ByteBuf>,
+        tell_others: bool,
+        then: Then,
+    ) -> bool {
         let count = records.len();
         records.truncate(self.admit_records(peer_id, count, Instant::now()));
         if records.is_empty() && !self.verifying.is_of(&peer_id) {
@@ -195,7 +201,10 @@ mod tests {
     use super::*;
 
     fn message(records: usize, size: usize) -> (Vec<ByteBuf>, Then) {
-        (vec![ByteBuf::from(vec![0; size]); records], Then::GoOn { round: 0, wanted: Vec::new(), again: false, more: false })
+        (
+            vec![ByteBuf::from(vec![0; size]); records],
+            Then::GoOn { round: 0, wanted: Vec::new(), again: false, more: false },
+        )
     }
 
     #[test]
@@ -225,7 +234,7 @@ mod tests {
                 let (records, then) = message(100, 1 << 16);
                 verifying.enter(peer_id, records, true, then)
             };
-            (0..100).take_while(fits).count() * 100 << 16
+            ((0..100).take_while(fits).count() * 100) << 16
         };
         let of_one = entered(PeerId::random());
         assert!(of_one <= MAX_WAITING_OF_PEER && of_one > 0);

@@ -163,10 +163,7 @@ fn one(name: &'static str, attack: Attack, options: &Options) -> Result<Outcome,
         for (sum, (now, then)) in cpu.iter_mut().zip(ticks()?.into_iter().zip(ticks_before)) {
             *sum += now - then;
         }
-        while round == options.rounds
-            && count(&counters()?, counter) == counted_before
-            && begin.elapsed() < PATIENCE
-        {
+        while round == options.rounds && count(&counters()?, counter) == counted_before && begin.elapsed() < PATIENCE {
             std::thread::sleep(LOOK);
         }
     }

@@ -230,7 +230,9 @@ fn print_attacks(attacks: &[Outcome]) {
     }
     println!("honest calls/s: alone before and after, beside a process that only spins, and during the attack");
     println!("ratio: during / spinning, the median of the rounds; the goal is at least {GOAL}");
-    println!("attacker and node: their CPU time during the attack, in hundredths of a core; turn: the driver's longest");
+    println!(
+        "attacker and node: their CPU time during the attack, in hundredths of a core; turn: the driver's longest"
+    );
 }
 
 fn why_not(results: &Results, metric: Metric) -> String {
