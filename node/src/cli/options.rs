@@ -121,10 +121,9 @@ impl Options {
         // With one of them typed, the other is not missed.
         if self.is_only_from_environment("secret", self.secret.as_ref())
             && self.is_only_from_environment("ticket", self.ticket.as_ref())
+            && let Some(flag) = ["secret", "ticket"].into_iter().find(|flag| self.origins.is_empty(flag))
         {
-            if let Some(flag) = ["secret", "ticket"].into_iter().find(|flag| self.origins.is_empty(flag)) {
-                return Err(origin::empty(&Place::Environment.name(flag)));
-            }
+            return Err(origin::empty(&Place::Environment.name(flag)));
         }
         let file = config::find(self.config.as_deref())?;
         self.over(file)
