@@ -191,3 +191,57 @@ impl NetworkBehaviour for Behaviour {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p::{core::ConnectedPoint, swarm::ConnectionClosed};
+
+    use super::*;
+
+    /// Establishes one, if that is allowed.
+    fn connect(limits: &mut Behaviour, id: usize, peer_id: PeerId, host: u8) -> Option<ConnectedPoint> {
+        let id = ConnectionId::new_unchecked(id);
+        let local_addr: Multiaddr = "/ip4/10.0.0.100/tcp/1".parse().unwrap();
+        let send_back_addr: Multiaddr = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
+        limits.handle_pending_inbound_connection(id, &local_addr, &send_back_addr).unwrap();
+        limits.handle_established_inbound_connection(id, peer_id, &local_addr, &send_back_addr).ok()?;
+        let endpoint = ConnectedPoint::Listener { local_addr, send_back_addr };
+        limits.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id,
+            connection_id: id,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        Some(endpoint)
+    }
+
+    #[test]
+    fn one_host_leaves_room_for_others_and_one_peer_for_others_of_its_host() {
+        let mut limits = connections(96);
+        let mallory = PeerId::random();
+        assert_eq!((0..10).filter(|id| connect(&mut limits, *id, mallory, 1).is_some()).count(), PER_PEER);
+        let established =
+            (10..400).filter(|id| connect(&mut limits, *id, PeerId::random(), 1).is_some()).count() + PER_PEER;
+        assert_eq!(established, 144);
+        let others = (400..600).filter(|id| connect(&mut limits, *id, PeerId::random(), 2).is_some()).count();
+        assert_eq!(others, 192 - 144);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_peers_that_have_gone() {
+        let mut limits = connections(96);
+        for id in 0..1_000 {
+            let peer_id = PeerId::random();
+            let endpoint = connect(&mut limits, id, peer_id, 1).unwrap();
+            limits.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id: ConnectionId::new_unchecked(id),
+                endpoint: &endpoint,
+                cause: None,
+                remaining_established: 0,
+            }));
+        }
+        assert!(limits.begun.is_empty() && limits.established.is_empty());
+    }
+}

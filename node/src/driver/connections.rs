@@ -160,6 +160,9 @@ impl Driver {
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
+        if !self.admits_shown(peer_id, Instant::now()) {
+            return;
+        }
         if info.protocol_version != self.core.settings.swarm.identify_version() {
             self.expel(peer_id, "it belongs to another swarm or is another program");
             return;

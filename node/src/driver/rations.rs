@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    sync::atomic::AtomicU64,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use libp2p::PeerId;
 use multinodes_behaviour::ration::{Bucket, Rate, Table, Taken, Tiers, Who};
 
 use super::Driver;
-use crate::core::Counters;
+use crate::core::{Counters, OpenFailure};
 
 /// Exchanges that a neighbour may ask for. Each costs a walk over the directory.
 const REQUESTS: Rate = Rate { burst: 40.0, per_second: 4.0 };
@@ -57,6 +58,10 @@ const STRIKES_OF_RECORD: f64 = 4.0;
 /// A beat makes this node ask a neighbour for what it lacks not more often than this.
 const ASKED: Rate = Rate { burst: 1.0, per_second: 1.0 };
 
+/// What a peer shows of itself is looked at so often: as a rule once on each connection, and when its addresses change. A
+/// credential costs two signatures to verify.
+const SHOWN: Rate = Rate { burst: 16.0, per_second: 1.0 };
+
 /// Who has gone too far is not spoken with for so long.
 const KEPT_AWAY: Duration = Duration::from_secs(60);
 
@@ -74,6 +79,7 @@ pub(super) struct Rations {
     pub(super) messages: Tiers,
     pub(super) lanes: Tiers,
     pub(super) asked: Table<PeerId>,
+    shown: Table<PeerId>,
     /// What may be passed on of others.
     pub(super) relayed: Bucket,
     pub(super) relayed_messages: Bucket,
@@ -92,6 +98,7 @@ impl Rations {
             messages: signatures(MESSAGES),
             lanes: many(LANES),
             asked: Table::new(ASKED, Tiers::MAX_PEERS, now),
+            shown: Table::new(SHOWN, Tiers::MAX_PEERS, now),
             relayed: Bucket::new(RELAYED, now),
             relayed_messages: Bucket::new(RELAYED_MESSAGES, now),
             strikes: Table::new(STRIKES, Tiers::MAX_PEERS, now),
@@ -150,12 +157,21 @@ impl Driver {
         self.admits(peer_id, taken, now, |counters| &counters.refused_lanes)
     }
 
+    /// Whether what a peer shows of itself is looked at.
+    pub(super) fn admits_shown(&mut self, peer_id: PeerId, now: Instant) -> bool {
+        let admitted = self.rations.shown.of(peer_id, now).take(1.0, now);
+        if !admitted {
+            self.strike(peer_id, STRIKE, now);
+        }
+        admitted
+    }
+
     fn admits(
         &mut self,
         peer_id: PeerId,
         taken: Taken,
         now: Instant,
-        counter: impl Fn(&Counters) -> &std::sync::atomic::AtomicU64,
+        counter: impl Fn(&Counters) -> &AtomicU64,
     ) -> bool {
         if taken.count > 0 {
             return !self.rations.keeps_away(&peer_id, now);
@@ -210,8 +226,8 @@ impl Driver {
     }
 
     /// Why no lane to a peer can be had, if it is kept away.
-    pub(super) fn misbehaved(&self, peer_id: &PeerId) -> Option<crate::core::OpenFailure> {
-        self.keeps_away(peer_id).then(|| crate::core::OpenFailure::Unreachable(MISBEHAVED.to_owned()))
+    pub(super) fn misbehaved(&self, peer_id: &PeerId) -> Option<OpenFailure> {
+        self.keeps_away(peer_id).then(|| OpenFailure::Unreachable(MISBEHAVED.to_owned()))
     }
 }
 
