@@ -51,7 +51,7 @@ fn sign(key: usize, record: Record) -> SignedRecord {
 }
 
 fn signed(key: usize, incarnation: u64, revision: u64) -> SignedRecord {
-    sign(key, record(incarnation, revision, &format!("node {key}")))
+    sign(key, record(incarnation, revision, &format!("node-{key}")))
 }
 
 fn open(envelope: &[u8]) -> SignedRecord {
@@ -59,7 +59,7 @@ fn open(envelope: &[u8]) -> SignedRecord {
 }
 
 fn goodbye(key: usize, incarnation: u64, revision: u64) -> SignedRecord {
-    sign(key, Record { left: true, ..record(incarnation, revision, &format!("node {key}")) })
+    sign(key, Record { left: true, ..record(incarnation, revision, &format!("node-{key}")) })
 }
 
 fn beat(key: usize, incarnation: u64, revision: u64, beat: u64) -> SignedBeat {
@@ -97,7 +97,7 @@ fn a_node_joins_is_updated_and_leaves() {
     assert_eq!(directory.on_record(signed(1, 1, 1), *SOURCE, now), Merged::News);
     assert_eq!(events(&mut directory), ["joined node 1"]);
     assert_eq!(
-        directory.on_record(sign(1, Record { software: "2".to_owned(), ..record(1, 2, "node 1") }), *SOURCE, now),
+        directory.on_record(sign(1, Record { software: "2".to_owned(), ..record(1, 2, "node-1") }), *SOURCE, now),
         Merged::News
     );
     assert_eq!(events(&mut directory), ["updated node 1"]);
@@ -244,7 +244,7 @@ fn two_live_holders_of_one_name_are_a_conflict_said_once() {
 fn a_conflict_with_this_node_itself_is_seen() {
     let now = Instant::now();
     let mut directory = directory(now);
-    directory.on_record(sign(1, record(1, 1, "node 0")), *SOURCE, now);
+    directory.on_record(sign(1, record(1, 1, "node-0")), *SOURCE, now);
     let changes = directory.take_changes(true).unwrap();
     assert_eq!(changes.events.iter().map(short).collect::<Vec<_>>(), ["joined node 0", "conflict node 0 2"]);
     assert!(changes.snapshot.unwrap().by_peer[&peer(0)].conflict);

@@ -3,7 +3,7 @@
 //!
 //! The same binary is the driver and, as `serve CONTESTANT`, the other process; `first-call SWARM` is the process
 //! whose start-up is timed, `work SWARM` a worker, `submit SWARM ADDRESS` a process that gives it items without end,
-//! `code SWARM FOLDER` one that runs code of others, `attack KIND SWARM ADDRESS` a peer that means harm, `spin` a process
+//! `code SWARM FOLDER` one that runs code of others, `attack KIND SWARM ADDRESS` a peer that means harm, `together HOW FOLDER` many nodes at once, `spin` a process
 //! in its place that only takes a core.
 //! Reading order: `options`, `contestant`, `load`, `run`, `spread`, `report`.
 
@@ -29,6 +29,7 @@ mod results;
 mod run;
 mod spread;
 mod startup;
+mod together;
 mod work;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Role::Guard { swarm } => contestant::until_stdin_ends(async move { guarded::serve(&swarm).await }),
         Role::Code { swarm, folder } => contestant::until_stdin_ends(async move { code::serve(&swarm, &folder).await }),
         Role::Attack { attack, swarm, address } => attack::run(attack, &swarm, &address),
+        Role::Together { how, folder } => together::run(how, &folder),
         Role::Spin => attack::spin(),
         Role::Drive(options) => drive(&options),
     });

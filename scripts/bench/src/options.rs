@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Error, attacker::Attack, contestant::Contestant, process::TICKS_PER_SECOND};
+use crate::{Error, attacker::Attack, contestant::Contestant, process::TICKS_PER_SECOND, together::How};
 
 const GLANCE: Duration = Duration::from_millis(500);
 
 const USAGE: &str = "usage: multinodes-bench [--only PHASE|CONTESTANT,...] [--rounds N] [--json] [--out FILE]
-phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack guarded code
+phases: sequential calls-64 calls-1024 bulk cast startup startup-lan idle map-1 map-2 map-dask map-sleep map-memory attack guarded together code
 contestants: raw rr rr-lazy multinodes dask
 environment: BENCH_SECONDS length of a phase and contestant (default 2)";
 
@@ -30,6 +30,8 @@ pub(crate) enum Role {
     Code { swarm: String, folder: PathBuf },
     /// A peer that means harm.
     Attack { attack: Attack, swarm: String, address: String },
+    /// Many nodes that start at once.
+    Together { how: How, folder: PathBuf },
     /// A process in its place that only takes as much of the machine.
     Spin,
     /// The one that measures.
@@ -67,12 +69,14 @@ pub(crate) enum Phase {
     Attack,
     /// Calls with a secret and permissions, and without.
     Guarded,
+    /// Many nodes that start at once.
+    Together,
     /// Code that travels, against calls of what is there.
     Code,
 }
 
 impl Phase {
-    const ALL: [(&'static str, Self); 16] = [
+    const ALL: [(&'static str, Self); 17] = [
         ("sequential", Self::Sequential),
         ("calls-64", Self::InFlight(64)),
         ("calls-1024", Self::InFlight(1024)),
@@ -88,6 +92,7 @@ impl Phase {
         ("map-memory", Self::MapMemory),
         ("attack", Self::Attack),
         ("guarded", Self::Guarded),
+        ("together", Self::Together),
         ("code", Self::Code),
     ];
 
@@ -120,6 +125,10 @@ impl Options {
                 "work" => return Ok(Role::Work { swarm: value()? }),
                 "submit" => return Ok(Role::Submit { swarm: value()?, address: value()? }),
                 "spin" => return Ok(Role::Spin),
+                "together" => {
+                    let how = How::parse(&value()?).ok_or(USAGE)?;
+                    return Ok(Role::Together { how, folder: value()?.into() });
+                }
                 "guard" => return Ok(Role::Guard { swarm: value()? }),
                 "code" => return Ok(Role::Code { swarm: value()?, folder: value()?.into() }),
                 "attack" => {

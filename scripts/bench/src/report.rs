@@ -14,6 +14,7 @@ use crate::{
         },
         Results, Way,
     },
+    together::How,
 };
 
 /// One promise about speed or size.
@@ -42,7 +43,7 @@ enum Goal {
     AtLeast(f64),
 }
 
-const TARGETS: [Target; 23] = [
+const TARGETS: [Target; 25] = [
     target("sequential p50 / raw TCP", SequentialP50, Against::RawTcp(SequentialP50), Goal::AtMost(1.5)),
     target("sequential p50 / rr", SequentialP50, Against::RequestResponse(SequentialP50), Goal::AtMost(0.35)),
     target("calls/s, 64 in flight / rr", Calls(64), Against::RequestResponse(Calls(64)), Goal::AtLeast(15.0)),
@@ -70,6 +71,8 @@ const TARGETS: [Target; 23] = [
     target("run of a known task, p50 / call", Code(RunP50), Against::Ours(&CALL_P50), Goal::AtMost(1.5)),
     target("first run of 28 kB, compiled there", Code(FirstRun), Against::Nothing, Goal::AtMost(100.0)),
     target("installed code, 64 in flight / native", Code(Guest(64)), Against::Ours(&NATIVE_64), Goal::AtLeast(0.6)),
+    target("200 nodes at once by one address, s", Metric::Together(How::Join), Against::Nothing, Goal::AtMost(20.0)),
+    target("panics, restarts, lost of them", Metric::TogetherFaults(How::Join), Against::Nothing, Goal::AtMost(0.0)),
     target("p99 beside 4 spinning guests / idle", Code(SpinningP99), Against::Ours(&IDLE_P99), Goal::AtMost(3.0)),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{attack::Outcome, code::Figure, contestant::Contestant};
+use crate::{attack::Outcome, code::Figure, contestant::Contestant, together::How};
 
 /// One figure, and its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,9 @@ pub(crate) enum Metric {
     MemoryLate,
     /// Calls with so many in flight, with a secret and permissions or without.
     Guarded(usize, bool),
+    /// Until all of many nodes know all, and what went wrong.
+    Together(How),
+    TogetherFaults(How),
     /// Of code that travels.
     Code(Figure),
 }
@@ -86,6 +89,8 @@ impl Metric {
             Self::MemoryLate => "endless map, memory after 20 s".into(),
             Self::Guarded(tasks, false) => format!("calls/s, {tasks} in flight, open"),
             Self::Guarded(tasks, true) => format!("calls/s, {tasks} in flight, secret, rules"),
+            Self::Together(how) => format!("{} nodes at once ({}), all know all", how.nodes(), how.name()),
+            Self::TogetherFaults(how) => format!("{} nodes at once ({}), faults", how.nodes(), how.name()),
             Self::Code(figure) => figure.title(),
         }
     }
@@ -113,6 +118,8 @@ impl Metric {
             Self::MemoryLate => "map_memory_20_s_mib".into(),
             Self::Guarded(tasks, false) => format!("calls_per_second_{tasks}_open"),
             Self::Guarded(tasks, true) => format!("calls_per_second_{tasks}_guarded"),
+            Self::Together(how) => format!("together_{}_s", how.name()),
+            Self::TogetherFaults(how) => format!("together_{}_faults", how.name()),
             Self::Code(figure) => figure.key(),
         }
     }
@@ -128,6 +135,8 @@ impl Metric {
             Self::IdleMemory | Self::MemoryEarly | Self::MemoryLate => format!("{value:.1} MiB"),
             Self::OfPossible | Self::OfIdeal => format!("{value:.2}x"),
             Self::IdleCpu => format!("{value:.2} %"),
+            Self::Together(_) => format!("{value:.1} s"),
+            Self::TogetherFaults(_) => format!("{value:.0}"),
             Self::Code(figure) => figure.show(value),
         }
     }

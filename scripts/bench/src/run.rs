@@ -15,7 +15,7 @@ use crate::{
     raw,
     request_response::RequestResponse,
     results::{Metric, Results},
-    spread, startup,
+    spread, startup, together,
 };
 
 const SMALL: &[u8] = &[7; 64];
@@ -35,6 +35,7 @@ pub(crate) fn all(options: &Options) -> Result<Results, Error> {
             Phase::MapSleep => spread::sleeping(options, &mut results),
             Phase::MapMemory => memory::measure(options, &mut results),
             Phase::Guarded => guarded::measure(options, &mut results),
+            Phase::Together => together::measure(options, &mut results),
             Phase::Code => code::measure(options, &mut results),
             Phase::Attack => attack::measure(options, &mut results),
             _ => rounds(options, phase, &mut results),

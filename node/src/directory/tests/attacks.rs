@@ -237,7 +237,7 @@ fn made_up_goodbyes_bring_nobody_back_from_the_dead() {
     }
     assert_eq!(directory.gone.len(), MAX_GONE);
     for key in [1, 2] {
-        assert_eq!(directory.on_record(signed(key, 1, 1), liar, now), Merged::Old, "node {key}");
+        assert_eq!(directory.on_record(signed(key, 1, 1), liar, now), Merged::Old, "node-{key}");
         assert!(directory.has_stopped(&peer(key)));
     }
 }
@@ -262,7 +262,7 @@ const SHAPES: [Shape; 6] = [
         let labels: BTreeMap<_, _> = (0..64).map(|number| (number.to_string(), "v".repeat(256))).collect();
         made_up(Record { labels, ..record(1, 1, "n") })
     }),
-    ("small", |number| made_up(record(1, 1, &format!("node {number}")))),
+    ("small", |number| made_up(record(1, 1, &format!("node-{number}")))),
 ];
 
 /// Says to a process that it is one to be measured, and what with.
