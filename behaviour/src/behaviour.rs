@@ -3,14 +3,15 @@
 #![allow(missing_docs, reason = "the variants of the derived event cannot be documented")]
 
 use libp2p::{
-    PeerId, identify, memory_connection_limits, ping,
+    PeerId, identify, memory_connection_limits,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
 use crate::{
     BuildError, Config,
     gate::{self, Gated},
-    gossip, identity, kademlia, lanes, limits, local,
+    gossip, identity, kademlia, lanes, limits, local, ping,
+    pulse::Pulses,
     shelter::{Panics, Shelter},
     sync,
 };
@@ -50,17 +51,17 @@ impl Behaviour {
     ///
     /// The credential cannot be shown, or a constant of this crate contradicts the rules of libp2p.
     pub fn new(config: &Config) -> Result<Self, BuildError> {
-        Self::counting(config, Panics::default())
+        Self::counting(config, Panics::default(), Pulses::default())
     }
 
-    /// The same, and counts panics.
-    pub(crate) fn counting(config: &Config, panics: Panics) -> Result<Self, BuildError> {
-        Ok(Self::sheltering(Protocols::new(config)?, panics))
+    /// The same, and counts panics, and takes signs of life from where the transport leaves them.
+    pub(crate) fn counting(config: &Config, panics: Panics, pulses: Pulses) -> Result<Self, BuildError> {
+        Ok(Self::sheltering(Protocols::new(config, pulses)?, panics))
     }
 }
 
 impl Protocols {
-    fn new(config: &Config) -> Result<Self, BuildError> {
+    fn new(config: &Config, pulses: Pulses) -> Result<Self, BuildError> {
         let peer_id = config.keypair.public().to_peer_id();
         let kademlia = config.kademlia.then(|| kademlia::new(peer_id, &config.swarm, config.passive));
         let local = config.mdns.then(|| local::Behaviour::new(peer_id, config.passive));
@@ -72,7 +73,7 @@ impl Protocols {
             limits: limits::connections(config.high_mark),
             memory_limits: limits::memory(),
             identify: identity::identify(config.keypair.public(), &config.swarm, config.credential.as_deref())?,
-            ping: identity::ping(),
+            ping: ping::Behaviour::new(pulses),
             kademlia: Gated::new(Toggle::from(kademlia), undecided()).retelling_protocols(),
             // Gossipsub gives up a connection on which it was refused.
             gossip: Gated::new(gossip, undecided()).patient(&config.swarm.protocol_prefix()),

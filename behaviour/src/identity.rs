@@ -1,16 +1,8 @@
-//! Tells a peer who this is, and whether it is still there.
+//! Tells a peer who this is, and whether it belongs here.
 
-use std::time::Duration;
-
-use libp2p::{identify, identity::PublicKey, ping};
+use libp2p::{identify, identity::PublicKey};
 
 use crate::SwarmName;
-
-/// The default of 15 s, and 20 s of patience, would show a cut-off host only after half a minute. A ping costs 64 bytes.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Together with the interval a host that is cut off is noticed within 5 s.
-const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a node calls itself towards other libp2p programs.
 pub const AGENT: &str = concat!("multinodes/", env!("CARGO_PKG_VERSION"));
@@ -20,7 +12,7 @@ pub const AGENT: &str = concat!("multinodes/", env!("CARGO_PKG_VERSION"));
 pub const MAX_CREDENTIAL: usize = 2800;
 
 /// Creates identify. The agent version is [`AGENT`] and, after a blank, the credential if there is one. It shows the
-/// swarm's name as the protocol version: who shows another one is a stranger.
+/// swarm's name as the protocol version.
 ///
 /// No signed peer record: with one, js-libp2p peers kept their routing tables empty (measured).
 ///
@@ -83,10 +75,14 @@ pub enum CredentialError {
     Unprintable,
 }
 
-/// Creates ping. It reports failures; closing the connection is the driver's decision.
+/// Whether a peer that has shown this belongs to the swarm: it speaks one of the swarm's own protocols, or it shows the
+/// swarm's protocol version. The latter alone is shown by a node that has not admitted us yet. Not every implementation
+/// lets its users choose that version, so another one means nothing.
 #[must_use]
-pub fn ping() -> ping::Behaviour {
-    ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT))
+pub fn belongs(info: &identify::Info, swarm: &SwarmName) -> bool {
+    let prefix = swarm.protocol_prefix();
+    info.protocol_version == swarm.identify_version()
+        || info.protocols.iter().any(|protocol| protocol.as_ref().starts_with(&prefix))
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@
 //! 3. [`record`]: what a node says of itself, signed.
 //! 4. [`gossip`] and [`sync`]: how that reaches the others. [`message`]: what users publish, signed as well.
 //! 5. [`local`], [`kademlia`], [`identity`]: how nodes find each other. [`limits`]: when that is enough.
-//! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast.
+//! 6. [`lanes`] and [`lane`]: the streams on which calls travel, and how. [`transport`], [`corked`]: how fast. [`frames`]: in what pieces.
+//!    [`ping`], [`pulse`]: whether peers are still there.
 //! 7. [`privacy`]: how a private swarm keeps to itself. [`gate`]: who gets in. [`shelter`]: where a panic ends.
 //!
 //! Whatever a peer sends is parsed within a limit and without a panic; a limit is a constant beside its reason.
@@ -74,6 +75,7 @@ pub mod codec;
 pub mod corked;
 pub mod credential;
 mod ended;
+pub mod frames;
 pub mod gate;
 pub mod gossip;
 pub mod identity;
@@ -84,9 +86,11 @@ pub mod limits;
 pub mod local;
 pub mod message;
 pub mod names;
+pub mod ping;
 pub mod places;
 pub mod plan;
 pub mod privacy;
+pub mod pulse;
 pub mod quick_hash;
 pub mod ration;
 pub mod read_ahead;
@@ -110,6 +114,7 @@ pub use gate::{Admission, Doorkeeper};
 pub use message::SignedMessage;
 pub use names::{MAX_SWARM_NAME, NameError, SwarmName};
 pub use privacy::Privacy;
+use pulse::Pulses;
 pub use record::{MAX_RECORD, RecordError, SignedBeat, SignedRecord};
 pub use shelter::Panics;
 
@@ -171,13 +176,14 @@ pub fn build_counting(
     executor: impl swarm::Executor + Send + 'static,
     panics: Panics,
 ) -> Result<Swarm<Behaviour>, BuildError> {
+    let pulses = Pulses::default();
     let transport = match &config.privacy {
-        None => transport::new(&config.keypair)?,
-        Some(privacy) => transport::private(&config.keypair, privacy)?,
+        None => transport::with_pulses(&config.keypair, &pulses)?,
+        Some(privacy) => transport::private_with_pulses(&config.keypair, privacy, &pulses)?,
     };
     let counted = panics.clone();
     let transport = transport.map(move |(peer_id, muxer), _| (peer_id, shelter::muxer(muxer, counted))).boxed();
-    let behaviour = Behaviour::counting(config, panics)?;
+    let behaviour = Behaviour::counting(config, panics, pulses)?;
     let peer_id = config.keypair.public().to_peer_id();
     Ok(Swarm::new(transport, behaviour, peer_id, swarm_config(executor)))
 }

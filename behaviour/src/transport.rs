@@ -9,7 +9,8 @@ use std::{io, time::Duration};
 use libp2p::{
     PeerId, Transport,
     core::{
-        muxing::StreamMuxerBox,
+        ConnectedPoint,
+        muxing::{StreamMuxer, StreamMuxerBox},
         transport::{Boxed, MemoryTransport, map_err::MapErr, timeout::TransportTimeout},
         upgrade::Version,
     },
@@ -19,7 +20,7 @@ use libp2p::{
     tcp, yamux,
 };
 
-use crate::{Privacy, corked, places::Fair, read_ahead::ReadAhead};
+use crate::{Privacy, corked, frames, places::Fair, pulse::Pulses, read_ahead::ReadAhead};
 
 /// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
 /// than two seconds.
@@ -37,6 +38,14 @@ const NEGOTIATION: Version = Version::V1Lazy;
 ///
 /// The key cannot be used for noise.
 pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
+    with_pulses(keypair, &Pulses::default())
+}
+
+/// The same, and leaves the pulse of each connection where its owner finds it.
+pub(crate) fn with_pulses(
+    keypair: &Keypair,
+    pulses: &Pulses,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
     let noise = noise::Config::new(keypair)?;
     let tcp = tcp_transport().map(|stream, _| ReadAhead::new(stream));
     let transport = MemoryTransport::default()
@@ -44,9 +53,9 @@ pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Transpo
         .upgrade(NEGOTIATION)
         .authenticate(noise)
         .multiplex(multiplexing())
-        .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
+        .map(leaving(pulses.clone()));
     #[cfg(feature = "wan")]
-    let transport = wan::extend(transport, keypair)?;
+    let transport = wan::extend(transport, keypair, pulses)?;
     Ok(limited(transport))
 }
 
@@ -59,6 +68,14 @@ pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Transpo
 ///
 /// The key cannot be used for noise.
 pub fn private(keypair: &Keypair, privacy: &Privacy) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
+    private_with_pulses(keypair, privacy, &Pulses::default())
+}
+
+pub(crate) fn private_with_pulses(
+    keypair: &Keypair,
+    privacy: &Privacy,
+    pulses: &Pulses,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
     let noise = noise::Config::new(keypair)?.with_prologue(privacy.prologue().to_vec());
     let guard = PnetConfig::new(privacy.pre_shared_key());
     let tcp = tcp_transport().map(|stream, _| ReadAhead::new(stream));
@@ -68,7 +85,7 @@ pub fn private(keypair: &Keypair, privacy: &Privacy) -> Result<Boxed<(PeerId, St
         .upgrade(NEGOTIATION)
         .authenticate(noise)
         .multiplex(multiplexing())
-        .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
+        .map(leaving(pulses.clone()));
     #[cfg(feature = "wan")]
     let transport = wan::named(transport)?;
     Ok(limited(transport))
@@ -95,10 +112,25 @@ fn tcp_transport() -> MapErr<tcp::tokio::Transport, fn(io::Error) -> TcpError> {
 #[error("{0}")]
 struct TcpError(#[source] io::Error);
 
-fn multiplexing() -> corked::Config {
+/// Leaves the pulse of each connection, and makes its muxer one like all others.
+fn leaving<M>(
+    pulses: Pulses,
+) -> impl FnOnce((PeerId, frames::Muxer<M>), ConnectedPoint) -> (PeerId, StreamMuxerBox) + Clone
+where
+    M: StreamMuxer + Send + Unpin + 'static,
+    M::Substream: Send + 'static,
+    M::Error: Send + Sync + 'static,
+{
+    move |(peer_id, muxer), endpoint| {
+        pulses.add(peer_id, endpoint.get_remote_address(), muxer.pulse());
+        (peer_id, StreamMuxerBox::new(muxer))
+    }
+}
+
+fn multiplexing() -> frames::Config {
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
-    yamux.into()
+    corked::Config::from(yamux).into()
 }
 
 /// A transport that cannot be built.
@@ -121,13 +153,13 @@ mod wan {
     use libp2p::{dns, quic, websocket};
 
     use super::{
-        Boxed, Keypair, NEGOTIATION, PeerId, StreamMuxerBox, Transport, TransportError, multiplexing, noise,
-        tcp_transport,
+        Boxed, Keypair, NEGOTIATION, PeerId, Pulses, StreamMuxerBox, Transport, TransportError, leaving, multiplexing,
+        noise, tcp_transport,
     };
 
     type Output = (PeerId, StreamMuxerBox);
 
-    pub(super) fn extend<T>(transport: T, keypair: &Keypair) -> Result<Boxed<Output>, TransportError>
+    pub(super) fn extend<T>(transport: T, keypair: &Keypair, pulses: &Pulses) -> Result<Boxed<Output>, TransportError>
     where
         T: Transport<Output = Output> + Send + Unpin + 'static,
         T::Error: Send + Sync + 'static,
@@ -142,7 +174,7 @@ mod wan {
             .upgrade(NEGOTIATION)
             .authenticate(noise::Config::new(keypair)?)
             .multiplex(multiplexing())
-            .map(|(peer_id, muxer), _| (peer_id, StreamMuxerBox::new(muxer)));
+            .map(leaving(pulses.clone()));
         Ok(websocket.or_transport(named(direct)?).map(|either, _| either.into_inner()).boxed())
     }
 

@@ -12,7 +12,7 @@ use std::{
 use libp2p::{
     Stream, StreamProtocol,
     core::upgrade::{InboundUpgrade, UpgradeInfo},
-    identify, ping,
+    identify,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol, SupportedProtocols,
         handler::{
@@ -21,6 +21,8 @@ use libp2p::{
         },
     },
 };
+
+use crate::ping;
 
 /// How often a refused stream is asked for again on one connection: a peer that shows a protocol and refuses it all the
 /// same would else keep us busy.

@@ -136,7 +136,7 @@ impl Diagnosis {
                     return Err(NoAnswer::TurnedAway);
                 }
                 SwarmEvent::Behaviour(identify::Event::Received { peer_id, info, .. }) => {
-                    if info.protocol_version != self.settings.swarm.identify_version() {
+                    if !identity::belongs(&info, &self.settings.swarm) {
                         return Err(NoAnswer::OtherSwarm(shortened(&info.protocol_version)));
                     }
                     let took = connected.unwrap_or_default();

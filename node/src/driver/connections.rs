@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use libp2p::{
     PeerId,
     core::ConnectedPoint,
-    identify, ping,
+    identify,
     swarm::{ConnectionError, ConnectionId},
 };
-use multinodes_behaviour::ration::Origin;
+use multinodes_behaviour::{identity, ping, ration::Origin};
 
 use super::{Driver, Due, TICK};
 use crate::core::Counters;
 
-/// Pings go every 2 s. A connection without an answer for so long is closed, and the dial that follows shows the rest:
+/// Pings go every 2 s. A connection on which nothing has come for so long is closed, and the dial that follows shows the rest:
 /// together less than 5 s. Not left to libp2p's ping: it keeps the first failure to itself, and reports the second after more than ten seconds.
 const SILENCE: Duration = Duration::from_millis(3_500);
 
@@ -163,7 +163,7 @@ impl Driver {
         if !self.admits_shown(peer_id, Instant::now()) {
             return;
         }
-        if info.protocol_version != self.core.settings.swarm.identify_version() {
+        if !identity::belongs(&info, &self.core.settings.swarm) {
             self.expel(peer_id, "it belongs to another swarm or is another program");
             return;
         }
@@ -202,12 +202,8 @@ impl Driver {
     }
 
     pub(super) fn on_ping(&mut self, event: &ping::Event) {
-        if let Ok(time) = event.result
-            && let Some(peer) = self.peers.get_mut(&event.peer)
-            && let Some(connection) = peer.connections.iter_mut().find(|other| other.id == event.connection)
-        {
-            connection.heard = Instant::now();
-            self.core.selection.round_trips.measured(event.peer, time);
+        if self.peers.contains_key(&event.peer) {
+            self.core.selection.round_trips.measured(event.peer, event.round_trip);
         }
     }
 
@@ -234,7 +230,9 @@ impl Driver {
     pub(super) fn close_silent(&mut self, now: Instant) {
         let slept = now.saturating_duration_since(self.ticked) > SILENCE / 2;
         let (mut silent, mut next) = (Vec::new(), now + TICK);
+        let ping = &self.swarm.behaviour().ping;
         for connection in self.peers.values_mut().flat_map(|peer| &mut peer.connections) {
+            connection.heard = ping.heard(connection.id).map_or(connection.heard, |heard| connection.heard.max(heard));
             if slept {
                 // This process did not run for a while: nobody else is to blame.
                 connection.heard = now;
@@ -245,7 +243,7 @@ impl Driver {
             }
         }
         if next < now + TICK {
-            // Its turn comes before the next tick, unless a pong does.
+            // Its turn comes before the next tick, unless something else does.
             self.timers.at(next + Duration::from_millis(1), Due::Silence);
         }
         for connection in silent {
