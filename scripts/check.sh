@@ -11,8 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The command that the README promises; a step below holds the two together.
 readonly tests="cargo test --workspace --all-features"
 readonly target=${CARGO_TARGET_DIR:-target}
-# What `unshare` cannot do here, see scripts/lib/netns.sh.
-readonly netns_unavailable=69
+# Said by scripts that need what is not here: `unshare` (scripts/lib/netns.sh), or npm.
+readonly unavailable=69
 
 passed=()
 skipped=()
@@ -33,6 +33,7 @@ main() {
     fuzz_targets
     dependencies
     hosts
+    foreign
     current=
 }
 
@@ -114,9 +115,24 @@ hosts() {
     MULTINODES_BIN=$target/debug/multinodes scripts/netns-lan.sh || status=$?
     case $status in
         0) passed+=("$current (${SECONDS} s)") ;;
-        "$netns_unavailable") skipped+=("$current: needs root with CAP_NET_ADMIN, or user namespaces, and iproute2") ;;
+        "$unavailable") skipped+=("$current: needs root with CAP_NET_ADMIN, or user namespaces, and iproute2") ;;
         *) return "$status" ;;
     esac
+    SECONDS=0
+}
+
+# A node of another implementation, where npm can be had.
+foreign() {
+    local status=0
+    current="a peer on js-libp2p (scripts/foreign.sh)"
+    echo "== $current"
+    MULTINODES_BIN=$target/debug/multinodes scripts/foreign.sh || status=$?
+    case $status in
+        0) passed+=("$current (${SECONDS} s)") ;;
+        "$unavailable") skipped+=("$current: needs npm, and a registry that it reaches") ;;
+        *) return "$status" ;;
+    esac
+    SECONDS=0
 }
 
 summary() {
