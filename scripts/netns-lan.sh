@@ -3,7 +3,7 @@
 # a private swarm on a LAN with others keep to itself? Are nodes found while others talk all the time? Does the doctor
 # find what is broken?
 #
-#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|busy_lan|doctor_lan|code_lan]      builds the release binary and uses it; one part, or all
+#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|busy_lan|link_lan|doctor_lan|code_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
 #
 # Each host is a network namespace with one node in it, which has a runtime folder of its own: nothing but mDNS, or
@@ -238,6 +238,31 @@ doctor_lan() {
     ok "a swarm without nodes: a warning with the remedy, exit code 1"
 }
 
+link_lan() {
+    echo "== a cable between two hosts, on which nobody gives addresses"
+    local name
+    make_lan cable
+    for name in pia quin; do make_host "$name"; done
+    plug pia eth0 cable 169.254.11.1/16
+    plug quin eth0 cable 169.254.12.2/16
+    begin
+    start_node pia
+    start_node quin
+    all_see_all "$FIND_LIMIT_MS" pia quin
+    ok "two hosts with link-local addresses see each other"
+    check_call pia quin
+    check_call quin pia
+    begin
+    check_doctor pia 0 ""
+    check_finding multicast 'eth0 169\.254\.11\.1' ok
+    check_finding dialling 'quin /ip4/169\.254\.12\.2/tcp/[0-9]+' ok
+    check_finding listening quin ok
+    grep -q 'which only hosts on the same link reach' "$work/doctor.log" || fail "\`doctor\` does not say who reaches quin"
+    ok "the doctor says what is true there"
+    stop_all
+    ip link del cable
+}
+
 code_lan() {
     echo "== one LAN on which code travels"
     local name guests=$here/../examples/guests
@@ -440,7 +465,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 case "$*" in
-    "") main one_lan two_lans private_lan busy_lan doctor_lan code_lan ;;
-    one_lan | two_lans | private_lan | busy_lan | doctor_lan | code_lan) main "$1" ;;
-    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, busy_lan, doctor_lan, code_lan" ;;
+    "") main one_lan two_lans private_lan busy_lan link_lan doctor_lan code_lan ;;
+    one_lan | two_lans | private_lan | busy_lan | link_lan | doctor_lan | code_lan) main "$1" ;;
+    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, busy_lan, link_lan, doctor_lan, code_lan" ;;
 esac

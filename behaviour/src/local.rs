@@ -17,6 +17,7 @@ mod probe;
 mod question;
 
 use std::{
+    net::IpAddr,
     collections::{HashMap, VecDeque},
     future::Future,
     pin::Pin,
@@ -86,7 +87,7 @@ pub struct Behaviour {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Addresses of libp2p programs on the LAN, maybe strangers: neither loopback nor link-local, without peer id.
+    /// Addresses of libp2p programs on the LAN, maybe strangers: neither loopback nor link-local IPv6, without peer id.
     Found(Vec<(PeerId, Multiaddr)>),
     /// Programs that have not answered for minutes. They may still be well.
     Silent(Vec<PeerId>),
@@ -149,7 +150,7 @@ impl Behaviour {
         }
     }
 
-    fn running(&self, family: Family, address: Option<std::net::IpAddr>) -> Result<mdns::tokio::Behaviour, ProbeError> {
+    fn running(&self, family: Family, address: Option<IpAddr>) -> Result<mdns::tokio::Behaviour, ProbeError> {
         family.probe(address)?;
         let config = mdns::Config { ttl: TTL, query_interval: QUERY_INTERVAL, enable_ipv6: family == Family::V6 };
         let mut running = mdns::tokio::Behaviour::new(config, self.peer_id).map_err(ProbeError::Interfaces)?;
@@ -328,6 +329,13 @@ fn silence(running: Option<mdns::tokio::Behaviour>, listening: &[(ListenerId, Mu
             running.on_swarm_event(FromSwarm::ExpiredListenAddr(event));
         }
     }
+}
+
+/// Whether this host has a link-local address of IPv4. Asks the system, which takes some microseconds.
+#[must_use]
+pub fn is_on_link() -> bool {
+    let is_link_local = |one: &if_addrs::Interface| matches!(one.ip(), IpAddr::V4(ip) if ip.is_link_local());
+    if_addrs::get_if_addrs().is_ok_and(|all| all.iter().any(is_link_local))
 }
 
 fn without_peer_id(mut address: Multiaddr) -> Multiaddr {

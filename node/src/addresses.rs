@@ -4,6 +4,8 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
@@ -21,7 +23,8 @@ pub(crate) enum Scope {
     Process,
     /// Within this host.
     Loopback,
-    /// On one link, and only with a zone that no record can carry.
+    /// On one link: a cable, or a LAN on which nobody gives addresses. Those of IPv6 mean something only with a zone, which
+    /// libp2p does not dial.
     LinkLocal,
     /// In a private network.
     Private,
@@ -75,23 +78,31 @@ fn scope_of_v6(ip: Ipv6Addr) -> Option<Scope> {
 }
 
 /// What a node that listens on `listening` tells others: whatever other hosts can dial. Only if there is nothing of that
-/// kind, what its own host can dial; the second value is then true, and the record needs the host's token.
+/// kind, what those on its link and its own host can dial; for the latter the second value is then true, and the record
+/// needs the host's token.
 pub(crate) fn advertised(listening: &[Multiaddr]) -> (Vec<Multiaddr>, bool) {
     let beyond = in_order(listening.iter().filter(|address| scope(address) >= Some(Scope::Private)).cloned());
     if !beyond.is_empty() {
         return (beyond, false);
     }
-    let within = in_order(listening.iter().filter(|address| is_of_host(address)).cloned());
-    let needs_host = !within.is_empty();
+    let within = in_order(listening.iter().filter(|address| is_of_host(address) || is_of_link(address)).cloned());
+    let needs_host = within.iter().any(is_of_host);
     (within, needs_host)
 }
 
 /// Whether a reader may dial and show `address` from somebody's record. `same_host` says that both are on one host.
 pub(crate) fn usable(address: &Multiaddr, same_host: bool) -> bool {
+    usable_from(address, same_host, is_on_link)
+}
+
+/// `is_on_link` says whether this host has a link-local address itself. From elsewhere such an address would be dialled
+/// through the default route, and lead to whoever has it there, or to nobody.
+fn usable_from(address: &Multiaddr, same_host: bool, is_on_link: impl Fn() -> bool) -> bool {
     match scope(address) {
         Some(Scope::Private | Scope::Global) => true,
         Some(Scope::Process | Scope::Loopback) => same_host,
-        Some(Scope::LinkLocal) | None => false,
+        Some(Scope::LinkLocal) => is_of_link(address) && is_on_link(),
+        None => false,
     }
 }
 
@@ -120,6 +131,25 @@ pub(crate) fn without_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>
 /// Only nodes of the same host, or process, have anything there.
 pub(crate) fn is_of_host(address: &Multiaddr) -> bool {
     matches!(scope(address), Some(Scope::Process | Scope::Loopback))
+}
+
+/// Whether everybody on the same link can dial it, and nobody else.
+pub(crate) fn is_of_link(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Ip4(ip)) if ip.is_link_local())
+}
+
+/// The interfaces are looked at so often at most: records come in thousands, and anybody can write such addresses.
+const LINK_KNOWN_FOR: Duration = Duration::from_secs(2);
+
+/// Whether this host has a link-local address of IPv4.
+fn is_on_link() -> bool {
+    // What is true of the host is true of all nodes of the process.
+    static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match *last {
+        Some((when, known)) if when.elapsed() < LINK_KNOWN_FOR => known,
+        _ => last.insert((Instant::now(), multinodes_behaviour::local::is_on_link())).1,
+    }
 }
 
 /// A token that all nodes which reach each other over loopback share, and no others: on Linux from the boot and the
@@ -370,6 +400,18 @@ mod tests {
         assert!(!usable(&address("/memory/1"), false));
         assert!(!usable(&address("/ip6/fe80::1/tcp/1"), true));
         assert!(usable(&address("/ip4/10.1.1.1/tcp/1"), false));
+    }
+
+    #[test]
+    fn a_node_on_a_link_without_other_addresses_tells_that_one_and_only_hosts_on_a_link_use_it() {
+        let link = address("/ip4/169.254.7.7/tcp/1");
+        let listening = [link.clone(), address("/ip6/fe80::1/tcp/1"), address("/ip4/127.0.0.1/tcp/1")];
+        assert_eq!(advertised(&listening), (vec![address("/ip4/127.0.0.1/tcp/1"), link.clone()], true));
+        assert_eq!(advertised(std::slice::from_ref(&link)), (vec![link.clone()], false));
+        assert_eq!(advertised(&[link.clone(), address("/ip4/10.0.0.1/tcp/1")]).0, [address("/ip4/10.0.0.1/tcp/1")]);
+        assert!(usable_from(&link, false, || true));
+        assert!(!usable_from(&link, true, || false));
+        assert!(!usable_from(&address("/ip6/fe80::1/tcp/1"), true, || true));
     }
 
     #[test]
