@@ -259,8 +259,20 @@ link_lan() {
     check_finding listening quin ok
     grep -q 'which only hosts on the same link reach' "$work/doctor.log" || fail "\`doctor\` does not say who reaches quin"
     ok "the doctor says what is true there"
+
+    begin
+    make_lan office
+    make_host rae
+    plug rae eth0 office 10.98.0.1/24
+    plug rae eth1 cable 169.254.13.3/16
+    start_node rae
+    all_see_all "$FIND_LIMIT_MS" pia quin rae
+    ok "a host with a LAN beside the cable is seen as well"
+    check_call pia rae
+    check_call rae quin
     stop_all
     ip link del cable
+    ip link del office
 }
 
 code_lan() {

@@ -17,9 +17,9 @@ mod probe;
 mod question;
 
 use std::{
-    net::IpAddr,
     collections::{HashMap, VecDeque},
     future::Future,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
