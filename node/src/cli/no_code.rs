@@ -37,7 +37,7 @@ impl Code {
 /// What is not there, and how to get it.
 pub(crate) fn refused(what: &str) -> Failure {
     Failure::own(format_args!(
-        "`{what}` needs the feature `wasm`, which this build has not: `cargo install --path node --features wasm` \
+        "`{what}` needs the feature `wasm`, which this build has not: `cargo install --locked --path node --features wasm` \
          installs one that has it"
     ))
 }
