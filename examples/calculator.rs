@@ -1,7 +1,7 @@
 //! The two ways to write an application: closures, and the `Application` trait; and errors that programs understand.
 //!
 //! ```text
-//! cargo run --locked --release --example calculator
+//! cargo run --release --example calculator
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what happens")]
 

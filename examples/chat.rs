@@ -3,8 +3,8 @@
 //! Start it in two terminals, or on two machines, and type. End with Ctrl-D.
 //!
 //! ```text
-//! cargo run --locked --release --example chat -- ann
-//! cargo run --locked --release --example chat -- bob
+//! cargo run --release --example chat -- ann
+//! cargo run --release --example chat -- bob
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what happens")]
 

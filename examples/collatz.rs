@@ -5,15 +5,15 @@
 //! the middle:
 //!
 //! ```text
-//! cargo run --locked --release --example collatz [NUMBERS]
+//! cargo run --release --example collatz [NUMBERS]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN; the first waits for another. Where nodes cannot find each
 //! other by themselves, say where the first listens, such as /ip4/192.168.1.7/tcp/4001.
 //!
 //! ```text
-//! cargo run --locked --release --example collatz first [ADDRESS [NUMBERS]]
-//! cargo run --locked --release --example collatz join [ADDRESS]
+//! cargo run --release --example collatz first [ADDRESS [NUMBERS]]
+//! cargo run --release --example collatz join [ADDRESS]
 //! ```
 //!
 //! The idea is a sample of the first MultiNodes, of 2013.

@@ -1,7 +1,7 @@
 //! Two nodes, one swarm, one call: the smallest program that does something.
 //!
 //! ```text
-//! cargo run --locked --release --example hello
+//! cargo run --release --example hello
 //! ```
 //!
 //! Both nodes live in this process here. Put them into two processes, or on two machines of a LAN, and nothing changes:

@@ -3,15 +3,15 @@
 //! By itself it runs four nodes in this process, over texts of this repository, repeated:
 //!
 //! ```text
-//! cargo run --locked --release --example word_count [TIMES]
+//! cargo run --release --example word_count [TIMES]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN: any number of workers, which may come and go. Where nodes
 //! cannot find each other by themselves, say where the one that counts listens, such as /ip4/192.168.1.7/tcp/4001.
 //!
 //! ```text
-//! cargo run --locked --release --example word_count worker [ADDRESS]
-//! cargo run --locked --release --example word_count count FILE [ADDRESS]
+//! cargo run --release --example word_count worker [ADDRESS]
+//! cargo run --release --example word_count count FILE [ADDRESS]
 //! ```
 //!
 //! At the end it counts by itself, too, and compares: the exit code is 1 if the swarm has counted differently.

@@ -3,15 +3,15 @@
 //! By itself it runs three nodes in this process:
 //!
 //! ```text
-//! cargo run --locked --release --example map_render [FILE.png] [--size 1280x960] [--check]
+//! cargo run --release --example map_render [FILE.png] [--size 1280x960] [--check]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN: any number of workers, which may come and go while it
 //! renders, and one that has the picture rendered.
 //!
 //! ```text
-//! cargo run --locked --release --example map_render worker [--join ADDRESS]
-//! cargo run --locked --release --example map_render render FILE.png [--listen ADDRESS]
+//! cargo run --release --example map_render worker [--join ADDRESS]
+//! cargo run --release --example map_render render FILE.png [--listen ADDRESS]
 //! ```
 //!
 //! An address is only needed where nodes do not find each other by themselves. `--check` renders all of it once more

@@ -4,7 +4,7 @@
 //! this process, and compares what was found with what the site really holds: the exit code is 1 if that differs.
 //!
 //! ```text
-//! cargo run --locked --release --example web_crawler [PAGES]
+//! cargo run --release --example web_crawler [PAGES]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN: any number of workers, which may come and go. `own` is the
@@ -12,8 +12,8 @@
 //! cannot find each other by themselves, say where the one that crawls listens, such as /ip4/192.168.1.7/tcp/4001.
 //!
 //! ```text
-//! cargo run --locked --release --example web_crawler worker [ADDRESS]
-//! cargo run --locked --release --example web_crawler crawl own|URL [ADDRESS]
+//! cargo run --release --example web_crawler worker [ADDRESS]
+//! cargo run --release --example web_crawler crawl own|URL [ADDRESS]
 //! ```
 //!
 //! ```text
