@@ -19,7 +19,10 @@ fn a_build_without_the_feature_says_which_command_installs_one_that_has_it() {
         &["start", "--until-stdin-closes", "--data", "kept"],
     ] {
         let outcome = swarm.run(arguments).expect(2);
-        assert!(outcome.stderr.contains("`cargo install --locked --path node --features wasm`"), "{arguments:?}: {outcome:?}");
+        assert!(
+            outcome.stderr.contains("`cargo install --locked --path node --features wasm`"),
+            "{arguments:?}: {outcome:?}"
+        );
     }
     swarm.run(&["run", "--help"]).expect(0);
 }
