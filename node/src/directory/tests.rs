@@ -95,15 +95,15 @@ fn a_node_joins_is_updated_and_leaves() {
     let now = Instant::now();
     let mut directory = directory(now);
     assert_eq!(directory.on_record(signed(1, 1, 1), *SOURCE, now), Merged::News);
-    assert_eq!(events(&mut directory), ["joined node 1"]);
+    assert_eq!(events(&mut directory), ["joined node-1"]);
     assert_eq!(
         directory.on_record(sign(1, Record { software: "2".to_owned(), ..record(1, 2, "node-1") }), *SOURCE, now),
         Merged::News
     );
-    assert_eq!(events(&mut directory), ["updated node 1"]);
+    assert_eq!(events(&mut directory), ["updated node-1"]);
     assert_eq!(directory.len(), 2);
     assert_eq!(directory.on_record(goodbye(1, 1, 3), *SOURCE, now), Merged::News);
-    assert_eq!(events(&mut directory), ["left node 1 Stopped"]);
+    assert_eq!(events(&mut directory), ["left node-1 Stopped"]);
     assert_eq!(directory.len(), 1);
 }
 
@@ -116,7 +116,7 @@ fn a_record_that_says_the_same_again_is_no_update() {
     assert_eq!(directory.on_record(signed(1, 1, 2), *SOURCE, now), Merged::News);
     assert_eq!(events(&mut directory), [] as [&str; 0]);
     directory.on_record(signed(1, 2, 1), *SOURCE, now);
-    assert_eq!(events(&mut directory), ["updated node 1"], "a new life is an update");
+    assert_eq!(events(&mut directory), ["updated node-1"], "a new life is an update");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn late_gossip_brings_nobody_back() {
     assert_eq!(directory.on_beat(&beat(1, 1, 5, 9), &SOURCE, now), Heard::Old);
     assert!(!directory.is_live(&peer(1)));
     assert_eq!(directory.on_record(signed(1, 2, 1), *SOURCE, now), Merged::News);
-    assert_eq!(events(&mut directory), ["joined node 1"], "a new life is welcome");
+    assert_eq!(events(&mut directory), ["joined node-1"], "a new life is welcome");
 }
 
 #[test]
@@ -146,14 +146,14 @@ fn a_lost_node_comes_back_by_a_beat_a_record_or_a_connection() {
         let mut directory = directory(now);
         directory.on_record(signed(1, 1, 1), *SOURCE, now);
         directory.on_beat(&beat(1, 1, 1, 5), &SOURCE, now);
-        assert_eq!(events(&mut directory), ["joined node 1"]);
+        assert_eq!(events(&mut directory), ["joined node-1"]);
         directory.on_unreachable(&peer(1), now);
-        assert_eq!(events(&mut directory), ["left node 1 Lost"]);
+        assert_eq!(events(&mut directory), ["left node-1 Lost"]);
         assert_eq!(directory.on_beat(&beat(1, 1, 1, 5), &SOURCE, now), Heard::Old);
         assert_eq!(directory.on_record(signed(1, 1, 1), *SOURCE, now), Merged::Old);
         assert!(!directory.is_live(&peer(1)), "what was known before proves nothing");
         way(&mut directory, now);
-        assert_eq!(events(&mut directory), ["joined node 1"]);
+        assert_eq!(events(&mut directory), ["joined node-1"]);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_silent_node_expires_unless_it_is_connected() {
     directory.on_tick(start + Duration::from_secs(24));
     assert!(directory.is_live(&peer(1)));
     directory.on_tick(start + Duration::from_secs(26));
-    assert_eq!(events(&mut directory), ["left node 1 Lost"]);
+    assert_eq!(events(&mut directory), ["left node-1 Lost"]);
     directory.on_disconnected(&peer(2), start + Duration::from_secs(100));
     directory.on_tick(start + Duration::from_secs(101));
     assert!(directory.is_live(&peer(2)), "its time counts from the end of the connection");
@@ -246,7 +246,7 @@ fn a_conflict_with_this_node_itself_is_seen() {
     let mut directory = directory(now);
     directory.on_record(sign(1, record(1, 1, "node-0")), *SOURCE, now);
     let changes = directory.take_changes(true).unwrap();
-    assert_eq!(changes.events.iter().map(short).collect::<Vec<_>>(), ["joined node 0", "conflict node 0 2"]);
+    assert_eq!(changes.events.iter().map(short).collect::<Vec<_>>(), ["joined node-0", "conflict node-0 2"]);
     assert!(changes.snapshot.unwrap().by_peer[&peer(0)].conflict);
 }
 

@@ -101,7 +101,7 @@ fn contested_names_are_told_of_a_few_at_a_time() {
     let mut directory = directory(now);
     for _ in 0..2 {
         for number in 0..100 {
-            directory.on_record(made_up(record(1, 1, &format!("name {number}"))), *SOURCE, now);
+            directory.on_record(made_up(record(1, 1, &format!("name-{number}"))), *SOURCE, now);
         }
     }
     let conflicts = events(&mut directory).iter().filter(|event| event.starts_with("conflict")).count();
