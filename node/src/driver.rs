@@ -9,6 +9,7 @@ mod book;
 mod connections;
 mod dialling;
 mod doubts;
+mod failures;
 mod finding;
 mod joining;
 mod knowing;
@@ -51,6 +52,7 @@ use self::{
     connections::Peer,
     dialling::Dial,
     doubts::Doubt,
+    failures::Failures,
     finding::Sources,
     joining::Joining,
     knowing::Own,
@@ -117,6 +119,8 @@ struct Driver {
     found: VecDeque<PeerId>,
     /// Named by multicast.
     prospects: HashMap<PeerId, Prospect>,
+    /// Where dials fail again and again.
+    failures: Failures,
     waiting: HashMap<PeerId, Waiting>,
     exchanges: HashMap<OutboundRequestId, Exchange>,
     verifying: Verifying,
@@ -190,6 +194,7 @@ impl Driver {
             lost: HashMap::new(),
             found: VecDeque::new(),
             prospects: HashMap::new(),
+            failures: Failures::default(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
             verifying: Verifying::default(),

@@ -75,7 +75,7 @@ impl Driver {
         let chosen: Vec<PeerId> = candidates.copied().choose_multiple(&mut rand::rng(), missing.min(OPENED_AT_ONCE));
         for peer_id in chosen {
             if self.has_address(&peer_id) {
-                self.dial(peer_id);
+                self.dial_unasked(peer_id);
             }
         }
     }
@@ -92,7 +92,7 @@ impl Driver {
             && !self.lost.contains_key(&peer_id)
             && !self.core.permissions.shuns(&peer_id);
         if room && wanted && self.has_address(&peer_id) {
-            self.dial(peer_id);
+            self.dial_unasked(peer_id);
         }
     }
 

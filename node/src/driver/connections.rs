@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     core::ConnectedPoint,
     identify,
     swarm::{ConnectionError, ConnectionId},
@@ -43,6 +43,8 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) outbound: bool,
+    /// Where it leads, if this node has dialled it.
+    dialled: Option<Multiaddr>,
     heard: Instant,
 }
 
@@ -95,7 +97,8 @@ impl Driver {
             self.peers.entry(peer_id).or_insert_with(|| Peer::new(Origin::of(endpoint.get_remote_address()), now));
         peer.admitted |= welcome;
         let first = peer.connections.is_empty();
-        peer.connections.push(Connection { id: connection, outbound, heard: now });
+        let dialled = outbound.then(|| endpoint.get_remote_address().clone());
+        peer.connections.push(Connection { id: connection, outbound, dialled, heard: now });
         peer.released = false;
         if self.book.is_stranger(&peer_id, now) {
             self.expel(peer_id, "it is known as a stranger");
@@ -126,7 +129,12 @@ impl Driver {
     ) {
         let now = Instant::now();
         if let Some(peer) = self.peers.get_mut(&peer_id) {
-            peer.connections.retain(|other| other.id != connection);
+            let closed = peer.connections.iter().position(|other| other.id == connection);
+            let dialled = closed.and_then(|index| peer.connections.remove(index).dialled);
+            // Of several that lead to one peer the surplus is closed before anything is levelled.
+            if let Some(address) = dialled.filter(|_| left == 0 && !peer.synced) {
+                self.failures.failed(&address, None, true, now);
+            }
         }
         if left > 0 {
             return;
@@ -156,6 +164,14 @@ impl Driver {
             self.on_prospect_missed(peer_id);
         }
         self.pump();
+    }
+
+    /// A peer has levelled with this node: where it was dialled all is well.
+    pub(super) fn on_place_met(&mut self, peer_id: &PeerId) {
+        let connections = self.peers.get(peer_id).into_iter().flat_map(|peer| &peer.connections);
+        for address in connections.filter_map(|connection| connection.dialled.as_ref()) {
+            self.failures.met(address);
+        }
     }
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {

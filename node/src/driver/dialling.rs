@@ -37,9 +37,31 @@ pub(super) struct Dial {
 impl Driver {
     /// Dials a peer with all its known addresses, unless it is connected or being dialled.
     pub(super) fn dial(&mut self, peer_id: PeerId) {
-        let mut known = self.book.addresses(&peer_id).to_vec();
-        known.extend(self.directory.addresses(&peer_id));
-        let known = addresses::in_order(known);
+        let known = self.known_addresses(&peer_id);
+        self.dial_at(peer_id, known);
+    }
+
+    /// Dials a peer that nobody has asked for: not where dials fail again and again.
+    pub(super) fn dial_unasked(&mut self, peer_id: PeerId) {
+        let now = Instant::now();
+        let mut known = self.known_addresses(&peer_id);
+        let any = !known.is_empty();
+        known.retain(|address| self.failures.claim(address, &peer_id, now));
+        if any && known.is_empty() {
+            tracing::debug!(%peer_id, "not dialled: where it is said to be, dials fail again and again");
+            self.on_prospect_missed(peer_id);
+        } else {
+            self.dial_at(peer_id, known);
+        }
+    }
+
+    fn known_addresses(&self, peer_id: &PeerId) -> Vec<Multiaddr> {
+        let mut known = self.book.addresses(peer_id).to_vec();
+        known.extend(self.directory.addresses(peer_id));
+        addresses::in_order(known)
+    }
+
+    fn dial_at(&mut self, peer_id: PeerId, known: Vec<Multiaddr>) {
         let at_once = if known.first().is_some_and(addresses::is_of_host) { ONE } else { SOME };
         let options = DialOpts::peer_id(peer_id)
             .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -100,6 +122,7 @@ impl Driver {
             // It is connected or being dialled, which is what was wanted.
             return;
         }
+        self.note_failures(error);
         self.on_join_failed(connection, peer_id, &reason(error), turned_away(error));
         let Some(peer_id) = peer_id else { return };
         self.dials.remove(&peer_id);
@@ -109,6 +132,22 @@ impl Driver {
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
             self.on_prospect_missed(peer_id);
+        }
+    }
+
+    fn note_failures(&mut self, error: &DialError) {
+        let now = Instant::now();
+        match error {
+            DialError::Transport(errors) => {
+                for (address, error) in errors {
+                    self.failures.failed(address, None, hung_up(error), now);
+                }
+            }
+            DialError::WrongPeerId { obtained, address } => {
+                self.failures.failed(address, Some(*obtained), true, now);
+            }
+            DialError::LocalPeerId { address } => self.failures.failed(address, Some(self.core.peer_id), true, now),
+            _ => {}
         }
     }
 
@@ -140,12 +179,14 @@ fn nobody_there(error: &DialError) -> bool {
 
 /// Whether somebody was there and hung up: who has no room for one more handshake does just that.
 fn turned_away(error: &DialError) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let DialError::Transport(errors) = error else { return false };
-    errors.iter().any(|(_, error)| {
-        let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
-        matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
-    })
+    errors.iter().any(|(_, error)| hung_up(error))
+}
+
+fn hung_up(error: &TransportError<io::Error>) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
 }
 
 /// What went wrong, for people: the innermost cause at each address.

@@ -254,7 +254,7 @@ impl Driver {
         {
             let Some(peer_id) = self.found.pop_front() else { return };
             if self.is_dialable(&peer_id) {
-                self.dial(peer_id);
+                self.dial_unasked(peer_id);
             }
         }
     }

@@ -230,6 +230,7 @@ impl Driver {
             self.own.synced = true;
             self.directory.on_connected(peer_id, Instant::now());
             self.on_prospect_met(&peer_id);
+            self.on_place_met(&peer_id);
             self.on_join_met(&peer_id);
         }
     }

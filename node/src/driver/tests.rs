@@ -1,4 +1,7 @@
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use futures::FutureExt;
 use libp2p::identity::Keypair;
@@ -145,6 +148,37 @@ async fn a_dial_that_comes_too_early_is_not_the_last() {
     drop((dial, socket));
     let _beta = begin_as(Settings { listen: vec![address], ..settings("beta") }, keypair).await;
     alpha.sees_names(&["alpha", "beta"]).await;
+}
+
+/// Ids are free: multicast may name ever new ones at the address of a host that always hangs up.
+#[tokio::test(flavor = "multi_thread")]
+async fn fresh_ids_at_an_address_that_always_hangs_up_cost_a_few_dials_in_all() {
+    let alpha = begin(settings("alpha")).await;
+    let larger = || std::iter::repeat_with(Keypair::generate_ed25519).find(|key| is_larger(key, &alpha)).unwrap();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", socket.local_addr().unwrap().port()).parse().unwrap();
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counted = dials.clone();
+    let host = tokio::spawn(async move {
+        while socket.accept().await.is_ok() {
+            counted.fetch_add(1, Relaxed);
+        }
+    });
+    let find = async |peer_id, address| alpha.core.commands.send(Command::Find { peer_id, address }).await.unwrap();
+    for _ in 0..100 {
+        find(larger().public().to_peer_id(), address.clone()).await;
+    }
+    // Whoever is named last is dialled last.
+    let beta = begin_as(settings("beta"), larger()).await;
+    find(beta.core.peer_id, beta.address().parse().unwrap()).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    let dials = dials.load(Relaxed);
+    assert!((1..=12).contains(&dials), "{dials} dials");
+    host.abort();
+}
+
+fn is_larger(key: &Keypair, node: &Running) -> bool {
+    node.core.peer_id < key.public().to_peer_id()
 }
 
 #[tokio::test(flavor = "multi_thread")]
