@@ -117,7 +117,7 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for Muxer<M> {
     }
 }
 
-/// A connection on which no frame of data is longer than [`PIECE`].
+/// A connection on which no frame of data is longer than `PIECE`.
 #[derive(Debug)]
 pub struct Frames<C> {
     io: C,

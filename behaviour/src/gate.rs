@@ -52,7 +52,7 @@ impl fmt::Debug for dyn Doorkeeper {
 pub enum Admission {
     /// All protocols at once.
     Admitted,
-    /// Only identify and ping, until [`crate::Behaviour::admit`].
+    /// Only identify and ping, until `Behaviour::admit`.
     Pending,
     /// The connection is refused.
     Denied,

@@ -403,7 +403,7 @@ impl Node {
     /// Stops the node in good order: takes nothing new, finishes the calls that run here (for 10 s at the most, or as
     /// long as [`drain_timeout`](Builder::drain_timeout) says) and processes the tells that were accepted, says goodbye to
     /// all, so that every node knows at once. What cannot be finished in that time is given up, logged and counted:
-    /// [`Counters::unfinished_calls`] and [`unfinished_tells`](Counters::unfinished_tells).
+    /// [`unfinished_calls`](crate::Counters::unfinished_calls) and [`unfinished_tells`](crate::Counters::unfinished_tells).
     pub async fn stop(&self) {
         let core = &self.core;
         core.registry.drain();
