@@ -29,13 +29,16 @@ use std::{
 use libp2p::PeerId;
 use multinodes_behaviour::{SignedBeat, SignedRecord, wire::Version};
 
-pub(crate) use self::news::MAX_NAMED;
 use self::{
     crowd::Crowd,
     describing::{Described, describe},
     entry::{Entry, State},
     names::Names,
     news::News,
+};
+pub(crate) use self::{
+    liveness::{LEAST_SPACING, slowed},
+    news::MAX_NAMED,
 };
 
 /// More live nodes than that are not held: state and sync grow with their number.

@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use super::{Directory, Entry, MAX_NODES, State};
 
 /// The least time between two beats of one node.
-pub(super) const LEAST_SPACING: Duration = Duration::from_secs(5);
+pub(crate) const LEAST_SPACING: Duration = Duration::from_secs(5);
 
 /// Each node that is believed to be there adds so much to the time between two beats: fewer than 20 beats a second in all.
 const SPACING_PER_NODE: Duration = Duration::from_millis(60);
@@ -25,6 +25,9 @@ const MISSED_BEATS: u32 = 3;
 /// looks for, more than a thousand. Whoever makes up nodes has to let many real ones run for a few more to count.
 const VOUCHED: usize = 32;
 
+/// From one beat to the next the time between them grows by no more than this: far less than a node may be silent for.
+const SLOWING: f64 = 1.5;
+
 /// Nodes that are gone are remembered for so many times the spacing of beats, or [`LEAST_MEMORY`]: far longer than
 /// anybody else still takes them for alive.
 const MEMORY_BEATS: u32 = 10;
@@ -34,6 +37,12 @@ pub(super) const LEAST_MEMORY: Duration = Duration::from_secs(600);
 pub(super) fn spacing(nodes: usize) -> Duration {
     let nodes = u32::try_from(nodes.min(MAX_NODES)).unwrap_or(u32::MAX);
     (SPACING_PER_NODE * nodes).clamp(LEAST_SPACING, LONGEST_SPACING)
+}
+
+/// How often a node gives a sign of life that did so every `before` and is to come to `wanted`: others judge it by the rhythm
+/// that they have heard, and would take one that slows down at once for lost.
+pub(crate) fn slowed(before: Duration, wanted: Duration) -> Duration {
+    wanted.min(before.mul_f64(SLOWING))
 }
 
 impl Directory {

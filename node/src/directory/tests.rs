@@ -16,7 +16,7 @@ use serde_bytes::ByteBuf;
 use serde_json::Value;
 
 use super::{
-    liveness::{LEAST_MEMORY, spacing},
+    liveness::{LEAST_MEMORY, LONGEST_SPACING, spacing},
     *,
 };
 use crate::description::Event;
@@ -327,6 +327,23 @@ fn all_beats_together_stay_under_twenty_a_second() {
         assert!(nodes as f64 / fastest.as_secs_f64() < 20.0, "{nodes} nodes, every {fastest:?}");
         assert!(spacing(nodes) >= spacing(nodes - 1));
     }
+}
+
+#[test]
+fn who_learns_of_many_nodes_is_not_taken_for_lost_while_its_beats_become_rare() {
+    let mut now = Instant::now();
+    let mut directory = directory(now);
+    directory.on_record(signed(1, 1, 1), *SOURCE, now);
+    let mut spacing = LEAST_SPACING;
+    for number in 1..30 {
+        directory.on_beat(&beat(1, 1, 1, number), &SOURCE, now);
+        spacing = slowed(spacing, LONGEST_SPACING);
+        // As late as chance has it.
+        now += spacing.mul_f64(1.1);
+        directory.on_tick(now);
+        assert!(directory.is_live(&peer(1)), "before beat {number}, after {spacing:?}");
+    }
+    assert_eq!(spacing, LONGEST_SPACING);
 }
 
 /// Records of three writers, none of whom signs two different records of one version.

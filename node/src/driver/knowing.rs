@@ -17,7 +17,7 @@ use crate::{
     addresses,
     core::Counters,
     description::Event,
-    directory::{Heard, Merged},
+    directory::{Heard, LEAST_SPACING, Merged, slowed},
 };
 
 /// Changes that follow each other so soon are told at once.
@@ -34,6 +34,8 @@ pub(super) struct Own {
     pub(super) incarnation: u64,
     revision: u64,
     beat: u64,
+    /// How long after the last beat the next one comes, but for chance.
+    spacing: Duration,
     /// The directory was levelled with somebody.
     pub(super) synced: bool,
     /// The record as the directory has it.
@@ -52,6 +54,7 @@ impl Own {
             incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             revision: 0,
             beat: 0,
+            spacing: LEAST_SPACING,
             synced: false,
             told: None,
             untold: false,
@@ -189,7 +192,8 @@ impl Driver {
     }
 
     pub(super) fn beat(&mut self) {
-        self.timers.after(jittered(self.directory.spacing()), Due::Beat);
+        self.own.spacing = slowed(self.own.spacing, self.directory.spacing());
+        self.timers.after(jittered(self.own.spacing), Due::Beat);
         if self.stopping.is_some() || self.peers.is_empty() {
             return;
         }
