@@ -170,6 +170,10 @@ impl Run {
                 Tally::add(&self.exchange.tally().stalled);
                 tracing::debug!(reason = %EndText(&end), "lane closed");
             }
+            Err(LaneEnd::Unasked) => {
+                self.exchange.service().on_flood();
+                tracing::warn!(reason = %EndText(&end), "lane closed");
+            }
             _ => tracing::debug!(reason = %EndText(&end), "lane closed"),
         }
     }

@@ -21,6 +21,8 @@ enum Seen {
     Told(Bytes),
     /// A call's task was stopped before it had answered.
     Dropped,
+    /// A lane was closed because of answers without end.
+    Flooded,
 }
 
 struct Echo {
@@ -36,6 +38,10 @@ impl Drop for OnDrop {
 }
 
 impl Service for Echo {
+    fn on_flood(&self) {
+        let _ = self.seen.send(Seen::Flooded);
+    }
+
     fn on_call(&self, call: Incoming<'_>, responder: Responder) {
         let _ = self.seen.send(Seen::Called(call.action.to_owned()));
         let assignment = responder.assignment();
@@ -414,12 +420,13 @@ async fn answers_that_nobody_asked_for_are_counted_and_harm_nothing() {
 }
 
 #[tokio::test]
-async fn answers_without_end_that_nobody_asked_for_end_the_lane() {
+async fn answers_without_end_that_nobody_asked_for_end_the_lane_and_are_told_of() {
     let mut bytes = Vec::new();
     for id in 0..10 * UNASKED {
         Frame::Reply { id, payload: b"" }.encode(&mut bytes).unwrap();
     }
-    let (victim, _) = attack(&bytes).await;
+    let (mut victim, _) = attack(&bytes).await;
+    assert!(matches!(within(victim.seen.recv()).await, Some(Seen::Flooded)));
     assert_eq!(victim.exchange.oddities(), Oddities { unasked: UNASKED + 1, ..Oddities::default() });
 }
 
