@@ -84,7 +84,7 @@ fn fault(name: &str, limit: usize) -> Option<String> {
     if letters.detect_restriction_level() > RestrictionLevel::HighlyRestrictive {
         return Some("it mixes scripts whose letters look alike".to_owned());
     }
-    let foreign = !letters.chars().any(|letter| letter.is_ascii_alphabetic());
+    let foreign = !letters.is_ascii() && !letters.chars().any(|letter| letter.is_ascii_alphabetic());
     if foreign && !letters.chars().any(is_latin) && skeleton(&letters).all(|letter| letter.is_ascii()) {
         return Some(format!("it looks like `{}`", skeleton(name).take(SHOWN).collect::<String>()));
     }
@@ -185,7 +185,7 @@ impl SwarmName {
         format!("/multinodes/{self}/")
     }
 
-    /// What identify names as its `protocol_version`: who shows another one is a stranger.
+    /// What identify names as its `protocol_version`: whoever shows it belongs to the swarm, another one means nothing.
     #[must_use]
     pub fn identify_version(&self) -> String {
         format!("/multinodes/{self}/1")
@@ -252,7 +252,9 @@ mod tests {
         {
             assert_eq!(check_node(name, 128), Ok(()), "{name}");
         }
-        assert_eq!(check("a topic", "honest news", 256), Ok(()));
+        for topic in ["honest news", "1 2", "2 + 2", "100 %"] {
+            assert_eq!(check("a topic", topic, 256), Ok(()), "{topic}");
+        }
         for (name, reason) in [
             ("", "empty"),
             ("node ", "U+0020"),
