@@ -178,8 +178,8 @@ pub fn build_counting(
 ) -> Result<Swarm<Behaviour>, BuildError> {
     let pulses = Pulses::default();
     let transport = match &config.privacy {
-        None => transport::with_pulses(&config.keypair, &pulses)?,
-        Some(privacy) => transport::private_with_pulses(&config.keypair, privacy, &pulses)?,
+        None => transport::with_pulses(&config.keypair, Some(&pulses))?,
+        Some(privacy) => transport::private_with_pulses(&config.keypair, privacy, Some(&pulses))?,
     };
     let counted = panics.clone();
     let transport = transport.map(move |(peer_id, muxer), _| (peer_id, shelter::muxer(muxer, counted))).boxed();

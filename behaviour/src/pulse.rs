@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 /// When something last came on a connection. Clones are of the same connection.
 #[derive(Debug, Clone)]
@@ -69,7 +69,10 @@ impl Pulses {
         let mut fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_of_peer = |one: &Fresh| one.peer_id == *peer_id && one.beats.strong_count() > 0;
         let index = fresh.iter().position(|one| is_of_peer(one) && one.address == *address);
-        let index = index.or_else(|| fresh.iter().position(is_of_peer))?;
+        let is_name =
+            |part| matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_));
+        let index =
+            index.or_else(|| if address.iter().any(is_name) { fresh.iter().position(is_of_peer) } else { None })?;
         fresh.remove(index).beats.upgrade().map(Pulse)
     }
 }
@@ -89,6 +92,8 @@ mod tests {
         pulses.add(peer_id, &one, &first);
         pulses.add(peer_id, &two, &second);
         assert!(pulses.take(&PeerId::random(), &one).is_none());
+        let quic = "/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap();
+        assert!(pulses.take(&peer_id, &quic).is_none(), "a connection of another kind has none");
         assert!(Arc::ptr_eq(&pulses.take(&peer_id, &two).unwrap().0, &second.0));
         let named = "/dns4/host.example/tcp/1".parse().unwrap();
         assert!(Arc::ptr_eq(&pulses.take(&peer_id, &named).unwrap().0, &first.0));

@@ -38,13 +38,13 @@ const NEGOTIATION: Version = Version::V1Lazy;
 ///
 /// The key cannot be used for noise.
 pub fn new(keypair: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
-    with_pulses(keypair, &Pulses::default())
+    with_pulses(keypair, None)
 }
 
 /// The same, and leaves the pulse of each connection where its owner finds it.
 pub(crate) fn with_pulses(
     keypair: &Keypair,
-    pulses: &Pulses,
+    pulses: Option<&Pulses>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
     let noise = noise::Config::new(keypair)?;
     let tcp = tcp_transport().map(|stream, _| ReadAhead::new(stream));
@@ -53,7 +53,7 @@ pub(crate) fn with_pulses(
         .upgrade(NEGOTIATION)
         .authenticate(noise)
         .multiplex(multiplexing())
-        .map(leaving(pulses.clone()));
+        .map(leaving(pulses.cloned()));
     #[cfg(feature = "wan")]
     let transport = wan::extend(transport, keypair, pulses)?;
     Ok(limited(transport))
@@ -68,13 +68,13 @@ pub(crate) fn with_pulses(
 ///
 /// The key cannot be used for noise.
 pub fn private(keypair: &Keypair, privacy: &Privacy) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
-    private_with_pulses(keypair, privacy, &Pulses::default())
+    private_with_pulses(keypair, privacy, None)
 }
 
 pub(crate) fn private_with_pulses(
     keypair: &Keypair,
     privacy: &Privacy,
-    pulses: &Pulses,
+    pulses: Option<&Pulses>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
     let noise = noise::Config::new(keypair)?.with_prologue(privacy.prologue().to_vec());
     let guard = PnetConfig::new(privacy.pre_shared_key());
@@ -85,7 +85,7 @@ pub(crate) fn private_with_pulses(
         .upgrade(NEGOTIATION)
         .authenticate(noise)
         .multiplex(multiplexing())
-        .map(leaving(pulses.clone()));
+        .map(leaving(pulses.cloned()));
     #[cfg(feature = "wan")]
     let transport = wan::named(transport)?;
     Ok(limited(transport))
@@ -114,7 +114,7 @@ struct TcpError(#[source] io::Error);
 
 /// Leaves the pulse of each connection, and makes its muxer one like all others.
 fn leaving<M>(
-    pulses: Pulses,
+    pulses: Option<Pulses>,
 ) -> impl FnOnce((PeerId, frames::Muxer<M>), ConnectedPoint) -> (PeerId, StreamMuxerBox) + Clone
 where
     M: StreamMuxer + Send + Unpin + 'static,
@@ -122,7 +122,9 @@ where
     M::Error: Send + Sync + 'static,
 {
     move |(peer_id, muxer), endpoint| {
-        pulses.add(peer_id, endpoint.get_remote_address(), muxer.pulse());
+        if let Some(pulses) = &pulses {
+            pulses.add(peer_id, endpoint.get_remote_address(), muxer.pulse());
+        }
         (peer_id, StreamMuxerBox::new(muxer))
     }
 }
@@ -159,7 +161,11 @@ mod wan {
 
     type Output = (PeerId, StreamMuxerBox);
 
-    pub(super) fn extend<T>(transport: T, keypair: &Keypair, pulses: &Pulses) -> Result<Boxed<Output>, TransportError>
+    pub(super) fn extend<T>(
+        transport: T,
+        keypair: &Keypair,
+        pulses: Option<&Pulses>,
+    ) -> Result<Boxed<Output>, TransportError>
     where
         T: Transport<Output = Output> + Send + Unpin + 'static,
         T::Error: Send + Sync + 'static,
@@ -174,7 +180,7 @@ mod wan {
             .upgrade(NEGOTIATION)
             .authenticate(noise::Config::new(keypair)?)
             .multiplex(multiplexing())
-            .map(leaving(pulses.clone()));
+            .map(leaving(pulses.cloned()));
         Ok(websocket.or_transport(named(direct)?).map(|either, _| either.into_inner()).boxed())
     }
 
