@@ -16,7 +16,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    SwarmName, codec,
+    SwarmName,
+    codec::{self, Budget},
     names::{self, BadName},
     wire::{ApplicationRecord, Beat, MAX_NAME, Record, Version},
 };
@@ -166,6 +167,9 @@ pub(crate) struct Kind {
     pub(crate) limit: usize,
 }
 
+/// Whatever is signed is decoded within so much: what a record may say takes a megabyte or two.
+const BUDGET: Budget = Budget { values: MAX_VALUES, bytes: 4 << 20 };
+
 const RECORD: Kind = Kind { name: "record", limit: MAX_RECORD };
 const BEAT: Kind = Kind { name: "beat", limit: MAX_BEAT };
 
@@ -195,7 +199,7 @@ impl Kind {
             return Err(RecordError::NotCanonical);
         }
         let (payload, key) = envelope.payload_and_signing_key(self.domain(swarm), &self.payload_type())?;
-        Ok((key.to_peer_id(), codec::decode(payload, self.limit)?))
+        Ok((key.to_peer_id(), codec::decode_within(payload, BUDGET)?))
     }
 
     fn check_size(&self, bytes: &[u8]) -> Result<(), RecordError> {
@@ -261,7 +265,7 @@ fn values(value: &Value) -> usize {
     }
 }
 
-/// How many lists and maps there are one within the other. The decoder stops at 128 of them.
+/// How many lists and maps there are one within the other. The decoder stops at [`codec::MAX_DEPTH`] of them.
 fn depth_of(value: &Value) -> usize {
     match value {
         Value::Array(inner) => 1 + inner.iter().map(depth_of).max().unwrap_or(0),
