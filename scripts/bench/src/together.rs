@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use multinodes::{Event, Events, LeftReason, Node};
+use multinodes::{Counters, Event, Events, LeftReason, Node};
 
 use crate::{
     Error,
@@ -103,7 +103,10 @@ async fn meet(how: How, folder: &Path) -> Result<(f64, usize), Error> {
     };
     let events: Vec<Events> = nodes.iter().map(Node::events).collect();
     let waiting = nodes.iter().zip(events).map(|(node, events)| async move { until_all(node, events, count).await });
-    let met = tokio::time::timeout(LIMIT, join_all(waiting)).await;
+    let met = tokio::select! {
+        met = tokio::time::timeout(LIMIT, join_all(waiting)) => met,
+        () = progress(&nodes, begun) => unreachable!("it goes on for ever"),
+    };
     let Ok(counts) = met else {
         let least = nodes.iter().map(|node| node.nodes().len()).min().unwrap_or_default();
         return Err(format!("after {LIMIT:?} the smallest directory has {least} of {count} nodes").into());
@@ -143,4 +146,26 @@ async fn until_all(node: &Node, mut events: Events, count: usize) -> usize {
         }
     }
     faults
+}
+
+/// Says every few seconds how far they are, for whoever looks for what holds them up.
+async fn progress(nodes: &[Node], begun: Instant) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        let range = |counts: Vec<usize>| (counts.iter().min().copied(), counts.iter().max().copied());
+        let known = range(nodes.iter().map(|node| node.nodes().len()).collect());
+        let connected = range(nodes.iter().map(|node| node.status().connected).collect());
+        let counters: Vec<_> = nodes.iter().map(Node::counters).collect();
+        let sum = |count: fn(&Counters) -> u64| counters.iter().map(count).sum::<u64>();
+        eprintln!(
+            "{:.0?}: known {known:?}, connected {connected:?}, refused connections {} records {} requests {}, failed handshakes {}, kept away {}",
+            begun.elapsed(),
+            sum(|c| c.refused_connections),
+            sum(|c| c.refused_records),
+            sum(|c| c.refused_requests),
+            sum(|c| c.failed_handshakes),
+            sum(|c| c.kept_away),
+        );
+    }
 }
