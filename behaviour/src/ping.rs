@@ -34,13 +34,13 @@ use crate::{
 /// Libp2p's 15 s, and 20 s of patience, would show a cut-off host only after half a minute. A ping costs 64 bytes.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Together with the interval a host that is cut off is noticed within 5 s.
+/// A stream on which no answer comes for so long is given up for another one. It says nothing of the connection.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Bytes of a ping, as libp2p specifies it.
 const SIZE: usize = 32;
 
-/// Streams of one peer on which its pings are answered: one is used, and the next may come before the last has ended.
+/// Streams of one connection on which pings are answered: one is used, and the next may come before the last has ended.
 const MAX_INBOUND: usize = 2;
 
 /// A ping was answered.
@@ -227,7 +227,6 @@ impl ConnectionHandler for Handler {
                 stream.ignore_for_keep_alive();
                 self.outbound = Outbound::Round(round_on(stream, Duration::ZERO).boxed());
             }
-            // Also if it does not know pings: that it says so is a sign of life.
             ConnectionEvent::DialUpgradeError(_) => self.on_ended(),
             _ => {}
         }

@@ -26,8 +26,8 @@ use libp2p::{
     },
 };
 
+pub use self::table::PLACES;
 use self::table::Table;
-pub use self::table::{ALL, ORIGIN, PLACES};
 use crate::ration::Origin;
 
 /// Gives the handshakes of incoming connections their places.

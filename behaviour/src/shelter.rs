@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use behaviour::{Handler, Out, Shelter};
-pub use muxer::{Sheltered, muxer};
+pub use muxer::muxer;
 
 /// Counts the panics of connections. Clones count together.
 #[derive(Debug, Clone, Default)]

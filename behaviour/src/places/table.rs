@@ -15,10 +15,10 @@ pub const PLACES: usize = 64;
 
 /// Handshakes that peers of one host may begin. Each costs about a millisecond in all. A host with hundreds of nodes that
 /// start at once is served, and so are scripts that run one command after another.
-pub const ORIGIN: Rate = Rate { burst: 512.0, per_second: 128.0 };
+const ORIGIN: Rate = Rate { burst: 512.0, per_second: 128.0 };
 
 /// The same for all hosts together.
-pub const ALL: Rate = Rate { burst: 2_048.0, per_second: 512.0 };
+const ALL: Rate = Rate { burst: 2_048.0, per_second: 512.0 };
 
 /// Hosts that are remembered for it.
 const MAX_ORIGINS: usize = 4_096;

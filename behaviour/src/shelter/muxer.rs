@@ -17,7 +17,7 @@ pub fn muxer(inner: StreamMuxerBox, panics: Panics) -> StreamMuxerBox {
 }
 
 /// A muxer whose panics are errors.
-pub struct Sheltered {
+struct Sheltered {
     inner: Option<StreamMuxerBox>,
     panics: Panics,
 }
