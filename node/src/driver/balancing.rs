@@ -5,10 +5,16 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use rand::seq::IteratorRandom;
 
-use super::{Driver, Due, connections::Connection, finding::EAGER_PASSIVE};
+use super::{
+    Driver, Due, TICK,
+    connections::{Connection, Peer},
+    finding::EAGER_PASSIVE,
+};
 
-/// A connection younger than this is not closed to save one.
+/// A connection younger than this is not closed to save one; where there is a crowd, and others may be turned away, one that
+/// has had the time to level both sides.
 const YOUNG: Duration = Duration::from_secs(10);
+const YOUNG_IN_A_CROWD: Duration = Duration::from_secs(2);
 
 /// A peer that is told of the closing has so long to note it.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
@@ -17,9 +23,22 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 const OPENED_AT_ONCE: usize = 2;
 const CLOSED_AT_ONCE: usize = 4;
 
+/// The same in a crowd, a quarter above the high mark: of many nodes that start together and come in through one, those that
+/// it has no place for are waiting.
+const CLOSED_IN_A_CROWD: usize = 16;
+
 /// So many dials may be under way when another node is to be verified, and so many connections more than the high mark
 /// may come of it for a while.
 const VERIFIED_AT_ONCE: usize = 16;
+
+/// With so many neighbours a node hears all that there is to hear. What is missing up to the low mark is dialled on one tick out
+/// of four: when hundreds start together on few cores, their handshakes would starve all else.
+const ENOUGH: usize = 8;
+const PATIENTLY: f64 = 0.25;
+
+/// A tick that comes so late says that there is too little time for what is there already: handshakes would take it from that, end
+/// too late themselves, and be begun again.
+const LATE: Duration = Duration::from_millis(50);
 
 /// With fewer neighbours than that a node does not wait for the dials of those with smaller peer ids.
 const FEW: usize = 4;
@@ -50,7 +69,7 @@ impl Driver {
         let (low, high) = (self.neighbours_at_least(), self.core.settings.high_mark);
         let count = self.peers.len();
         if count < low {
-            self.add_neighbours(low - count);
+            self.add_neighbours(low - count, now);
         } else if count > high {
             self.release_idlest(count - high, now);
         }
@@ -61,8 +80,13 @@ impl Driver {
         if self.core.settings.passive { low.min(EAGER_PASSIVE) } else { low }
     }
 
-    fn add_neighbours(&mut self, missing: usize) {
+    fn add_neighbours(&mut self, missing: usize, now: Instant) {
         let (own, few) = (self.core.peer_id, self.peers.len() < FEW);
+        // A few neighbours are wanted at once, the others when there is time.
+        let late = now.saturating_duration_since(self.ticked) > TICK + LATE;
+        if self.peers.len() >= ENOUGH && (late || !rand::random_bool(PATIENTLY)) {
+            return;
+        }
         let candidates = self.directory.live().filter(|peer_id| {
             **peer_id != own
                 && (few || own < **peer_id)
@@ -97,6 +121,9 @@ impl Driver {
     }
 
     fn release_idlest(&mut self, surplus: usize, now: Instant) {
+        let crowded = surplus > self.core.settings.high_mark / 4;
+        let at_once = if crowded { CLOSED_IN_A_CROWD } else { CLOSED_AT_ONCE };
+        let young = |peer: &Peer| if crowded && peer.synced { YOUNG_IN_A_CROWD } else { YOUNG };
         let behaviour = self.swarm.behaviour();
         let mesh: Vec<PeerId> = behaviour.gossip.mesh_peers(&self.topic).copied().collect();
         let mut idle: Vec<(Instant, PeerId)> = self
@@ -104,7 +131,7 @@ impl Driver {
             .iter()
             .filter(|(peer_id, peer)| {
                 !peer.releasing
-                    && now.saturating_duration_since(peer.since) > YOUNG
+                    && now.saturating_duration_since(peer.since) > young(peer)
                     && !mesh.contains(peer_id)
                     && !self.core.in_use(peer_id)
                     && behaviour.lanes.streams_to(peer_id) == 0
@@ -113,7 +140,7 @@ impl Driver {
             .map(|(peer_id, peer)| (peer.active, *peer_id))
             .collect();
         idle.sort_unstable();
-        for (_, peer_id) in idle.into_iter().take(surplus.min(CLOSED_AT_ONCE)) {
+        for (_, peer_id) in idle.into_iter().take(surplus.min(at_once)) {
             if let Some(peer) = self.peers.get_mut(&peer_id) {
                 peer.releasing = true;
             }

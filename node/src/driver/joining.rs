@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(300);
 
 /// So often in a row. Who is turned away after that is not waiting for its turn, and comes back ever more rarely.
-const SOON_TRIES: u32 = 16;
+const SOON_TRIES: u32 = 32;
 
 /// More than that are refused: each costs a dial now and then.
 const MAX_JOINS: usize = 64;
