@@ -385,10 +385,12 @@ impl Builder {
             let claimed = tokio::task::spawn_blocking(move || core.workshop.claim()).await;
             claimed.unwrap_or(Err(DataFolderError::Released))?;
         }
+        #[cfg(feature = "wasm")]
+        let has_guests = !passive && installed::load(&core).await;
         let driver = driver::start(core.clone(), commands).await?;
         let guard = Guard::new(core.clone(), driver, identity);
         #[cfg(feature = "wasm")]
-        if !passive {
+        if has_guests {
             installed::restore(core.clone()).await;
         }
         Ok(Node::new(core, guard))

@@ -90,7 +90,21 @@ async fn nobody_brings_an_older_version_back_by_installing_the_same_one_anew() {
     within(stranger.install("counter", &version("2.0.0")).on("alpha")).await.unwrap();
     within(stranger.uninstall("counter", "alpha")).await.unwrap();
     assert!(stale(within(stranger.install("counter", &new).on("alpha")).await.unwrap_err()));
+    within(alpha.stop()).await;
     drop(alpha);
+    // That the list of guests is damaged makes nobody forget versions, neither at once nor when it is written anew.
+    std::fs::write(folder.path().join("installed.cbor"), "damaged").unwrap();
+    for _ in 0..2 {
+        let (alpha, address) = start().await;
+        let stranger = joined("stranger", &address).await;
+        assert!(stale(within(stranger.install("counter", &new).on("alpha")).await.unwrap_err()));
+        within(
+            stranger.install("other", &guest("echo").versioned("1.0.0").unwrap().sign(&publisher).unwrap()).on("alpha"),
+        )
+        .await
+        .unwrap_err();
+        within(alpha.stop()).await;
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     node::Node,
     registry,
 };
-pub(crate) use guests::{Guests, restore, review};
+pub(crate) use guests::{Guests, load, restore, review};
 pub use record::{Record, read as read_records};
 use versions::Stale;
 

@@ -136,21 +136,25 @@ fn pin(core: &Core, records: &[Record]) {
     }
 }
 
-/// Brings back what was installed when the node ran last, as far as its rules admit it now.
-pub(crate) async fn restore(core: Arc<Core>) {
-    let Some(folder) = core.workshop.folder.clone() else { return };
-    let data = folder.clone();
-    let records = tokio::task::spawn_blocking(move || {
-        record::read(folder.path()).inspect_err(|_| _ = record::set_aside(folder.path()))
+/// Reads what was installed when the node ran last, and which versions were here: before anybody can install anything. Gives
+/// whether there is something to bring back.
+pub(crate) async fn load(core: &Core) -> bool {
+    let Some(folder) = core.workshop.folder.clone() else { return false };
+    let read = tokio::task::spawn_blocking(move || {
+        let path = folder.path();
+        let records = record::read(path).inspect_err(|_| _ = record::set_aside(path));
+        (records, versions::read(path).inspect_err(|_| _ = versions::set_aside(path)))
     });
-    let records = match records.await {
-        Ok(Ok(records)) => records,
-        Ok(Err(error)) => return tracing::error!(%error, "what was installed cannot be read, and was put aside"),
-        Err(_) => return,
+    let (records, versions) = match read.await {
+        Ok(read) => read,
+        Err(error) => (Err(io::Error::other(error.to_string())), Err(io::Error::other(error))),
     };
-    let versions = tokio::task::spawn_blocking(move || versions::read(data.path())).await;
-    let mut versions = versions.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
-        tracing::error!(%error, "which versions were installed is forgotten, but for those that are now");
+    let records = records.unwrap_or_else(|error| {
+        tracing::error!(%error, "what was installed cannot be read, and was put aside");
+        Vec::new()
+    });
+    let mut versions = versions.unwrap_or_else(|error| {
+        tracing::error!(%error, "which versions were installed cannot be read, and was put aside");
         Versions::default()
     });
     for record in &records {
@@ -160,15 +164,19 @@ pub(crate) async fn restore(core: Arc<Core>) {
             versions.raise(&publisher, &record.code, &record.name);
         }
     }
-    core.workshop.installed.lock().await.versions = versions;
-    if records.is_empty() {
-        return;
+    if !records.is_empty() {
+        pin(core, &records);
     }
-    let _reviewing = core.workshop.reviewing.lock().await;
-    pin(&core, &records);
     let away = records.into_iter().take(MAX_INSTALLED);
-    let away = away.map(|record| (record.name.clone(), Away { record, is_broken: false })).collect();
-    core.workshop.installed.lock().await.away = away;
+    let mut installed = core.workshop.installed.lock().await;
+    installed.versions = versions;
+    installed.away = away.map(|record| (record.name.clone(), Away { record, is_broken: false })).collect();
+    !installed.away.is_empty()
+}
+
+/// Brings back what was loaded, as far as its rules admit it now.
+pub(crate) async fn restore(core: Arc<Core>) {
+    let _reviewing = core.workshop.reviewing.lock().await;
     bring_back(&core).await;
     for (name, away) in &core.workshop.installed.lock().await.away {
         if !away.is_broken {

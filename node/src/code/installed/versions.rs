@@ -109,6 +109,12 @@ pub(super) fn write(folder: &Path, versions: &Versions) -> io::Result<()> {
     files::replace(&path, &[&bytes])
 }
 
+/// Puts a file aside that cannot be read, for people.
+pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
+    std::fs::rename(folder.join(FILE), folder.join(format!("{FILE}.unreadable")))?;
+    files::sync_folder(folder)
+}
+
 pub(super) fn read(folder: &Path) -> io::Result<Versions> {
     let path = folder.join(FILE);
     match files::read_own(&path, MAX_FILE as u64) {
