@@ -38,6 +38,8 @@ struct Attacked {
     node: Process,
     beta: Node,
     before: (u64, Duration),
+    /// What it had at first, in bytes.
+    resident: u64,
     _swarm: Swarm,
 }
 
@@ -49,7 +51,8 @@ impl Attacked {
         within(beta.wait_for_node("alpha")).await.unwrap();
         serves(&beta).await;
         let before = (peak(node.id()), computed(node.id()));
-        Self { node, beta, before, _swarm: swarm }
+        let resident = resident(node.id());
+        Self { node, beta, before, resident, _swarm: swarm }
     }
 
     /// Sends it as a program that keeps to no rules, and gives what is said of it.
@@ -143,7 +146,7 @@ async fn what_was_run_once_leaves_little_behind() {
         within(attacked.beta.run(code).on("alpha").timeout(code::LIMIT).call_raw(arguments)).await.unwrap();
     }
     serves(&attacked.beta).await;
-    let left = resident(attacked.node.id()) - attacked.before.0;
+    let left = resident(attacked.node.id()).saturating_sub(attacked.resident);
     assert!(left < 256 * MIB, "{} MiB are left", left / MIB);
 }
 
@@ -198,7 +201,7 @@ async fn all_guests_together_have_a_limit_and_what_was_made_ahead_goes_first() {
     assert!(u64::try_from(memory).unwrap() - large.vetted().instance < MIB);
     run_once(&large).await.unwrap();
     let larger = compiled(&compiler, repeated(&globals(10_000), 20)).await;
-    assert_eq!(run_once(&larger).await.unwrap_err(), GuestError::NodeMemory { limit: memory });
+    assert_eq!(run_once(&larger).await.unwrap_err(), GuestError::NodeMemory { limit: memory, begun: false });
     run_once(&large).await.unwrap();
 }
 

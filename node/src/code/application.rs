@@ -200,7 +200,10 @@ fn told(error: GuestError) -> AppError {
     use GuestError as E;
     match error {
         E::Failed(text) => AppError::of(text),
-        E::InstanceLimit { .. } | E::Resting { .. } | E::RateLimit { begun: false, .. } => AppError::busy(error),
+        E::InstanceLimit { .. }
+        | E::Resting { .. }
+        | E::RateLimit { begun: false, .. }
+        | E::NodeMemory { begun: false, .. } => AppError::busy(error),
         E::Reentrant => AppError::new("reentrant", error.to_string()),
         error => AppError::crashed(format_args!("broke: {error}")),
     }

@@ -194,7 +194,7 @@ impl Guest {
             return GuestError::OutputTooLarge { limit: self.limits.output };
         }
         if self.starved {
-            return GuestError::NodeMemory { limit: self.share.limit() };
+            return GuestError::NodeMemory { limit: self.share.limit(), begun: true };
         }
         if self.wanted_more {
             return GuestError::MemoryLimit { limit: self.limits.memory };

@@ -41,6 +41,8 @@ pub enum GuestError {
     NodeMemory {
         /// In bytes.
         limit: usize,
+        /// It ran already; else it surely did not.
+        begun: bool,
     },
     /// It called itself too deeply.
     #[error("the guest needs more than its limit of {limit} bytes of stack")]
@@ -105,6 +107,7 @@ impl GuestError {
             self,
             Self::InstanceLimit { .. }
                 | Self::RateLimit { begun: false, .. }
+                | Self::NodeMemory { begun: false, .. }
                 | Self::Resting { .. }
                 | Self::Reentrant
                 | Self::WrongWorld { .. }

@@ -43,7 +43,7 @@ impl Memory {
     pub(crate) fn share(&self, bytes: usize) -> Result<Share, GuestError> {
         let mut share = Share { memory: self.clone(), bytes: 0 };
         let grown = share.grow(bytes.saturating_add(EACH));
-        grown.then_some(share).ok_or(GuestError::NodeMemory { limit: self.0.limit })
+        grown.then_some(share).ok_or(GuestError::NodeMemory { limit: self.0.limit, begun: false })
     }
 
     /// The same for an instance that nobody needs yet: nothing gives way to it.
@@ -145,7 +145,7 @@ mod tests {
         let mut share = memory.share(4 * EACH).unwrap();
         assert!(share.grow(4 * EACH));
         assert!(!share.grow(EACH + 1));
-        assert_eq!(memory.share(1).err(), Some(GuestError::NodeMemory { limit: 10 * EACH }));
+        assert_eq!(memory.share(1).err(), Some(GuestError::NodeMemory { limit: 10 * EACH, begun: false }));
         let other = memory.share(0).unwrap();
         assert!(memory.spare_share(0).is_none() && !share.grow(usize::MAX));
         drop(share);

@@ -134,7 +134,9 @@ pub(super) fn told(error: GuestError) -> AppError {
     use GuestError as E;
     let code = match &error {
         E::Failed(text) => return AppError::of(text),
-        E::InstanceLimit { .. } | E::Resting { .. } => return AppError::busy(error),
+        E::InstanceLimit { .. } | E::Resting { .. } | E::NodeMemory { begun: false, .. } => {
+            return AppError::busy(error);
+        }
         E::TimeLimit { .. } => "time_limit",
         E::CpuLimit { .. } => "cpu_limit",
         E::RateLimit { .. } => "rate_limit",

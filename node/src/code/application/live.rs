@@ -105,7 +105,7 @@ impl State {
             Some(live) => live,
             None => {
                 let started = within(binding.limits.wall, self.start(binding.clone())).await;
-                started.map_err(|error| self.failed(error))?
+                started.map_err(|error| if error.may_have_run() { self.failed(error) } else { error })?
             }
         };
         let wall = binding.limits.wall;
