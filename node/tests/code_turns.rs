@@ -114,8 +114,8 @@ async fn all_guests_of_a_sender_together_compute_no_more_than_their_rate() {
     let engine = Engine::new();
     let forever = engine.compile(&guest("forever")).await.unwrap();
     let echo = engine.compile(&guest("echo")).await.unwrap();
-    let (second, cpu) = (Duration::from_secs(1), Duration::from_millis(60));
-    let rate = Rate::new(Duration::from_millis(100), 3_600 * second);
+    let (second, cpu) = (Duration::from_secs(1), Duration::from_millis(500));
+    let rate = Rate::new(Duration::from_millis(800), 3_600 * second);
     let rule = Allowance::new(limits(|limits| (limits.cpu, limits.rate) = (cpu, Some(rate))));
     let (busy, other) = (rule.of(PeerId::random()), rule.of(PeerId::random()));
     let once = async |compiled, allowance: &Allowance| {

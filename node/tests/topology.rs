@@ -504,9 +504,9 @@ async fn a_stage_refuses_deliveries_that_make_no_sense() {
     let (source, workers) = swarm(1).await;
     workers[0].register("work", witness().actions(Actions::new().action("ask", |()| async { "answer" }))).unwrap();
     hosts(&source, "work", 1).await;
-    let signed = |to: u16, desk: &str, run: u64| {
-        let stage =
-            serde_json::json!({"application": "work", "edges": [{"to": to, "grouping": "Shuffle"}], "outputs": false});
+    let signed = |to: Option<u16>, desk: &str, run: u64| {
+        let edges: Vec<_> = to.map(|to| serde_json::json!({"to": to, "grouping": "Shuffle"})).into_iter().collect();
+        let stage = serde_json::json!({"application": "work", "edges": edges, "outputs": false});
         let plan = serde_json::json!({"run": run, "token": [2, 3], "desk": desk, "first": [{"to": 0, "grouping": "Shuffle"}], "stages": [stage]});
         let keypair = multinodes::Keypair::generate_ed25519();
         multinodes_behaviour::plan::sign(&keypair, &multinodes_behaviour::SwarmName::default(), &plan).unwrap().to_vec()
@@ -520,11 +520,11 @@ async fn a_stage_refuses_deliveries_that_make_no_sense() {
         }
     };
     for (stage, plan) in [
-        (0, signed(0, "flow:f", 1)),
-        (0, signed(7, "flow:f", 1)),
+        (0, signed(Some(0), "flow:f", 1)),
+        (0, signed(Some(7), "flow:f", 1)),
         // Acknowledgements would be calls of whatever application is named.
-        (0, signed(0, "node", 1)),
-        (0, signed(0, "flow:f", 2)),
+        (0, signed(None, "node", 1)),
+        (0, signed(None, "flow:f", 2)),
         (0, b"garbage".to_vec()),
         (0, Vec::new()),
     ] {

@@ -45,7 +45,7 @@ pub use cache::forget_compiled;
 use cache::{Cache, Loaded};
 use here::Output;
 use home::Home;
-use queue::Queue;
+use queue::{Queue, WAITING_OF_ONE};
 use refusals::Refusals;
 pub(crate) use seal::SealKey;
 
@@ -247,6 +247,10 @@ impl Compiler {
         look(bytes, budget)?;
         let key = (cid, *budget);
         let making = self.0.making((cid, allowance.sender()));
+        // Each of those who wait for it has its bytes in memory.
+        if allowance.sender().is_some() && Arc::strong_count(&making) > WAITING_OF_ONE {
+            return Err(CodeError::CompilerBusy { waiting: WAITING_OF_ONE, own: true });
+        }
         let _alone = making.lock().await;
         if let Some(error) = self.0.refused().find(&key) {
             return Err(error);

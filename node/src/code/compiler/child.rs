@@ -71,7 +71,8 @@ pub(super) async fn compile(
         };
         let mut work = Work { child: Some((child, turn)) };
         match timeout(limits.cpu * PATIENCE + START, work.finish(component)).await {
-            Err(_) => return (Err(Failure::Refused(over(limits))), None),
+            // Perhaps the machine is busy: it may be tried again.
+            Err(_) => return (Err(Failure::broken("it was not done in time")), None),
             Ok(Err(error)) => return (Err(Failure::broken(error)), None),
             Ok(Ok(Finished { end: Some((status, output, reason)), turn })) => {
                 return (judge(status, output, &reason, component.len() as u64, limits), Some(turn));

@@ -23,7 +23,7 @@ use crate::code::{allowance::Allowance, code_error::CodeError, rate::Account};
 pub(super) const QUICK: Duration = Duration::from_secs(2);
 
 /// Pieces of code of one sender that may wait for one place. More come when some are done.
-const WAITING_OF_ONE: usize = 8;
+pub(super) const WAITING_OF_ONE: usize = 8;
 
 /// Pieces of code that may wait for one place, of all senders. Each has its bytes in memory. Beyond that, the newest of
 /// whoever has most of them makes room for those of whom fewer wait.
@@ -94,7 +94,7 @@ impl Queue {
         if own >= WAITING_OF_ONE && sender.is_some() {
             return Err(CodeError::CompilerBusy { waiting: own, own: true });
         }
-        if all >= WAITING && !place.make_room(own) {
+        if all >= WAITING && sender.is_some() && !place.make_room(own) {
             return Err(CodeError::CompilerBusy { waiting: all, own: false });
         }
         if own == 0 {
@@ -148,7 +148,9 @@ impl Place {
 
     /// Turns the newest away of the sender of whom most wait; false if it is no more than the one who comes has.
     fn make_room(&mut self, own: usize) -> bool {
-        let most = self.waiting.values_mut().max_by_key(|waiting| waiting.len());
+        // What the node itself brings back gives way to nobody.
+        let others = self.waiting.iter_mut().filter(|(sender, _)| sender.is_some()).map(|(_, waiting)| waiting);
+        let most = others.max_by_key(|waiting| waiting.len());
         // One stays: its sender has a turn to come.
         most.filter(|most| most.len() > own + 1).is_some_and(|most| most.pop_back().is_some())
     }
