@@ -16,6 +16,7 @@ mod incoming;
 mod interest;
 mod oddities;
 mod outbox;
+mod pace;
 mod pulse;
 mod reader;
 mod requests;

@@ -21,6 +21,7 @@ use super::{
     HEADER, LARGE_FROM, LARGE_LANES, LaneError, MAX_INBOUND_LANES, WRITE_STALL,
     incoming::{Refusal, Service, reply_frame},
     oddities::{Oddities, Tally},
+    pace::Pace,
     reader::PERMIT,
     requests::{Asked, Served},
     run::Lane,
@@ -82,6 +83,7 @@ pub struct Exchange {
     leaving: AtomicBool,
     next_lane: AtomicU64,
     tally: Tally,
+    pace: Pace,
 }
 
 impl Exchange {
@@ -103,6 +105,7 @@ impl Exchange {
             leaving: AtomicBool::new(false),
             next_lane: AtomicU64::new(0),
             tally: Tally::default(),
+            pace: Pace::new(Instant::now()),
         })
     }
 
@@ -225,6 +228,10 @@ impl Exchange {
 
     pub(super) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Says why a request of the other side has no result, or was not taken.

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::*;
-use crate::wire::{Frame, Options};
+use crate::wire::{Call, Frame, Options};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
@@ -74,6 +74,7 @@ impl Service for Echo {
                     std::future::pending::<()>().await;
                 })
             }
+            "busy" => return responder.refuse(Refusal::new(ErrorCode::Busy, "too much to do")),
             _ => return responder.refuse(Refusal::new(ErrorCode::NoSuchAction, "no such action")),
         };
         assignment.task(task.abort_handle());
@@ -428,6 +429,29 @@ async fn answers_without_end_that_nobody_asked_for_end_the_lane_and_are_told_of(
     let (mut victim, _) = attack(&bytes).await;
     assert!(matches!(within(victim.seen.recv()).await, Some(Seen::Flooded)));
     assert_eq!(victim.exchange.oddities(), Oddities { unasked: UNASKED + 1, ..Oddities::default() });
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_heed_refusals_is_read_ever_more_slowly_and_answered_all_the_same() {
+    const CALLS: u64 = 5 * 65;
+    let calls = (0..CALLS).map(|id| {
+        let call = Call {
+            id,
+            application: "test",
+            action: "busy",
+            deadline_ms: 10_000,
+            options: Options::default(),
+            trace: None,
+            payload: &[],
+        };
+        let mut frame = Vec::new();
+        Frame::Call(call).encode(&mut frame).unwrap();
+        frame
+    });
+    let begun = Instant::now();
+    let (side, _) = within(attack(&calls.flatten().collect::<Vec<_>>())).await;
+    assert_eq!(side.exchange.oddities().refused_calls, CALLS);
+    assert!(begun.elapsed() >= Duration::from_millis(1 + 4 + 16 + 64 + 256), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

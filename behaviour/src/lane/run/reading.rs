@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::io::ReadHalf;
+use tokio::time::sleep_until;
 
 use super::{
     super::{
@@ -35,8 +36,9 @@ impl Run {
     pub(super) async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
         let budget = self.exchange.limits().budget.clone();
         let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut refused) = (0, 0);
         loop {
+            self.keep_pace(&mut refused).await;
             in_a_row += 1;
             let next = frames.next(&mut io);
             let Some(frame) = noticing(next, || in_a_row = 0).await? else { return Ok(()) };
@@ -50,6 +52,19 @@ impl Run {
                 self.lane.shared.outbox.has_room().await;
             }
             self.on_frame(frame).await?;
+        }
+    }
+
+    /// Waits while the peer is to be read slowly, if another of its requests than `seen` was refused. A lane of ours carries
+    /// answers only.
+    async fn keep_pace(&self, seen: &mut u64) {
+        let refused = self.exchange.tally().refused_calls.load(Relaxed);
+        if refused == *seen || self.ours {
+            return;
+        }
+        *seen = refused;
+        if let Some(until) = self.exchange.pace().pause(refused, Instant::now()) {
+            sleep_until(until.into()).await;
         }
     }
 
