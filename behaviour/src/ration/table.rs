@@ -121,6 +121,16 @@ impl Tiers {
         Taken { count: taken, by_itself: of_peer < count && of_peer <= of_origin }
     }
 
+    /// Takes one that a peer has sent unasked. What it sends is counted for the peer whether others of its host leave room for
+    /// it or not: whoever sends on beyond its own ration is to blame for that.
+    pub fn take_sent(&mut self, who: Who, now: Instant) -> Taken {
+        if !self.peers.of(who.peer_id, now).take(1.0, now) {
+            return Taken { count: 0, by_itself: true };
+        }
+        let of_origin = who.origin.is_none_or(|origin| self.origins.of(origin, now).take(1.0, now));
+        Taken { count: usize::from(of_origin && self.all.take(1.0, now)), by_itself: false }
+    }
+
     /// Takes `amount` from a peer and its host, whether it is there or not.
     pub fn charge(&mut self, who: Who, amount: f64, now: Instant) {
         self.peers.of(who.peer_id, now).charge(amount, now);
@@ -135,6 +145,22 @@ mod tests {
     use super::*;
 
     const RATE: Rate = Rate { burst: 10.0, per_second: 1.0 };
+
+    #[test]
+    fn who_sends_on_is_to_blame_though_others_have_left_nothing_and_who_keeps_to_its_ration_is_not() {
+        let now = Instant::now();
+        let mut tiers = Tiers::new([RATE, RATE.times(2.0), RATE.times(8.0)], now);
+        let origin = Origin::of(&"/ip4/10.0.0.1/tcp/1".parse().unwrap());
+        let mut sends = |times: usize| {
+            let who = Who { peer_id: PeerId::random(), origin };
+            let taken: Vec<_> = (0..times).map(|_| tiers.take_sent(who, now)).collect();
+            (taken.iter().filter(|taken| taken.count > 0).count(), taken.iter().filter(|taken| taken.by_itself).count())
+        };
+        assert_eq!(sends(15), (10, 5));
+        assert_eq!(sends(15), (10, 5));
+        assert_eq!(sends(10), (0, 0), "the host's ration is used up by the others");
+        assert_eq!(sends(15), (0, 5));
+    }
 
     #[test]
     fn ever_new_guises_share_one_ration_and_memory_has_a_bound() {

@@ -23,9 +23,9 @@ const REQUESTS: Rate = Rate { burst: 40.0, per_second: 4.0 };
 /// signature to verify.
 const RECORDS: Rate = Rate { burst: 16_384.0, per_second: 512.0 };
 
-/// So many records and beats of its gossip: what there is to tell when a swarm of thousands starts at once, and in the long
-/// run ten times all beats together.
-const GOSSIP: Rate = Rate { burst: 4_096.0, per_second: 256.0 };
+/// So many records and beats of its gossip: what there is to tell when a thousand nodes start at once, and in the long run
+/// ten times all beats together. Of more the exchanges tell.
+const GOSSIP: Rate = Rate { burst: 2_048.0, per_second: 256.0 };
 
 /// So many messages of topics that it passes on, whoever has sent them: what four of the busiest senders send.
 const MESSAGES: Rate = Rate { burst: 8_192.0, per_second: 2_048.0 };
@@ -39,8 +39,10 @@ const RELAYED: Rate = GOSSIP.times(0.5);
 const RELAYED_MESSAGES: Rate = MESSAGES.times(0.5);
 
 /// Peers of one host may take together what so many of them may, and all peers what so many. Of signatures few can be
-/// verified a second, of what only comes in numbers when a host starts its nodes there is more.
+/// verified a second, of what only comes in numbers when a host starts its nodes there is more. What is gossiped comes
+/// from one neighbour or the other, so many of them do not bring more of it.
 const HOST: f64 = 4.0;
+const HOST_OF_GOSSIP: f64 = 2.0;
 const ALL: f64 = 8.0;
 const HOST_OF_MANY: f64 = 16.0;
 const ALL_OF_MANY: f64 = 64.0;
@@ -94,7 +96,7 @@ impl Rations {
         Self {
             requests: many(REQUESTS),
             records: signatures(RECORDS),
-            gossip: signatures(GOSSIP),
+            gossip: Tiers::new([GOSSIP, GOSSIP.times(HOST_OF_GOSSIP), GOSSIP.times(ALL)], now),
             messages: signatures(MESSAGES),
             lanes: many(LANES),
             asked: Table::new(ASKED, Tiers::MAX_PEERS, now),
@@ -139,14 +141,14 @@ impl Driver {
     /// Whether gossip of a neighbour is looked at; it is counted if not.
     pub(super) fn admits_gossip(&mut self, peer_id: PeerId, now: Instant) -> bool {
         let who = self.who(peer_id);
-        let taken = self.rations.gossip.take(who, 1, now);
+        let taken = self.rations.gossip.take_sent(who, now);
         self.admits(peer_id, taken, now, |counters| &counters.refused_records)
     }
 
     /// Whether a message that a neighbour passes on is looked at; it is counted if not.
     pub(super) fn admits_message(&mut self, peer_id: PeerId, now: Instant) -> bool {
         let who = self.who(peer_id);
-        let taken = self.rations.messages.take(who, 1, now);
+        let taken = self.rations.messages.take_sent(who, now);
         self.admits(peer_id, taken, now, |counters| &counters.refused_messages)
     }
 
