@@ -3,7 +3,7 @@
 #
 #   scripts/bench/run.sh [--json] [--rounds N] [--only PHASE|CONTESTANT,...]
 #
-# BENCH_SECONDS sets the length of a phase (default 2). Runs in network namespaces of its own where that is allowed,
+# BENCH_SECONDS sets the length of a phase (default 2), BENCH_ATTACK names the one attack that is measured. Runs in network namespaces of its own where that is allowed,
 # so that it neither hears nor disturbs the real network, and the second host of one phase exists. Dask is installed
 # from PyPI into target/dask at first, if there are python3 and pip; MULTINODES_DASK is the command that is run then.
 set -euo pipefail

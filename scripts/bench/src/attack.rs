@@ -118,7 +118,8 @@ pub(crate) fn measure(options: &Options, results: &mut Results) -> Result<(), Er
         results.skipped.push((Metric::Calls(CALLERS), "attacks need /proc".to_owned()));
         return Ok(());
     }
-    for (name, attack) in Attack::ALL {
+    let only = std::env::var("BENCH_ATTACK").ok();
+    for (name, attack) in Attack::ALL.into_iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
         eprint!("\r\x1b[2Kattack: {name}");
         let outcome = one(name, attack, options);
         eprint!("\r\x1b[2K");
