@@ -13,6 +13,7 @@ mod failures;
 mod finding;
 mod joining;
 mod knowing;
+mod lag;
 mod lanes;
 mod listening;
 mod losing;
@@ -56,6 +57,7 @@ use self::{
     finding::Sources,
     joining::Joining,
     knowing::Own,
+    lag::Lag,
     lanes::Waiting,
     listening::Listening,
     losing::Redial,
@@ -108,6 +110,7 @@ struct Driver {
     sources: Sources,
     joins: Vec<Joining>,
     timers: Timers,
+    lag: Lag,
     tasks: JoinSet<Done>,
     peers: HashMap<PeerId, Peer>,
     dials: HashMap<PeerId, Dial>,
@@ -186,6 +189,7 @@ impl Driver {
             sources: Sources::default(),
             joins: joins.collect::<Result<_, _>>()?,
             timers: Timers::default(),
+            lag: Lag::default(),
             tasks: JoinSet::new(),
             peers: HashMap::new(),
             dials: HashMap::new(),
@@ -337,6 +341,7 @@ impl Driver {
     }
 
     fn on_due(&mut self, now: Instant) {
+        self.lag.note(self.timers.next(), now);
         while let Some(due) = self.timers.pop(now) {
             match due {
                 Due::Tick => self.on_tick(now),
@@ -366,7 +371,7 @@ impl Driver {
 
     fn on_tick(&mut self, now: Instant) {
         self.timers.at(now + TICK, Due::Tick);
-        self.directory.on_tick(now);
+        self.directory.on_tick(now, self.lag.allowance(now));
         self.close_silent(now);
         self.close_unknown(now);
         self.close_duplicates();

@@ -89,8 +89,9 @@ impl Directory {
         }
     }
 
-    /// Lets go of nodes that have been silent for too long, and forgets those that went long ago.
-    pub(crate) fn on_tick(&mut self, now: Instant) {
+    /// Lets go of nodes that have been silent for too long, and forgets those that went long ago. This process is late with
+    /// what it hears: each sign of life is given so much more time.
+    pub(crate) fn on_tick(&mut self, now: Instant, allowance: Duration) {
         self.believed = self.count_believed();
         let memory = LEAST_MEMORY.max(spacing(self.live) * MEMORY_BEATS);
         let silent = |entry: &Entry| now.saturating_duration_since(entry.heard);
@@ -98,7 +99,7 @@ impl Directory {
         for (peer_id, entry) in &self.entries {
             match entry.state {
                 State::Live if *peer_id == self.own || self.connected.contains(peer_id) => {}
-                State::Live if silent(entry) > self.patience(entry) => lost.push(*peer_id),
+                State::Live if silent(entry) > self.patience(entry) + allowance * MISSED_BEATS => lost.push(*peer_id),
                 State::Lost | State::Stopped if silent(entry) > memory => forgotten.push(*peer_id),
                 _ => {}
             }

@@ -165,17 +165,17 @@ fn a_silent_node_expires_unless_it_is_connected() {
     directory.on_record(signed(2, 1, 1), *SOURCE, start);
     directory.on_connected(peer(2), start);
     events(&mut directory);
-    directory.on_tick(start + spacing(3) * 3);
+    directory.on_tick(start + spacing(3) * 3, Duration::ZERO);
     assert_eq!(events(&mut directory), [] as [&str; 0]);
     directory.on_beat(&beat(1, 1, 1, 1), &SOURCE, start + Duration::from_secs(10));
-    directory.on_tick(start + Duration::from_secs(24));
+    directory.on_tick(start + Duration::from_secs(24), Duration::ZERO);
     assert!(directory.is_live(&peer(1)));
-    directory.on_tick(start + Duration::from_secs(26));
+    directory.on_tick(start + Duration::from_secs(26), Duration::ZERO);
     assert_eq!(events(&mut directory), ["left node-1 Lost"]);
     directory.on_disconnected(&peer(2), start + Duration::from_secs(100));
-    directory.on_tick(start + Duration::from_secs(101));
+    directory.on_tick(start + Duration::from_secs(101), Duration::ZERO);
     assert!(directory.is_live(&peer(2)), "its time counts from the end of the connection");
-    directory.on_tick(start + Duration::from_secs(116));
+    directory.on_tick(start + Duration::from_secs(116), Duration::ZERO);
     assert!(!directory.is_live(&peer(2)));
 }
 
@@ -314,9 +314,9 @@ fn who_is_gone_is_forgotten_after_a_while() {
     let mut directory = directory(start);
     directory.on_record(signed(1, 1, 1), *SOURCE, start);
     directory.on_record(goodbye(1, 1, 2), *SOURCE, start);
-    directory.on_tick(start + LEAST_MEMORY);
+    directory.on_tick(start + LEAST_MEMORY, Duration::ZERO);
     assert!(directory.has_stopped(&peer(1)));
-    directory.on_tick(start + LEAST_MEMORY + Duration::from_secs(1));
+    directory.on_tick(start + LEAST_MEMORY + Duration::from_secs(1), Duration::ZERO);
     assert!(!directory.knows(&peer(1)));
 }
 
@@ -340,7 +340,7 @@ fn who_learns_of_many_nodes_is_not_taken_for_lost_while_its_beats_become_rare() 
         spacing = slowed(spacing, LONGEST_SPACING);
         // As late as chance has it.
         now += spacing.mul_f64(1.1);
-        directory.on_tick(now);
+        directory.on_tick(now, Duration::ZERO);
         assert!(directory.is_live(&peer(1)), "before beat {number}, after {spacing:?}");
     }
     assert_eq!(spacing, LONGEST_SPACING);
@@ -409,7 +409,7 @@ proptest! {
                 2 => { directory.on_beat(&beat(key, incarnation, revision, more), &SOURCE, now); }
                 3 => directory.on_connected(peer(key), now),
                 4 => { directory.on_disconnected(&peer(key), now); directory.on_unreachable(&peer(key), now); }
-                _ => directory.on_tick(now),
+                _ => directory.on_tick(now, Duration::ZERO),
             }
             let changes = directory.take_changes(true);
             for event in changes.iter().flat_map(|changes| &changes.events) {

@@ -152,11 +152,10 @@ impl Driver {
         let turned_away = !expected && !peer.synced && now.saturating_duration_since(peer.since) < TURNED_AWAY;
         self.rejoin(&peer_id, expected, turned_away);
         if turned_away {
-            // It does not want us, or has no room: another dial at once would come to the same. That is said once:
-            // others may hear of it, and it comes and goes for nobody.
-            if !self.lost.contains_key(&peer_id) {
-                self.on_lost(peer_id, now);
-            }
+            // It does not want us, or has no room: another dial at once would come to the same. It was there, though:
+            // whether it still is, its signs of life show.
+            self.redials.remove(&peer_id);
+            self.look_for(peer_id, now);
         } else if !expected && self.directory.is_live(&peer_id) {
             self.begin_redial(peer_id, cause.is_none(), now);
         }
@@ -245,6 +244,7 @@ impl Driver {
     /// Closes connections whose other side has gone silent.
     pub(super) fn close_silent(&mut self, now: Instant) {
         let slept = now.saturating_duration_since(self.ticked) > SILENCE / 2;
+        let silence = SILENCE + self.lag.allowance(now);
         let (mut silent, mut next) = (Vec::new(), now + TICK);
         let ping = &self.swarm.behaviour().ping;
         for connection in self.peers.values_mut().flat_map(|peer| &mut peer.connections) {
@@ -252,10 +252,10 @@ impl Driver {
             if slept {
                 // This process did not run for a while: nobody else is to blame.
                 connection.heard = now;
-            } else if now.saturating_duration_since(connection.heard) > SILENCE {
+            } else if now.saturating_duration_since(connection.heard) > silence {
                 silent.push(connection.id);
             } else {
-                next = next.min(connection.heard + SILENCE);
+                next = next.min(connection.heard + silence);
             }
         }
         if next < now + TICK {

@@ -7,14 +7,14 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, TransportError,
+    Multiaddr, PeerId, TransportError, noise,
     swarm::{
         ConnectionId, DialError,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 
-use super::{Driver, Due, doubts::refused, losing::SECOND_CHANCE, root};
+use super::{Driver, Due, doubts::refused, losing::SECOND_CHANCE, root, timers::jittered};
 use crate::addresses;
 
 /// A dial that takes longer is ended.
@@ -128,7 +128,7 @@ impl Driver {
         self.dials.remove(&peer_id);
         if !self.peers.contains_key(&peer_id) {
             if nobody_there(error) {
-                self.on_nobody_there(peer_id, refused(error));
+                self.on_nobody_there(peer_id, refused(error), turned_away(error));
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
             self.on_prospect_missed(peer_id);
@@ -151,13 +151,14 @@ impl Driver {
         }
     }
 
-    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool) {
+    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool, busy: bool) {
         let now = Instant::now();
         self.sweep_note(&peer_id);
         if let Some(redial) = self.redials.get_mut(&peer_id) {
             redial.attempts += 1;
-            if redial.attempts < 2 {
-                self.timers.at(now + SECOND_CHANCE, Due::Redial(peer_id));
+            redial.busy = busy;
+            if redial.attempts < 2 || busy {
+                self.timers.at(now + jittered(SECOND_CHANCE), Due::Redial(peer_id));
                 return;
             }
             self.on_lost(peer_id, now);
@@ -185,7 +186,13 @@ fn turned_away(error: &DialError) -> bool {
 
 fn hung_up(error: &TransportError<io::Error>) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
+    let root = root(error);
+    // The noise handshake's error says that it is an `io::Error`, and does not name it as its source.
+    let of_noise = root.downcast_ref().and_then(|error| match error {
+        noise::Error::Io(error) => Some(error),
+        _ => None,
+    });
+    let kind = root.downcast_ref().or(of_noise).map(io::Error::kind);
     matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
 }
 

@@ -33,6 +33,9 @@ const LONELY: Duration = Duration::from_secs(10);
 /// Dials of discovered peers under way at once.
 const MAX_DIALS: usize = 8;
 
+/// The same while this process is late: handshakes that wait for each other's turns end too late, and are begun again.
+const MAX_DIALS_LATE: usize = 2;
+
 /// The same with those that probably lead nowhere: below the limit of the behaviour.
 const MAX_PENDING: usize = 48;
 
@@ -248,8 +251,9 @@ impl Driver {
             // The directory knows by now whom else to dial, and there is no hurry.
             self.found.clear();
         }
+        let at_once = if self.lag.is_late(Instant::now()) { MAX_DIALS_LATE } else { MAX_DIALS };
         while self.dials.len() < MAX_PENDING
-            && self.fresh_dials() < MAX_DIALS
+            && self.fresh_dials() < at_once
             && self.peers.len() + self.fresh_dials() < eager
         {
             let Some(peer_id) = self.found.pop_front() else { return };

@@ -29,14 +29,16 @@ const LONGEST_REVISIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Redial {
     pub(super) attempts: u32,
+    /// At the last one somebody hung up: it may have no room for one more handshake.
+    pub(super) busy: bool,
     until: Instant,
 }
 
 impl Driver {
     /// A connection to a live node was lost: a dial shows whether the node is.
     pub(super) fn begin_redial(&mut self, peer_id: PeerId, silent: bool, now: Instant) {
-        let limit = if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT };
-        self.redials.insert(peer_id, Redial { attempts: 0, until: now + limit });
+        let limit = if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT } + self.lag.allowance(now);
+        self.redials.insert(peer_id, Redial { attempts: 0, busy: false, until: now + limit });
         self.timers.at(now + limit, Due::Lose(peer_id));
         if self.core.peer_id < peer_id {
             self.dial(peer_id);
@@ -59,7 +61,13 @@ impl Driver {
             // The limit of an earlier loss.
             self.timers.at(redial.until, Due::Lose(*peer_id));
         } else if !self.peers.contains_key(peer_id) {
-            self.on_lost(*peer_id, now);
+            if redial.busy {
+                // Somebody is there: whether it is this node, its signs of life show.
+                self.redials.remove(peer_id);
+                self.look_for(*peer_id, now);
+            } else {
+                self.on_lost(*peer_id, now);
+            }
             // Ends a dial too; the error comes as an event.
             let _ = self.swarm.disconnect_peer_id(*peer_id);
         }
@@ -68,6 +76,11 @@ impl Driver {
     pub(super) fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
         self.redials.remove(&peer_id);
         self.directory.on_unreachable(&peer_id, now);
+        self.look_for(peer_id, now);
+    }
+
+    /// Dials a node now and then that is not to be had at the moment.
+    pub(super) fn look_for(&mut self, peer_id: PeerId, now: Instant) {
         // One that is being looked for has its next look before it already: a second series would never end, either.
         if self.lost.len() < MAX_LOST
             && let Entry::Vacant(looks) = self.lost.entry(peer_id)

@@ -4,7 +4,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use libp2p::identity::Keypair;
+use libp2p::{identity::Keypair, multiaddr::Protocol};
 
 use super::*;
 use crate::{
@@ -218,6 +218,35 @@ async fn a_killed_node_is_noticed_within_a_second_or_so() {
     let took = alpha.hears("that beta is lost", left("beta", LeftReason::Lost)).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     alpha.sees_names(&["alpha"]).await;
+}
+
+/// A node that has no room for one more handshake, or starts anew, hangs up.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_at_whose_port_somebody_hangs_up_is_not_lost_for_that() {
+    let key = Keypair::generate_ed25519();
+    let mut alpha = begin(settings("alpha")).await;
+    let beta = begin_as(joining("beta", &alpha), key.clone()).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    let address: Multiaddr = beta.address().parse().unwrap();
+    let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None }).unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind((std::net::Ipv4Addr::LOCALHOST, port).into()).unwrap();
+    let socket = socket.listen(64).unwrap();
+    beta.kill().await;
+    // More often than a dial that fails says that nobody is there.
+    for _ in 0..3 {
+        drop(tokio::time::timeout(LIMIT, socket.accept()).await.unwrap().unwrap());
+    }
+    assert_eq!(alpha.names(), ["alpha", "beta"]);
+    drop(socket);
+    let beta = begin_as(Settings { listen: vec![address], ..joining("beta", &alpha) }, key).await;
+    beta.sees_names(&["alpha", "beta"]).await;
+    alpha.is_connected_to(1).await;
+    while let Some(Some(event)) = alpha.events.next().now_or_never() {
+        assert!(!matches!(event, Event::Left { .. }), "{event:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

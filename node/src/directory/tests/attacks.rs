@@ -179,12 +179,12 @@ fn made_up_nodes_change_neither_the_rhythm_of_beats_nor_the_patience() {
         directory.on_beat(&beat(1, 1, 1, number + 1), &SOURCE, at(number * 5));
     }
     fill(&mut directory, liar, at(20), || made_up(record(1, 1, "x")));
-    directory.on_tick(at(20));
+    directory.on_tick(at(20), Duration::ZERO);
     assert!(directory.len() > MAX_INTRODUCED);
     assert_eq!(directory.spacing(), Duration::from_secs(5));
-    directory.on_tick(at(34));
+    directory.on_tick(at(34), Duration::ZERO);
     assert!(directory.is_live(&peer(1)));
-    directory.on_tick(at(36));
+    directory.on_tick(at(36), Duration::ZERO);
     assert!(!directory.is_live(&peer(1)), "it has missed three beats of its own");
 }
 
@@ -200,7 +200,7 @@ fn in_a_swarm_that_gives_signs_of_life_beats_are_rare() {
         }
         directory.on_record(signed, *SOURCE, start);
     }
-    directory.on_tick(start);
+    directory.on_tick(start, Duration::ZERO);
     assert_eq!(directory.spacing(), Duration::from_secs(5), "they may be made up");
     for round in 1..=2 {
         for key in &keys {
@@ -209,7 +209,7 @@ fn in_a_swarm_that_gives_signs_of_life_beats_are_rare() {
             directory.on_beat(&beat, &SOURCE, start + Duration::from_secs(60 * round));
         }
     }
-    directory.on_tick(start + Duration::from_secs(120));
+    directory.on_tick(start + Duration::from_secs(120), Duration::ZERO);
     assert_eq!(directory.spacing(), spacing(1_001));
 }
 
