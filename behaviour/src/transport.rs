@@ -20,7 +20,12 @@ use libp2p::{
     tcp, yamux,
 };
 
-use crate::{Privacy, corked, frames, places::Fair, pulse::Pulses, read_ahead::ReadAhead};
+use crate::{
+    Privacy, corked, frames,
+    places::{Fair, Spoken},
+    pulse::Pulses,
+    read_ahead::ReadAhead,
+};
 
 /// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
 /// than two seconds.
@@ -51,7 +56,7 @@ pub(crate) fn with_pulses(
     let transport = MemoryTransport::default()
         .or_transport(tcp)
         .upgrade(NEGOTIATION)
-        .authenticate(noise)
+        .authenticate(Spoken(noise))
         .multiplex(multiplexing())
         .map(leaving(pulses.cloned()));
     #[cfg(feature = "wan")]
@@ -83,7 +88,7 @@ pub(crate) fn private_with_pulses(
         .or_transport(tcp)
         .and_then(move |stream, _| guard.handshake(stream))
         .upgrade(NEGOTIATION)
-        .authenticate(noise)
+        .authenticate(Spoken(noise))
         .multiplex(multiplexing())
         .map(leaving(pulses.cloned()));
     #[cfg(feature = "wan")]
@@ -155,8 +160,8 @@ mod wan {
     use libp2p::{dns, quic, websocket};
 
     use super::{
-        Boxed, Keypair, NEGOTIATION, PeerId, Pulses, StreamMuxerBox, Transport, TransportError, leaving, multiplexing,
-        noise, tcp_transport,
+        Boxed, Keypair, NEGOTIATION, PeerId, Pulses, Spoken, StreamMuxerBox, Transport, TransportError, leaving,
+        multiplexing, noise, tcp_transport,
     };
 
     type Output = (PeerId, StreamMuxerBox);
@@ -178,7 +183,7 @@ mod wan {
         // WebSocket comes first: TCP would take its addresses for its own, and then speak the wrong protocol.
         let websocket = websocket::Config::new(named(tcp_transport())?)
             .upgrade(NEGOTIATION)
-            .authenticate(noise::Config::new(keypair)?)
+            .authenticate(Spoken(noise::Config::new(keypair)?))
             .multiplex(multiplexing())
             .map(leaving(pulses.cloned()));
         Ok(websocket.or_transport(named(direct)?).map(|either, _| either.into_inner()).boxed())
