@@ -112,7 +112,7 @@ fn what_is_small_on_the_wire_and_large_in_memory_is_refused_on_both_sides() {
         assert!(error.ends_with("`values in descriptions`, the limit is 2048"), "{error}");
         let envelope = RECORD.seal(&keypair, &swarm, &many).unwrap();
         let refused = SignedRecord::open(&swarm, &envelope).unwrap_err();
-        assert!(matches!(refused, RecordError::TooMany { what: "values in descriptions", .. }), "{refused}");
+        assert!(refused.to_string().ends_with("budget of 2048 values"), "{refused}");
     }
 
     let nested = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));
