@@ -89,7 +89,7 @@ async fn the_largest_value_arrives_and_a_larger_one_is_refused_with_its_size_and
     let error = within(one.publish("news", largest + "x")).await.unwrap_err();
     assert_eq!(error.to_string(), "the `value` has 49153 bytes, the limit is 49152");
     let error = within(one.publish(&"t".repeat(257), 1)).await.unwrap_err();
-    assert_eq!(error.to_string(), "the `topic` has 257 bytes, the limit is 256");
+    assert!(error.to_string().ends_with("cannot name a topic: it has 257 bytes, the limit is 256"), "{error}");
     assert!(matches!(one.subscribe(""), Err(SubscribeError::Topic { .. })));
 }
 

@@ -87,10 +87,13 @@ fn limits_hold_on_both_sides_and_errors_name_them() {
     let long = Record { name: "n".repeat(MAX_NODE_NAME + 1), ..record() };
     assert_eq!(
         SignedRecord::sign(&keypair, &swarm, long).unwrap_err().to_string(),
-        "the `name` has 129 bytes, the limit is 128"
+        format!("`{}` cannot name a node: it has 129 bytes, the limit is 128", "n".repeat(80))
     );
     let empty = Record { name: String::new(), ..record() };
-    assert_eq!(SignedRecord::sign(&keypair, &swarm, empty).unwrap_err().to_string(), "the `name` is empty");
+    assert_eq!(
+        SignedRecord::sign(&keypair, &swarm, empty).unwrap_err().to_string(),
+        "`` cannot name a node: it is empty"
+    );
 }
 
 /// `record` with descriptions of its own.
