@@ -10,7 +10,7 @@
 //!  └───────────────────────────────┘ └─────────────────────────────┘ └─────────────────────────────┘
 //!                gate     who gets in
 //!                limits   how many connections, how much memory      places   whose handshakes
-//!                ration   how much of whom
+//!                ration   how much of whom                          rationed   the same for the protocols of libp2p
 //!                transport   TCP · noise · yamux, corked      wan: QUIC, DNS, WebSocket
 //!                privacy     the keys of a private swarm, below and inside of noise
 //! ```
@@ -95,6 +95,7 @@ pub mod privacy;
 pub mod pulse;
 pub mod quick_hash;
 pub mod ration;
+pub mod rationed;
 pub mod read_ahead;
 pub mod record;
 pub mod shelter;

@@ -41,7 +41,7 @@ use libp2p::{
     request_response::OutboundRequestId,
     swarm::{ListenError, SwarmEvent},
 };
-use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError, places::NoPlace};
+use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError, places::NoPlace, rationed, transport};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -296,8 +296,10 @@ impl Driver {
         match event {
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(event) => self.on_ping(&event),
-            BehaviourEvent::Kademlia(event) => self.on_kademlia(event),
-            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Kademlia(rationed::Event::Inner(event)) => self.on_kademlia(event),
+            BehaviourEvent::Gossip(rationed::Event::Inner(event)) => self.on_gossip(event),
+            BehaviourEvent::Kademlia(rationed::Event::Excess(excess))
+            | BehaviourEvent::Gossip(rationed::Event::Excess(excess)) => self.on_excess(excess),
             BehaviourEvent::Sync(event) => self.on_sync(event),
             BehaviourEvent::Local(event) => self.on_local(event),
             BehaviourEvent::Lanes(event) => self.on_lane(event),

@@ -8,7 +8,7 @@ mod in_process;
 use futures::StreamExt;
 use libp2p::{Swarm, gossipsub, gossipsub::IdentTopic, swarm::SwarmEvent};
 use multinodes::{Heard, Keypair, Node, PublishError, SubscribeError, Subscription, SwarmName, TopicMessage};
-use multinodes_behaviour::{Behaviour, Config, SignedMessage, wire};
+use multinodes_behaviour::{Behaviour, Config, SignedMessage, rationed, wire};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use in_process::{in_process, pair, within};
@@ -169,7 +169,7 @@ impl Attacker {
 
 async fn heard_of(swarm: &mut Swarm<Behaviour>) {
     loop {
-        if let SwarmEvent::Behaviour(multinodes_behaviour::BehaviourEvent::Gossip(event)) =
+        if let SwarmEvent::Behaviour(multinodes_behaviour::BehaviourEvent::Gossip(rationed::Event::Inner(event))) =
             swarm.select_next_some().await
             && let gossipsub::Event::Subscribed { topic, .. } = event
             && topic == name().message_topic().hash()
