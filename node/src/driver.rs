@@ -4,6 +4,7 @@
 //! Calls and messages do not pass here: a lane's stream is handed over once and is then the lane's own.
 
 mod admitting;
+mod answering;
 mod balancing;
 mod book;
 mod connections;
@@ -48,6 +49,7 @@ use tokio::{
 };
 
 use self::{
+    answering::Answering,
     book::Book,
     connections::Peer,
     dialling::Dial,
@@ -123,6 +125,7 @@ struct Driver {
     failures: Failures,
     waiting: HashMap<PeerId, Waiting>,
     exchanges: HashMap<OutboundRequestId, Exchange>,
+    answering: Answering,
     verifying: Verifying,
     rations: Rations,
     started: Instant,
@@ -197,6 +200,7 @@ impl Driver {
             failures: Failures::default(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
+            answering: Answering::default(),
             verifying: Verifying::default(),
             rations: Rations::new(now),
             started: now,
