@@ -16,7 +16,7 @@ use libp2p::{
     },
     identity::Keypair,
     noise,
-    pnet::PnetConfig,
+    pnet::{PnetConfig, PnetError},
     tcp, yamux,
 };
 
@@ -116,6 +116,17 @@ fn tcp_transport() -> MapErr<tcp::tokio::Transport, fn(io::Error) -> TcpError> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct TcpError(#[source] io::Error);
+
+/// The error of the system within one of an encryption that does not name it as its source.
+#[must_use]
+pub fn hidden_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    if let Some(noise::Error::Io(cause)) = error.downcast_ref() {
+        return Some(cause);
+    }
+    match error.downcast_ref()? {
+        PnetError::HandshakeError(cause) | PnetError::IoError(cause) => Some(cause),
+    }
+}
 
 /// Leaves the pulse of each connection, and makes its muxer one like all others.
 fn leaving<M>(

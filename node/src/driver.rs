@@ -493,7 +493,8 @@ pub(crate) fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn
     loop {
         // An `io::Error` names as its source what is behind that which it wraps.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped.map(|wrapped| wrapped as _).or_else(|| cause.source()) {
+        let hidden = || transport::hidden_cause(cause).map(|cause| cause as _);
+        match wrapped.map(|wrapped| wrapped as _).or_else(hidden).or_else(|| cause.source()) {
             Some(inner) => cause = inner,
             None => return cause,
         }
