@@ -186,6 +186,7 @@ impl Purse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ping;
 
     const RATE: Rate = Rate { burst: 10.0, per_second: 2.0 };
 
@@ -216,6 +217,25 @@ mod tests {
         assert_eq!(purse.check(late, now), Err(Excess { peer_id: late.peer_id, by_itself: false }));
         assert_eq!(looked_at(&mut purse, of_host(2), 100, 1.0, now), 10, "other hosts are not concerned");
         assert_eq!(looked_at(&mut purse, who, 100, 1.0, now + Duration::from_secs(1)), 2);
+    }
+
+    #[test]
+    fn a_protocol_hears_no_more_of_a_peer_than_its_ration_and_the_swarms_owner_of_the_rest() {
+        let mut rationed = Rationed::new(ping::Behaviour::default(), Cost::Number, [RATE, RATE.times(3.0)]);
+        let peer_id = PeerId::random();
+        for _ in 0..100 {
+            rationed.on_connection_handler_event(peer_id, ConnectionId::new_unchecked(1), Duration::ZERO);
+        }
+        let (mut heard, mut excess) = (0, Vec::new());
+        while let Poll::Ready(ToSwarm::GenerateEvent(event)) =
+            rationed.poll(&mut Context::from_waker(std::task::Waker::noop()))
+        {
+            match event {
+                Event::Inner(_) => heard += 1,
+                Event::Excess(one) => excess.push(one),
+            }
+        }
+        assert_eq!((heard, excess), (10, vec![Excess { peer_id, by_itself: true }]));
     }
 
     #[test]
