@@ -212,7 +212,11 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        self.read(io, MAX_REQUEST).await
+        // As an error libp2p would keep it to itself, and nobody would know whose it was.
+        match self.read(io, MAX_REQUEST).await {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(SyncRequest::Malformed(error.to_string())),
+            outcome => outcome,
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<SyncResponse>

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use libp2p::{
     PeerId,
-    request_response::{InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId},
+    request_response::{InboundRequestId, Message, OutboundFailure, OutboundRequestId},
 };
 use multinodes_behaviour::{
     sync,
@@ -122,17 +122,14 @@ impl Driver {
             sync::Event::OutboundFailure { request_id, error, .. } => self.on_failure(request_id, &error),
             sync::Event::InboundFailure { peer, request_id, error, .. } => {
                 self.answering.end(request_id);
-                match error {
-                    InboundFailure::Io(error) if is_malformed(&error) => self.on_malformed(peer, &error),
-                    error => tracing::debug!(%peer, %error, "a neighbour's exchange has failed"),
-                }
+                tracing::debug!(%peer, %error, "a neighbour's exchange has failed");
             }
             sync::Event::ResponseSent { request_id, .. } => self.answering.end(request_id),
         }
     }
 
     /// Part of an exchange cannot be read, which no honest neighbour writes.
-    fn on_malformed(&mut self, peer_id: PeerId, error: &io::Error) {
+    fn on_malformed(&mut self, peer_id: PeerId, error: &str) {
         tracing::warn!(%peer_id, %error, "what a neighbour sends of an exchange cannot be read");
         Counters::add(&self.core.counters.malformed_exchanges);
         self.strike(peer_id, STRIKE, Instant::now());
@@ -148,6 +145,7 @@ impl Driver {
         }
         self.welcome(peer_id);
         let taken = match request {
+            SyncRequest::Malformed(error) => return self.on_malformed(peer_id, &error),
             SyncRequest::Offer { digest, versions, records } => {
                 self.verify_records(peer_id, records, true, Then::Level { asker, digest, versions })
             }
@@ -266,7 +264,7 @@ impl Driver {
     fn on_failure(&mut self, request_id: OutboundRequestId, error: &OutboundFailure) {
         let Some(Exchange { peer_id, kind }) = self.exchanges.remove(&request_id) else { return };
         match error {
-            OutboundFailure::Io(error) if is_malformed(error) => self.on_malformed(peer_id, error),
+            OutboundFailure::Io(error) if is_malformed(error) => self.on_malformed(peer_id, &error.to_string()),
             error => tracing::debug!(%peer_id, %error, "an exchange with a neighbour has failed"),
         }
         match kind {
