@@ -12,6 +12,7 @@ use crate::{
     gate::{self, Gated},
     gossip, identity, kademlia, lanes, limits, local, ping,
     pulse::Pulses,
+    rationed::{Cost, Rationed},
     shelter::{Panics, Shelter},
     sync,
 };
@@ -33,9 +34,9 @@ pub struct Protocols {
     /// Tells whether peers are still there.
     pub ping: ping::Behaviour,
     /// Finds addresses beyond the LAN.
-    pub kademlia: Gated<Toggle<kademlia::Behaviour>>,
+    pub kademlia: Gated<Rationed<Toggle<kademlia::Behaviour>>>,
     /// Spreads changes.
-    pub gossip: Gated<gossip::Behaviour>,
+    pub gossip: Gated<Rationed<gossip::Behaviour>>,
     /// Levels directories.
     pub sync: Gated<sync::Behaviour>,
     /// Finds nodes of the LAN.
@@ -67,6 +68,8 @@ impl Protocols {
         let local = config.mdns.then(|| local::Behaviour::new(peer_id, config.passive));
         let gossip = gossip::new(&config.swarm, config.refused_subscriptions.clone())?;
         let lanes = lanes::Behaviour::new(config.swarm.lane_protocol(), peer_id);
+        let kademlia = Rationed::new(Toggle::from(kademlia), Cost::Number, kademlia::RATIONS);
+        let gossip = Rationed::new(gossip, Cost::Time, gossip::RATIONS);
         let gate = gate::Behaviour::new(config.doorkeeper.clone());
         let undecided = || gate.undecided();
         Ok(Self {
@@ -74,7 +77,7 @@ impl Protocols {
             memory_limits: limits::memory(),
             identify: identity::identify(config.keypair.public(), &config.swarm, config.credential.as_deref())?,
             ping: ping::Behaviour::new(pulses),
-            kademlia: Gated::new(Toggle::from(kademlia), undecided()).retelling_protocols(),
+            kademlia: Gated::new(kademlia, undecided()).retelling_protocols(),
             // Gossipsub gives up a connection on which it was refused.
             gossip: Gated::new(gossip, undecided()).patient(&config.swarm.protocol_prefix()),
             sync: Gated::new(sync::new(&config.swarm), undecided()),

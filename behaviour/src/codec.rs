@@ -7,7 +7,7 @@ mod metered;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
-    budget::{Budget, Meter, Overspent},
+    budget::{Budget, List, Map, Meter, Overspent},
     metered::Metered,
 };
 
@@ -114,6 +114,15 @@ mod tests {
     fn values_and_bytes_of_dynamic_values_are_counted_while_they_are_decoded() {
         assert_eq!(overspent::<Value>(&list(b"\xf6", 999)), None);
         assert_eq!(overspent::<Value>(&list(b"\xf6", 1000)), Some("values"));
+        let keys = |count: u16| {
+            let entries = (0..count).flat_map(|key| [0x62, b'a' + (key / 26) as u8, b'a' + (key % 26) as u8, 0xf6]);
+            [&[0xb9][..], &count.to_be_bytes()].concat().into_iter().chain(entries).collect::<Vec<u8>>()
+        };
+        let wide = Budget { bytes: 1 << 20, ..SMALL };
+        assert!(decode_within::<Value>(&keys(499), wide).is_ok(), "a map, its keys and what they stand for");
+        let error = decode_within::<Value>(&keys(500), wide).unwrap_err().to_string();
+        assert!(error.ends_with("budget of 1000 values"), "{error}");
+        assert_eq!(overspent::<BTreeMap<String, ()>>(&keys(500)), None, "what has a type is counted in bytes alone");
         assert_eq!(overspent::<Value>(&list(b"\xa1\x60\xf6", 50)), None);
         assert_eq!(overspent::<Value>(&list(b"\xa1\x60\xf6", 200)), Some("bytes"));
         let text = decode_within::<Value>(&list(b"\xa1\x60\xf6", 200), SMALL).unwrap_err().to_string();

@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 use zeroize::Zeroizing;
 
 use crate::{
-    RecordError, SwarmName, codec,
+    RecordError, SwarmName, codec, names,
     record::{Kind, MAX_LABELS, MAX_TEXT, count, length},
 };
 
@@ -65,7 +65,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Signs labels for a new key that is good until `expires`, in seconds since 1970.
+    /// Signs labels, in the normal form NFC, for a new key that is good until `expires`, in seconds since 1970.
     ///
     /// # Errors
     ///
@@ -76,6 +76,8 @@ impl Grant {
         labels: BTreeMap<String, String>,
         expires: Option<u64>,
     ) -> Result<Self, RecordError> {
+        let normal = |(key, value)| (names::into_normal(key), names::into_normal(value));
+        let labels: BTreeMap<String, String> = labels.into_iter().map(normal).collect();
         check(&labels)?;
         let key = Zeroizing::new(rand::random::<[u8; KEY]>());
         let granted = Granted { key: peer_id_of(&key).to_bytes().into(), labels, expires };

@@ -5,7 +5,7 @@
 //! frames of the same stream, which say the same; whether they fit into the window is still looked at there.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -19,6 +19,7 @@ use libp2p::core::{
 
 use crate::{
     corked::{self, CorkedMuxer},
+    delegate::write_through,
     pulse::Pulse,
 };
 
@@ -213,27 +214,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Frames<C> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, buffer)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_close(context)
-    }
-}
+write_through!(Frames);
 
 #[cfg(test)]
 mod tests {

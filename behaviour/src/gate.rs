@@ -15,22 +15,19 @@ use std::{
     convert::Infallible,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-        ToSwarm, dummy,
-    },
+    swarm::{ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, dummy},
 };
 
-use crate::ended::ended;
+pub use crate::door::Door;
+use crate::{delegate::only_watch, ended::ended};
 
 pub use gated::Gated;
-pub use handler::{Asked, Door, Handler, In};
+pub use handler::{Asked, Handler, In};
 
 /// Decides who gets in.
 pub trait Doorkeeper: Send + Sync {
@@ -196,11 +193,5 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
-        match event {}
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
-    }
+    only_watch!();
 }

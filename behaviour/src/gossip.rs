@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     SwarmName, codec,
+    ration::Rate,
     wire::{self, Gossip},
 };
 
@@ -48,6 +49,15 @@ const PRUNE_BACKOFF: Duration = Duration::from_secs(15);
 /// Long enough to tell two messages apart, and much shorter than the default of sender and number (72 bytes), which
 /// would make the announcements of messages as dear as the messages.
 const MESSAGE_ID: usize = 20;
+
+/// What gossip of a peer may take of the swarm's own task, in microseconds: three seconds at once, and a quarter of it in
+/// the long run. Honest gossip takes a tenth of that; a packet of 64 KiB can have thousands of announcements and wishes,
+/// and be looked through for milliseconds.
+const TAKEN: Rate = Rate { burst: 3e6, per_second: 250e3 };
+
+/// The same, and for all peers of a host.
+pub(crate) const RATIONS: [Rate; 2] = [TAKEN, TAKEN.times(NEIGHBOURS)];
+const NEIGHBOURS: f64 = 2.0;
 
 /// Creates the behaviour, subscribed to the swarm's topics. Counts in `refused` what peers subscribe to beyond these.
 ///

@@ -11,13 +11,21 @@ use libp2p::{
     },
 };
 
-use crate::SwarmName;
+use crate::{SwarmName, ration::Rate};
 
 /// Kademlia with a store that holds next to nothing.
 pub type Behaviour = kad::Behaviour<MemoryStore>;
 
 /// Half the default: a look-up then tells of fewer nodes, and no swarm of ours loses ten at once.
 const REPLICATION: NonZeroUsize = NonZeroUsize::new(10).expect("ten is not zero");
+
+/// What a peer may ask or answer. Nobody asks another one more than a few questions for a look-up, and few look-ups are
+/// begun: each question costs a walk over the routing table.
+const QUESTIONS: Rate = Rate { burst: 64.0, per_second: 8.0 };
+
+/// The same, and what all peers of a host may: hundreds of its nodes may start at once.
+pub(crate) const RATIONS: [Rate; 2] = [QUESTIONS, QUESTIONS.times(QUESTIONERS)];
+const QUESTIONERS: f64 = 64.0;
 
 /// Nothing is stored on purpose; what arrives is filtered out before the store sees it.
 const STORE: MemoryStoreConfig =

@@ -10,7 +10,7 @@
 //!  └───────────────────────────────┘ └─────────────────────────────┘ └─────────────────────────────┘
 //!                gate     who gets in
 //!                limits   how many connections, how much memory      places   whose handshakes
-//!                ration   how much of whom
+//!                ration   how much of whom                          rationed   the same for the protocols of libp2p
 //!                transport   TCP · noise · yamux, corked      wan: QUIC, DNS, WebSocket
 //!                privacy     the keys of a private swarm, below and inside of noise
 //! ```
@@ -74,6 +74,8 @@ mod behaviour;
 pub mod codec;
 pub mod corked;
 pub mod credential;
+mod delegate;
+mod door;
 mod ended;
 pub mod frames;
 pub mod gate;
@@ -93,6 +95,7 @@ pub mod privacy;
 pub mod pulse;
 pub mod quick_hash;
 pub mod ration;
+pub mod rationed;
 pub mod read_ahead;
 pub mod record;
 pub mod shelter;
@@ -106,7 +109,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{Swarm, Transport, identity::Keypair, swarm};
+use libp2p::{Swarm, identity::Keypair, swarm};
 
 pub use behaviour::{Behaviour, Protocols, ProtocolsEvent as BehaviourEvent};
 pub use credential::{Credential, Grant};
@@ -181,8 +184,7 @@ pub fn build_counting(
         None => transport::with_pulses(&config.keypair, Some(&pulses))?,
         Some(privacy) => transport::private_with_pulses(&config.keypair, privacy, Some(&pulses))?,
     };
-    let counted = panics.clone();
-    let transport = transport.map(move |(peer_id, muxer), _| (peer_id, shelter::muxer(muxer, counted))).boxed();
+    let transport = shelter::transport(transport, panics.clone());
     let behaviour = Behaviour::counting(config, panics, pulses)?;
     let peer_id = config.keypair.public().to_peer_id();
     Ok(Swarm::new(transport, behaviour, peer_id, swarm_config(executor)))

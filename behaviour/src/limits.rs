@@ -3,25 +3,20 @@
 //! Not libp2p's own limits of connections: they know nothing of hosts, and keep an entry for every peer that was ever
 //! connected.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    task::{Context, Poll},
-};
+use std::{collections::HashMap, convert::Infallible};
 
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     memory_connection_limits,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-        ToSwarm,
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
         behaviour::{ConnectionEstablished, DialFailure, ListenFailure},
         dummy,
     },
 };
 
-use crate::{ended::ended, places::PLACES, ration::Origin};
+use crate::{delegate::only_watch, ended::ended, places::PLACES, ration::Origin};
 
 /// Dials under way: each costs a handshake.
 const DIALS: usize = 64;
@@ -183,13 +178,7 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
-        match event {}
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
-    }
+    only_watch!();
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl SignedMessage {
     ///
     /// # Errors
     ///
-    /// The topic or the value is over its limit, the topic is empty, or the key cannot sign.
+    /// The topic breaks the rule for names, the value is over its limit, or the key cannot sign.
     pub fn sign(keypair: &Keypair, swarm: &SwarmName, message: TopicMessage) -> Result<Self, RecordError> {
         check(&message.topic, message.value.len())?;
         let envelope = MESSAGE.seal(keypair, swarm, &message)?;
@@ -53,7 +53,8 @@ impl SignedMessage {
     ///
     /// # Errors
     ///
-    /// It is too large, not an envelope, not signed for this swarm, or the topic or the value is over its limit.
+    /// It is too large, not an envelope, not signed for this swarm, the topic breaks the rule for names, or the value is
+    /// over its limit.
     pub fn open(swarm: &SwarmName, envelope: &[u8]) -> Result<Self, RecordError> {
         let (peer_id, message) = MESSAGE.open::<TopicMessage>(swarm, envelope)?;
         check(&message.topic, message.value.len())?;
@@ -71,12 +72,8 @@ impl SignedMessage {
 ///
 /// # Errors
 ///
-/// One of them is over its limit, or the topic is empty.
+/// The topic breaks the rule for [names], or the value is over its limit.
 pub fn check(topic: &str, value: usize) -> Result<(), RecordError> {
-    if topic.is_empty() {
-        return Err(RecordError::Empty { what: "topic" });
-    }
-    length("topic", topic.len(), MAX_TOPIC)?;
     names::check("a topic", topic, MAX_TOPIC)?;
     length("value", value, MAX_VALUE)
 }
@@ -102,7 +99,10 @@ mod tests {
         let error = SignedMessage::sign(&keypair, &swarm, message(1, MAX_VALUE + 1)).unwrap_err();
         assert_eq!(error.to_string(), "the `value` has 49153 bytes, the limit is 49152");
         let error = SignedMessage::sign(&keypair, &swarm, message(MAX_TOPIC + 1, 1)).unwrap_err();
-        assert_eq!(error.to_string(), "the `topic` has 257 bytes, the limit is 256");
+        assert_eq!(
+            error.to_string(),
+            format!("`{}` cannot name a topic: it has 257 bytes, the limit is 256", "t".repeat(80))
+        );
         assert!(SignedMessage::sign(&keypair, &swarm, message(0, 1)).is_err());
         // What is signed although it is over a limit is refused by whoever opens it.
         let sealed = MESSAGE.seal(&keypair, &swarm, &message(MAX_TOPIC + 1, 1)).unwrap();

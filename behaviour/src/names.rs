@@ -19,9 +19,18 @@ pub fn normal(name: &str) -> Cow<'_, str> {
     if name.is_ascii() || is_nfc(name) { Cow::Borrowed(name) } else { Cow::Owned(name.nfc().collect()) }
 }
 
-/// Checks a name of 1 to `limit` bytes: visible ASCII characters, single blanks between others, and beside them letters, marks and digits that Unicode
-/// recommends for identifiers, of one script or as in UTS 39, "Highly Restrictive", in NFC. So nothing in it is
-/// invisible, and letters of one script do not pass for those of another. `what` is what is named.
+/// The same of a name of one's own: one that is so already is not copied.
+#[must_use]
+pub fn into_normal(name: String) -> String {
+    match normal(&name) {
+        Cow::Borrowed(_) => name,
+        Cow::Owned(name) => name,
+    }
+}
+
+/// Checks a name of 1 to `limit` bytes: visible ASCII characters, single blanks between others, and beside them letters,
+/// marks and digits that Unicode recommends for identifiers, of one script or as in UTS 39, "Highly Restrictive", in NFC.
+/// So nothing in it is invisible, and letters of one script do not pass for those of another. `what` is what is named.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
 //! Whose handshakes go on at once: a place for each, fairly among the hosts that they come from.
 //!
 //! Who connects and says nothing holds a place until the handshake's limit. So when all are taken a newcomer gets that of
-//! somebody of the host that holds most: first of those that have said nothing yet. Nobody's silence keeps others out,
-//! neither from another host nor from the same one, where several nodes and commands are nothing unusual.
+//! somebody of the host that holds most: first of those that have said nothing yet. And what a handshake costs is counted
+//! once the other side has spoken, which [`Spoken`] notices. Nobody's silence keeps others out, neither from another host
+//! nor from the same one, where several nodes and commands are nothing unusual.
 
 mod table;
 
@@ -17,13 +18,19 @@ use std::{
     time::Instant,
 };
 
-use futures::{FutureExt, future::BoxFuture, task::AtomicWaker};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either, Pending, pending},
+    task::AtomicWaker,
+};
 use libp2p::{
     Multiaddr,
     core::{
-        Transport,
+        Transport, UpgradeInfo,
         transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent},
+        upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade},
     },
+    multiaddr::Protocol,
 };
 
 pub use self::table::PLACES;
@@ -44,7 +51,8 @@ pub struct Fair<O> {
 pub struct NoPlace;
 
 impl<O> Fair<O> {
-    /// Before all other layers: what it refuses costs no more than to accept it.
+    /// Before all other layers: what it refuses costs no more than to accept it. One of the layers inside has to be
+    /// [`Spoken`], else nobody is ever heard.
     #[must_use]
     pub fn new(inner: Boxed<O>) -> Self {
         Self { inner, places: Places(Arc::new(Mutex::new(Table::new(Instant::now())))) }
@@ -72,41 +80,88 @@ impl<O: 'static> Transport for Fair<O> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         Pin::new(&mut self.inner).poll(cx).map(|event| match event {
             TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } => {
-                match self.places.enter(Origin::of(&send_back_addr)) {
+                match self.places.enter(&send_back_addr) {
                     Some(place) => {
-                        let upgrade = Held { upgrade, place };
+                        let upgrade = Held { upgrade, place: Some(place) };
                         TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr }
                     }
                     // What was accepted is closed with the upgrade.
                     None => TransportEvent::ListenerError { listener_id, error: io::Error::other(NoPlace) },
                 }
             }
-            other => other.map_upgrade(|_| unreachable_upgrade()),
+            // None of the others has an upgrade.
+            other => other.map_upgrade(|upgrade| Held { upgrade, place: None }),
         })
     }
-}
-
-/// Only an incoming connection has an upgrade, and those are dealt with before.
-fn unreachable_upgrade<O>() -> Held<O> {
-    let (place, upgrade) = (Place::nowhere(), async { Err(io::Error::other(NoPlace)) });
-    Held { upgrade: upgrade.boxed(), place }
 }
 
 /// A handshake under way, as long as it has its place.
 #[must_use = "a handshake does nothing unless it is polled"]
 pub struct Held<O> {
     upgrade: BoxFuture<'static, io::Result<O>>,
-    place: Place,
+    place: Option<Place>,
 }
 
 impl<O> Future for Held<O> {
     type Output = io::Result<O>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<O>> {
-        if self.place.is_lost(cx) {
+        let Self { upgrade, place: Some(Place(seat)) } = &mut *self else { return self.upgrade.poll_unpin(cx) };
+        if seat.is_lost(cx) {
             return Poll::Ready(Err(io::Error::other(NoPlace)));
         }
-        self.upgrade.poll_unpin(cx)
+        let outcome = SEAT.sync_scope(seat.clone(), || upgrade.poll_unpin(cx));
+        // It may have been lost by what the other side has just said.
+        if outcome.is_pending() && seat.is_lost(cx) {
+            return Poll::Ready(Err(io::Error::other(NoPlace)));
+        }
+        outcome
+    }
+}
+
+tokio::task_local! {
+    /// The place of the handshake that is polled.
+    static SEAT: Seat;
+}
+
+/// An upgrade that notes that the other side has spoken: it has agreed to this very protocol. What lies below, as the
+/// bytes that begin a connection of a private swarm, proves nothing. If there are too many handshakes of its host, or of
+/// all, the upgrade is not begun, and the handshake ends.
+#[derive(Debug, Clone)]
+pub struct Spoken<U>(pub U);
+
+impl<U: UpgradeInfo> UpgradeInfo for Spoken<U> {
+    type Info = U::Info;
+    type InfoIter = U::InfoIter;
+
+    fn protocol_info(&self) -> U::InfoIter {
+        self.0.protocol_info()
+    }
+}
+
+impl<C, U: InboundConnectionUpgrade<C>> InboundConnectionUpgrade<C> for Spoken<U> {
+    type Output = U::Output;
+    type Error = U::Error;
+    type Future = Either<U::Future, Pending<Result<U::Output, U::Error>>>;
+
+    fn upgrade_inbound(self, io: C, info: U::Info) -> Self::Future {
+        // Without a place nobody counts.
+        if SEAT.try_with(Seat::speak).unwrap_or(true) {
+            Either::Left(self.0.upgrade_inbound(io, info))
+        } else {
+            // Whoever polls it looks at the place.
+            Either::Right(pending())
+        }
+    }
+}
+
+impl<C, U: OutboundConnectionUpgrade<C>> OutboundConnectionUpgrade<C> for Spoken<U> {
+    type Output = U::Output;
+    type Error = U::Error;
+    type Future = U::Future;
+
+    fn upgrade_outbound(self, io: C, info: U::Info) -> U::Future {
+        self.0.upgrade_outbound(io, info)
     }
 }
 
@@ -114,9 +169,14 @@ impl<O> Future for Held<O> {
 struct Places(Arc<Mutex<Table>>);
 
 impl Places {
-    fn enter(&self, origin: Option<Origin>) -> Option<Place> {
-        let state = self.table().enter(origin, Instant::now())?;
-        Some(Place { state, places: Some(self.clone()) })
+    fn enter(&self, from: &Multiaddr) -> Option<Place> {
+        let state = self.table().enter(Origin::of(from), Instant::now())?;
+        let seat = Seat { state, places: self.clone() };
+        // A connection of QUIC is one only after the other side has spoken.
+        if from.iter().any(|part| matches!(part, Protocol::QuicV1)) {
+            seat.speak();
+        }
+        Some(Place(seat))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -127,10 +187,6 @@ impl Places {
 /// What the holder of a place and the table both look at.
 #[derive(Default)]
 struct State {
-    /// It was looked at once, and waits for the other side.
-    waits: AtomicBool,
-    /// The other side has said something since.
-    talks: AtomicBool,
     lost: AtomicBool,
     waker: AtomicWaker,
 }
@@ -142,31 +198,30 @@ impl State {
     }
 }
 
-/// A place in the table; it is free again when this is dropped.
-struct Place {
+/// One of the places of a table.
+#[derive(Clone)]
+struct Seat {
     state: Arc<State>,
-    places: Option<Places>,
+    places: Places,
 }
 
-impl Place {
-    fn nowhere() -> Self {
-        Self { state: Arc::default(), places: None }
-    }
-
-    /// Looks at the place before each step of the handshake. Nothing but the other side wakes it after the first.
+impl Seat {
     fn is_lost(&self, cx: &Context<'_>) -> bool {
         self.state.waker.register(cx.waker());
-        if self.state.waits.swap(true, Relaxed) {
-            self.state.talks.store(true, Relaxed);
-        }
         self.state.lost.load(Relaxed)
     }
+
+    /// The other side has spoken. False if the place is lost.
+    fn speak(&self) -> bool {
+        self.places.table().speak(&self.state, Instant::now())
+    }
 }
+
+/// Holds a place, which is free again when this is dropped.
+struct Place(Seat);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(places) = &self.places {
-            places.table().leave(&self.state);
-        }
+        self.0.places.table().leave(&self.0.state);
     }
 }

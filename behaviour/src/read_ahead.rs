@@ -2,12 +2,14 @@
 //! that, the next ones go through a buffer of 64 KiB, which is given back as soon as nothing is left to read.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::AsyncRead;
+
+use crate::delegate::write_through;
 
 /// A read that fills this much means that more is waiting: what `asynchronous-codec` reads at once.
 const FULL_READ: usize = 8 * 1024;
@@ -68,27 +70,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for ReadAhead<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for ReadAhead<C> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, buffer)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_close(context)
-    }
-}
+write_through!(ReadAhead);
 
 #[cfg(test)]
 mod tests {

@@ -43,8 +43,8 @@ pub const MAX_APPLICATIONS: usize = 1024;
 /// The most actions of one application.
 pub const MAX_ACTIONS: usize = 1024;
 
-/// The most values in the descriptions of all applications of a record, each list, each map and each key among them: a value of one
-/// byte on the wire may take hundreds in memory, in every node of the swarm.
+/// The most values in the descriptions of all applications of a record, each list, each map and each key among them: a
+/// value of one byte on the wire may take hundreds in memory, in every node of the swarm.
 pub const MAX_VALUES: usize = 2048;
 
 /// How deep a description may nest: a list in a list has the depth 2.
@@ -217,10 +217,6 @@ impl Kind {
 }
 
 fn check(record: &Record) -> Result<(), RecordError> {
-    if record.name.is_empty() {
-        return Err(RecordError::Empty { what: "name" });
-    }
-    length("name", record.name.len(), MAX_NODE_NAME)?;
     names::check_node(&record.name, MAX_NODE_NAME)?;
     length("software", record.software.len(), MAX_TEXT)?;
     length("host", record.host.as_ref().map_or(0, |host| host.len()), MAX_HOST)?;
@@ -239,10 +235,6 @@ fn check(record: &Record) -> Result<(), RecordError> {
 }
 
 fn check_application(application: &ApplicationRecord) -> Result<(), RecordError> {
-    if application.name.is_empty() {
-        return Err(RecordError::Empty { what: "application" });
-    }
-    length("application", application.name.len(), MAX_NAME)?;
     names::check("an application", &application.name, MAX_NAME)?;
     length("version", application.version.as_ref().map_or(0, String::len), MAX_TEXT)?;
     length("trouble", application.trouble.as_ref().map_or(0, String::len), MAX_TEXT)?;
@@ -250,10 +242,7 @@ fn check_application(application: &ApplicationRecord) -> Result<(), RecordError>
     count("idempotent actions", application.idempotent.len(), MAX_ACTIONS)?;
     depth("description", depth_of(&application.description), MAX_DEPTH)?;
     let mut actions = application.actions.iter().chain(&application.idempotent);
-    actions.try_for_each(|action| {
-        length("action", action.len(), MAX_NAME)?;
-        Ok(names::check("an action", action, MAX_NAME)?)
-    })
+    Ok(actions.try_for_each(|action| names::check("an action", action, MAX_NAME))?)
 }
 
 /// How many values there are in one, itself and all keys included.
@@ -320,13 +309,7 @@ pub enum RecordError {
         /// How deep it may nest.
         limit: usize,
     },
-    /// A part that must not be empty is.
-    #[error("the `{what}` is empty")]
-    Empty {
-        /// Which part.
-        what: &'static str,
-    },
-    /// A name is not one that can be told from others.
+    /// A name is empty, too long, or not one that can be told from others.
     #[error(transparent)]
     Name(#[from] BadName),
     /// The bytes are no envelope.

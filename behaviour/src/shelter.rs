@@ -1,10 +1,14 @@
 //! Where a panic ends: what panics inside of a connection costs that connection, and is counted.
 //!
-//! libp2p runs a connection as a task. If that panics the connection has no end: nobody hears that it is closed, and its
-//! peer stays connected for ever. So muxers ([`muxer`]) and handlers ([`Shelter`]) are asked under a roof.
+//! libp2p runs a connection as a task, from its dial or its handshake on. If that panics the connection has no end: nobody
+//! hears that it is closed, and its peer stays connected, or being dialled, for ever. So what makes connections
+//! ([`transport`]), muxers ([`muxer`]), handlers and the negotiations of their streams ([`Shelter`]) are asked under a roof.
 
 mod behaviour;
+mod future;
 mod muxer;
+mod transport;
+mod upgrade;
 
 use std::{
     any::Any,
@@ -17,7 +21,10 @@ use std::{
 };
 
 pub use behaviour::{Handler, Out, Shelter};
+pub use future::Sheltered;
 pub use muxer::muxer;
+pub use transport::transport;
+pub use upgrade::{Broken, Inbound, Outbound};
 
 /// Counts the panics of connections. Clones count together.
 #[derive(Debug, Clone, Default)]
@@ -52,5 +59,7 @@ fn panicked() -> io::Error {
     io::Error::other("a panic inside of this connection")
 }
 
+#[cfg(test)]
+mod mine;
 #[cfg(test)]
 mod tests;

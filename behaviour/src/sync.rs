@@ -4,7 +4,7 @@
 //! the answer carries what the asker lacks, and names what the answerer lacks, which follows in a `Push`.
 //! When to speak is the driver's business; here are the protocol and the arithmetic.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -15,6 +15,7 @@ use libp2p::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     SwarmName, codec,
@@ -47,6 +48,16 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A neighbour has one or two exchanges with us at a time; each may cost us the memory of a whole message.
 const MAX_STREAMS: usize = 8;
 
+/// What is read of exchanges takes room in parts of so many bytes. The first one of each is free: there are no more of
+/// them than streams.
+const PART: usize = 64 * 1024;
+
+/// All that is being read together.
+const ROOM: usize = 64 * MAX_REQUEST;
+
+/// What is being read on one connection: no honest neighbour sends two of the largest at once.
+const SHARE: usize = 2 * MAX_REQUEST;
+
 /// Bytes of a digest. It guards against differences, not against attackers: each record has its own signature.
 const DIGEST: usize = 16;
 
@@ -58,7 +69,7 @@ const RECORD_OVERHEAD: usize = 8;
 pub fn new(swarm: &SwarmName) -> Behaviour {
     let config =
         request_response::Config::default().with_request_timeout(TIMEOUT).with_max_concurrent_streams(MAX_STREAMS);
-    Behaviour::with_codec(Codec, [(swarm.sync_protocol(), ProtocolSupport::Full)], config)
+    Behaviour::with_codec(Codec::default(), [(swarm.sync_protocol(), ProtocolSupport::Full)], config)
 }
 
 /// The digest of all that is held: equal on two sides if and only if the versions are.
@@ -133,9 +144,64 @@ pub fn wanted(peer_ids: &[PeerId]) -> (Vec<ByteBuf>, bool) {
     (taken, peer_ids.len() > MAX_WANTED)
 }
 
-/// Reads and writes one CBOR value a stream, within the limits.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Codec;
+/// Reads and writes one CBOR value a stream, within the limits. What is being read takes room, of which all connections
+/// have so much together, and each clone that is made for a connection has its share.
+#[derive(Debug, Default)]
+pub struct Codec {
+    room: Room,
+    /// Absent in the one that the behaviour keeps.
+    share: Option<Room>,
+}
+
+impl Clone for Codec {
+    /// The behaviour clones its own codec for each connection, and that of the connection for each stream.
+    fn clone(&self) -> Self {
+        let share = self.share.clone().unwrap_or_else(|| Room::of(SHARE));
+        Self { room: self.room.clone(), share: Some(share) }
+    }
+}
+
+/// What may still be read, in parts of [`PART`] bytes.
+#[derive(Debug, Clone)]
+struct Room(Arc<Semaphore>);
+
+impl Room {
+    fn of(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / PART)))
+    }
+
+    async fn take(&self) -> io::Result<OwnedSemaphorePermit> {
+        self.0.clone().acquire_owned().await.map_err(io::Error::other)
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::of(ROOM)
+    }
+}
+
+impl Codec {
+    /// Reads to the end of the stream. Beyond the first part there has to be room for each: it is waited for as long as
+    /// the exchange may take.
+    async fn read<T: DeserializeOwned>(&self, io: &mut (impl AsyncRead + Unpin + Send), limit: usize) -> io::Result<T> {
+        let (mut bytes, mut held) = (Vec::new(), Vec::new());
+        // One byte more than the limit, so that what is too long is told from what is broken.
+        let mut io = io.take(limit as u64 + 1);
+        loop {
+            let before = bytes.len();
+            (&mut io).take(PART as u64).read_to_end(&mut bytes).await?;
+            if bytes.len() < before + PART {
+                break;
+            }
+            if let Some(share) = &self.share {
+                held.push(share.take().await?);
+            }
+            held.push(self.room.take().await?);
+        }
+        codec::decode(&bytes, limit).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
 
 impl request_response::Codec for Codec {
     type Protocol = StreamProtocol;
@@ -146,14 +212,18 @@ impl request_response::Codec for Codec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, MAX_REQUEST).await
+        // As an error libp2p would keep it to itself, and nobody would know whose it was.
+        match self.read(io, MAX_REQUEST).await {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(SyncRequest::Malformed(error.to_string())),
+            outcome => outcome,
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<SyncResponse>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, MAX_RESPONSE).await
+        self.read(io, MAX_RESPONSE).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: SyncRequest) -> io::Result<()>
@@ -169,13 +239,6 @@ impl request_response::Codec for Codec {
     {
         write(io, &response, MAX_RESPONSE).await
     }
-}
-
-async fn read<T: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send), limit: usize) -> io::Result<T> {
-    let mut bytes = Vec::new();
-    // One byte more than the limit, so that what is too long is told from what is broken.
-    io.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
-    codec::decode(&bytes, limit).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 async fn write<T: Serialize>(io: &mut (impl AsyncWrite + Unpin + Send), value: &T, limit: usize) -> io::Result<()> {

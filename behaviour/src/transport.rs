@@ -16,11 +16,16 @@ use libp2p::{
     },
     identity::Keypair,
     noise,
-    pnet::PnetConfig,
+    pnet::{PnetConfig, PnetError},
     tcp, yamux,
 };
 
-use crate::{Privacy, corked, frames, places::Fair, pulse::Pulses, read_ahead::ReadAhead};
+use crate::{
+    Privacy, corked, frames,
+    places::{Fair, Spoken},
+    pulse::Pulses,
+    read_ahead::ReadAhead,
+};
 
 /// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
 /// than two seconds.
@@ -51,7 +56,7 @@ pub(crate) fn with_pulses(
     let transport = MemoryTransport::default()
         .or_transport(tcp)
         .upgrade(NEGOTIATION)
-        .authenticate(noise)
+        .authenticate(Spoken(noise))
         .multiplex(multiplexing())
         .map(leaving(pulses.cloned()));
     #[cfg(feature = "wan")]
@@ -83,7 +88,7 @@ pub(crate) fn private_with_pulses(
         .or_transport(tcp)
         .and_then(move |stream, _| guard.handshake(stream))
         .upgrade(NEGOTIATION)
-        .authenticate(noise)
+        .authenticate(Spoken(noise))
         .multiplex(multiplexing())
         .map(leaving(pulses.cloned()));
     #[cfg(feature = "wan")]
@@ -111,6 +116,17 @@ fn tcp_transport() -> MapErr<tcp::tokio::Transport, fn(io::Error) -> TcpError> {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct TcpError(#[source] io::Error);
+
+/// The error of the system within one of an encryption that does not name it as its source.
+#[must_use]
+pub fn hidden_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    if let Some(noise::Error::Io(cause)) = error.downcast_ref() {
+        return Some(cause);
+    }
+    match error.downcast_ref()? {
+        PnetError::HandshakeError(cause) | PnetError::IoError(cause) => Some(cause),
+    }
+}
 
 /// Leaves the pulse of each connection, and makes its muxer one like all others.
 fn leaving<M>(
@@ -155,8 +171,8 @@ mod wan {
     use libp2p::{dns, quic, websocket};
 
     use super::{
-        Boxed, Keypair, NEGOTIATION, PeerId, Pulses, StreamMuxerBox, Transport, TransportError, leaving, multiplexing,
-        noise, tcp_transport,
+        Boxed, Keypair, NEGOTIATION, PeerId, Pulses, Spoken, StreamMuxerBox, Transport, TransportError, leaving,
+        multiplexing, noise, tcp_transport,
     };
 
     type Output = (PeerId, StreamMuxerBox);
@@ -178,7 +194,7 @@ mod wan {
         // WebSocket comes first: TCP would take its addresses for its own, and then speak the wrong protocol.
         let websocket = websocket::Config::new(named(tcp_transport())?)
             .upgrade(NEGOTIATION)
-            .authenticate(noise::Config::new(keypair)?)
+            .authenticate(Spoken(noise::Config::new(keypair)?))
             .multiplex(multiplexing())
             .map(leaving(pulses.cloned()));
         Ok(websocket.or_transport(named(direct)?).map(|either, _| either.into_inner()).boxed())

@@ -16,6 +16,7 @@ use multinodes_behaviour::{
     Admission, Behaviour, BehaviourEvent, BuildError, Config, Doorkeeper, SwarmName, build, gate,
     identity::{CredentialError, MAX_CREDENTIAL, credential_of},
     lanes::{LaneStream, OpenError},
+    rationed,
     wire::{SyncRequest, SyncResponse},
 };
 use tokio::sync::oneshot;
@@ -120,9 +121,9 @@ async fn kademlia_hears_what_identify_told_while_it_was_kept_out() {
     let peer_id = *pair.swarms[1].local_peer_id();
     let [one, two] = &mut pair.swarms;
     until(one, two, |_, event| match event {
-        Either::One(SwarmEvent::Behaviour(BehaviourEvent::Kademlia(
+        Either::One(SwarmEvent::Behaviour(BehaviourEvent::Kademlia(rationed::Event::Inner(
             kad::Event::RoutablePeer { peer, .. } | kad::Event::UnroutablePeer { peer },
-        ))) => (peer == peer_id).then_some(()),
+        )))) => (peer == peer_id).then_some(()),
         Either::One(SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { .. }))) => {
             panic!("it was told by identify")
         }
@@ -382,7 +383,9 @@ impl Seen {
             }
             BehaviourEvent::Sync(Exchange::Message { .. }) => self.exchanges[side] = true,
             BehaviourEvent::Sync(Exchange::OutboundFailure { error, .. }) => panic!("the exchange fails: {error}"),
-            BehaviourEvent::Gossip(gossipsub::Event::Message { .. }) => self.messages[side] = true,
+            BehaviourEvent::Gossip(rationed::Event::Inner(gossipsub::Event::Message { .. })) => {
+                self.messages[side] = true
+            }
             _ => {}
         }
     }

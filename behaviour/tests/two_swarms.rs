@@ -11,7 +11,7 @@ use libp2p::{
     swarm::SwarmEvent,
 };
 use multinodes_behaviour::{
-    Behaviour, BehaviourEvent, gossip,
+    Behaviour, BehaviourEvent, gossip, rationed,
     sync::digest,
     wire::{Gossip, SyncRequest, SyncResponse},
 };
@@ -44,7 +44,12 @@ async fn a_gossiped_change_reaches_the_other_node() {
     let topic = "here".parse::<multinodes_behaviour::SwarmName>().unwrap().gossip_topic();
     one.behaviour_mut().gossip.publish(topic, gossip::encode(&sent).unwrap()).unwrap();
     let message = until(&mut one, &mut two, |_, event| match either(event) {
-        (1, Some(BehaviourEvent::Gossip(gossipsub::Event::Message { message, message_id, .. }))) => {
+        (
+            1,
+            Some(BehaviourEvent::Gossip(rationed::Event::Inner(gossipsub::Event::Message {
+                message, message_id, ..
+            }))),
+        ) => {
             assert_eq!(message_id.0.len(), 20);
             Some(message)
         }
@@ -81,7 +86,9 @@ async fn swarms_of_different_names_do_not_mix() {
     until(&mut one, &mut two, |_, event| {
         let (side, event) = either(event);
         match event {
-            Some(BehaviourEvent::Gossip(gossipsub::Event::GossipsubNotSupported { .. })) => strangers[side] = true,
+            Some(BehaviourEvent::Gossip(rationed::Event::Inner(gossipsub::Event::GossipsubNotSupported {
+                ..
+            }))) => strangers[side] = true,
             Some(BehaviourEvent::Gossip(event)) => panic!("gossip crosses the border: {event:?}"),
             _ => {}
         }
@@ -125,7 +132,7 @@ async fn subscribed(one: &mut Swarm<Behaviour>, two: &mut Swarm<Behaviour>) {
     let mut seen = [false; 2];
     until(one, two, |_, event| {
         let (side, event) = either(event);
-        if matches!(event, Some(BehaviourEvent::Gossip(gossipsub::Event::Subscribed { .. }))) {
+        if matches!(event, Some(BehaviourEvent::Gossip(rationed::Event::Inner(gossipsub::Event::Subscribed { .. })))) {
             seen[side] = true;
         }
         (seen == [true; 2]).then_some(())

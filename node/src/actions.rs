@@ -178,7 +178,7 @@ impl Actions {
     /// with its connection is repeated on another host, within its time, and one under which the application broke on one
     /// other host. See [`AppRef::idempotent`](crate::AppRef::idempotent).
     pub fn idempotent(mut self, action: impl Into<String>) -> Self {
-        let action = names::normal(&action.into()).into_owned();
+        let action = names::into_normal(action.into());
         if let Err(place) = self.profile.idempotent.binary_search(&action) {
             self.profile.idempotent.insert(place, action);
         }
@@ -263,7 +263,7 @@ impl Actions {
         name: impl Into<String>,
         handler: impl Fn(Context, Payload) -> Outcome<Payload> + Send + Sync + 'static,
     ) -> Self {
-        let name = names::normal(&name.into()).into_owned();
+        let name = names::into_normal(name.into());
         self.last = Part::Action(name.clone());
         self.actions.insert(name, Arc::new(handler));
         self

@@ -1,5 +1,6 @@
 //! What an application that is hosted may say anew of itself.
 
+use multinodes_behaviour::names;
 use serde_json::Value;
 
 /// What others are told anew of an application that is hosted here; what is not said stays as it is. See
@@ -34,14 +35,14 @@ impl Announcement {
 
     /// Other actions that can be called; at most 1024 with names of at most 256 bytes.
     pub fn actions(mut self, actions: impl IntoIterator<Item = String>) -> Self {
-        self.actions = Some(actions.into_iter().collect());
+        self.actions = Some(actions.into_iter().map(names::into_normal).collect());
         self
     }
 
     /// Other actions that may run twice without harm, see [`Actions::idempotent`](crate::Actions::idempotent); at most 1024
     /// with names of at most 256 bytes.
     pub fn idempotent(mut self, actions: impl IntoIterator<Item = String>) -> Self {
-        self.idempotent = Some(actions.into_iter().collect());
+        self.idempotent = Some(actions.into_iter().map(names::into_normal).collect());
         self
     }
 

@@ -1,7 +1,6 @@
 //! A target: which application, on which node, for how long.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -48,7 +47,7 @@ impl AppRef {
     pub(crate) fn new(node: Node, application: String) -> Self {
         Self {
             node,
-            application: normal(application),
+            application: names::into_normal(application),
             on: None,
             filter: None,
             matching: None,
@@ -60,7 +59,7 @@ impl AppRef {
 
     /// Takes the application on this node, given by its name or its peer id.
     pub fn on(mut self, node: impl Into<String>) -> Self {
-        self.on = Some(normal(node.into()));
+        self.on = Some(names::into_normal(node.into()));
         self
     }
 
@@ -141,7 +140,7 @@ impl AppRef {
     ///
     /// See [`CallError`].
     pub async fn call_raw(&self, action: &str, arguments: Payload) -> Result<Payload, CallError> {
-        self.route().deliver(Kind::Call(action), arguments).await
+        self.route().deliver(Kind::Call(&names::normal(action)), arguments).await
     }
 
     /// Like [`call`](Self::call), and hears how far it is: `on_progress` gets what the application says by
@@ -260,7 +259,7 @@ impl AppRef {
         items: impl Stream<Item: Serialize> + Send + 'static,
     ) -> Map<R> {
         let input = items.map(|item| Payload::arguments(&item));
-        Map::new(self.clone(), action.into(), input, Outcome::decode)
+        Map::new(self.clone(), names::into_normal(action.into()), input, Outcome::decode)
     }
 
     /// Like [`map`](Self::map), with arguments and results as they travel.
@@ -269,7 +268,7 @@ impl AppRef {
         action: impl Into<String>,
         items: impl Stream<Item = Payload> + Send + 'static,
     ) -> Map<Payload> {
-        Map::new(self.clone(), action.into(), items.map(Ok), |outcome| outcome)
+        Map::new(self.clone(), names::into_normal(action.into()), items.map(Ok), |outcome| outcome)
     }
 
     /// Like [`map`](Self::map), over an iterator, which is asked for an item when a worker has room for it.
@@ -317,14 +316,6 @@ impl AppRef {
             hedge: self.choosing.hedge,
             pulse: None,
         }
-    }
-}
-
-/// A name as it is compared: one that is so already is not copied.
-fn normal(name: String) -> String {
-    match names::normal(&name) {
-        Cow::Borrowed(_) => name,
-        Cow::Owned(name) => name,
     }
 }
 

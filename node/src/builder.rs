@@ -10,7 +10,7 @@ use std::{
 };
 
 use libp2p::{PeerId, identity::Keypair};
-use multinodes_behaviour::{Grant, SwarmName, record};
+use multinodes_behaviour::{Grant, SwarmName, names, record};
 use serde::de::DeserializeOwned;
 
 pub use self::start_error::StartError;
@@ -116,10 +116,10 @@ impl Builder {
     }
 
     /// A label, by which others choose nodes: see [`AppRef::matching`](crate::AppRef::matching). Repeatable, at most 64;
-    /// of two with one key the later counts. Key and value have at most 256 bytes, all labels together 8 KiB. A key has
-    /// no white space and no `=`.
+    /// of two with one key the later counts. Key and value have at most 256 bytes in the normal form NFC, into which they are
+    /// brought, all labels together 8 KiB. A key has no white space and no `=`.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.labels.insert(key.into(), value.into());
+        self.labels.insert(names::into_normal(key.into()), names::into_normal(value.into()));
         self
     }
 

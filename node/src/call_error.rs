@@ -172,7 +172,8 @@ pub enum CallError {
         /// The panic's message.
         reason: String,
     },
-    /// The arguments or the message cannot be encoded, or a name is too long; nothing was sent.
+    /// The arguments or the message cannot be encoded, or no application, action or node can be called so (see the
+    /// [rule for names](multinodes_behaviour::names::check)); nothing was sent.
     #[error("the message cannot be sent: {reason}")]
     Unsendable {
         /// Why not.

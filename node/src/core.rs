@@ -243,6 +243,10 @@ pub(crate) struct Counters {
     pub(crate) refused_records: AtomicU64,
     /// Exchanges that a neighbour asked for too often.
     pub(crate) refused_requests: AtomicU64,
+    /// Requests and answers of exchanges that could not be read.
+    pub(crate) malformed_exchanges: AtomicU64,
+    /// Questions of Kademlia, and packets of gossip, that were not looked at.
+    pub(crate) refused_control: AtomicU64,
     /// Lanes that peers opened more often than they may.
     pub(crate) refused_lanes: AtomicU64,
     /// Peers that have sent what no node should, and were kept away for a while.

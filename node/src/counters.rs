@@ -43,6 +43,8 @@ impl Node {
             refused_connections: self.core().counters.refused_connections.load(Relaxed),
             refused_records: self.core().counters.refused_records.load(Relaxed),
             refused_requests: self.core().counters.refused_requests.load(Relaxed),
+            malformed_exchanges: self.core().counters.malformed_exchanges.load(Relaxed),
+            refused_control: self.core().counters.refused_control.load(Relaxed),
             kept_away: self.core().counters.kept_away.load(Relaxed),
             longest_turn_us: self.core().counters.longest_turn.load(Relaxed),
             bad_messages: self.core().counters.bad_messages.load(Relaxed),
@@ -96,6 +98,11 @@ pub struct Counters {
     pub refused_records: u64,
     /// Exchanges of directories that a neighbour, or its host, asked for too often, or for which there was no room.
     pub refused_requests: u64,
+    /// Requests and answers of such exchanges that could not be read.
+    pub malformed_exchanges: u64,
+    /// Questions about the addresses of others, and packets of gossip, of a neighbour, or its host, that came too often or
+    /// took too much time, and were not looked at.
+    pub refused_control: u64,
     /// Peers that have sent what no node should (bad records, bad gossip, more than they may), and were kept away for a
     /// while.
     pub kept_away: u64,

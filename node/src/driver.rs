@@ -4,6 +4,7 @@
 //! Calls and messages do not pass here: a lane's stream is handed over once and is then the lane's own.
 
 mod admitting;
+mod answering;
 mod balancing;
 mod book;
 mod connections;
@@ -42,13 +43,14 @@ use libp2p::{
     request_response::OutboundRequestId,
     swarm::{ListenError, SwarmEvent},
 };
-use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError, places::NoPlace};
+use multinodes_behaviour::{Behaviour, BehaviourEvent, BuildError, places::NoPlace, rationed, transport};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
 };
 
 use self::{
+    answering::Answering,
     book::Book,
     connections::Peer,
     dialling::Dial,
@@ -126,6 +128,7 @@ struct Driver {
     failures: Failures,
     waiting: HashMap<PeerId, Waiting>,
     exchanges: HashMap<OutboundRequestId, Exchange>,
+    answering: Answering,
     verifying: Verifying,
     rations: Rations,
     started: Instant,
@@ -201,6 +204,7 @@ impl Driver {
             failures: Failures::default(),
             waiting: HashMap::new(),
             exchanges: HashMap::new(),
+            answering: Answering::default(),
             verifying: Verifying::default(),
             rations: Rations::new(now),
             started: now,
@@ -300,8 +304,10 @@ impl Driver {
         match event {
             BehaviourEvent::Identify(event) => self.on_identify(event),
             BehaviourEvent::Ping(event) => self.on_ping(&event),
-            BehaviourEvent::Kademlia(event) => self.on_kademlia(event),
-            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::Kademlia(rationed::Event::Inner(event)) => self.on_kademlia(event),
+            BehaviourEvent::Gossip(rationed::Event::Inner(event)) => self.on_gossip(event),
+            BehaviourEvent::Kademlia(rationed::Event::Excess(excess))
+            | BehaviourEvent::Gossip(rationed::Event::Excess(excess)) => self.on_excess(excess),
             BehaviourEvent::Sync(event) => self.on_sync(event),
             BehaviourEvent::Local(event) => self.on_local(event),
             BehaviourEvent::Lanes(event) => self.on_lane(event),
@@ -492,7 +498,8 @@ pub(crate) fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn
     loop {
         // An `io::Error` names as its source what is behind that which it wraps.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        match wrapped.map(|wrapped| wrapped as _).or_else(|| cause.source()) {
+        let hidden = || transport::hidden_cause(cause).map(|cause| cause as _);
+        match wrapped.map(|wrapped| wrapped as _).or_else(hidden).or_else(|| cause.source()) {
             Some(inner) => cause = inner,
             None => return cause,
         }

@@ -11,6 +11,7 @@ use std::{
 
 use futures::{Stream, StreamExt, stream};
 use libp2p::PeerId;
+use multinodes_behaviour::names;
 use serde_json::Value;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -79,7 +80,7 @@ impl fmt::Display for What {
 
 impl Installation {
     pub(crate) fn new(node: Node, factory: String, application: String, config: Value) -> Self {
-        Self::of(node, What::Factory { factory, config }, application)
+        Self::of(node, What::Factory { factory: names::into_normal(factory), config }, application)
     }
 
     /// Of code, without a configuration.
@@ -92,7 +93,7 @@ impl Installation {
     fn of(node: Node, what: What, application: String) -> Self {
         let order = Order {
             what,
-            application,
+            application: names::into_normal(application),
             #[cfg(feature = "cel")]
             matching: None,
         };

@@ -215,6 +215,10 @@ impl Service for Peer {
         self.core.crew.run(Job { core, hosted, admission, received, origin, action, arguments, responder, charge });
     }
 
+    fn peer(&self) -> String {
+        self.peer_id.to_string()
+    }
+
     fn on_sweep(&self) {
         self.core.crew.look(Instant::now());
     }

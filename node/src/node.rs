@@ -8,6 +8,7 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId};
+use multinodes_behaviour::names;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
@@ -210,6 +211,7 @@ impl Node {
     /// All known hosts of an application, in order of their names; this node included if it hosts it.
     #[must_use]
     pub fn hosts(&self, application: &str) -> Vec<Arc<Host>> {
+        let application = &*names::normal(application);
         let snapshot = self.core.snapshot.load();
         let remote = snapshot.by_application.get(application).map(|hosts| &hosts[..]).unwrap_or_default();
         let mut hosts: Vec<_> = remote.iter().filter(|host| !host.local).cloned().collect();
@@ -346,7 +348,7 @@ impl Node {
         action: &str,
         arguments: impl Serialize + Send,
     ) -> Result<R, CallError> {
-        Route::new(self, application).call(action, arguments).await
+        Route::new(self, &names::normal(application)).call(action, arguments).await
     }
 
     /// Hands a message to an application: here if it is hosted here, else on the host that the
@@ -358,7 +360,7 @@ impl Node {
     ///
     /// See [`CallError`].
     pub async fn tell(&self, application: &str, message: impl Serialize + Send) -> Result<(), CallError> {
-        Route::new(self, application).tell(message).await
+        Route::new(self, &names::normal(application)).tell(message).await
     }
 
     /// Like [`tell`](Self::tell), without waiting for a confirmation: `Ok` means that it is in the write queue.
@@ -367,7 +369,7 @@ impl Node {
     ///
     /// See [`CallError`].
     pub async fn cast(&self, application: &str, message: impl Serialize + Send) -> Result<(), CallError> {
-        Route::new(self, application).cast(message).await
+        Route::new(self, &names::normal(application)).cast(message).await
     }
 
     /// How long a known node takes to answer a call of its application `node`. `Ok` says that it has answered, be it that

@@ -10,6 +10,7 @@ use std::{
 
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use libp2p::PeerId;
+use multinodes_behaviour::names;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -154,7 +155,7 @@ impl All {
         arguments: Payload,
         read: fn(&AppRef, Payload) -> Result<R, CallError>,
     ) -> Result<Outcomes<R>, CallError> {
-        self.outcomes(Some(action.into()), arguments, read).await
+        self.outcomes(Some((&*names::normal(action)).into()), arguments, read).await
     }
 
     async fn outcomes<R: Send + 'static>(
@@ -164,6 +165,7 @@ impl All {
         read: fn(&AppRef, Payload) -> Result<R, CallError>,
     ) -> Result<Outcomes<R>, CallError> {
         let deadline = Instant::now().checked_add(self.0.time_limit());
+        self.0.route().check(action.as_deref().map_or(Kind::Tell, Kind::Call))?;
         self.0.route().every_host().await?;
         let hosts = self.0.hosts();
         if hosts.is_empty() {

@@ -20,6 +20,7 @@ use std::{
 };
 
 use cel::{Context, Value, common::types::CelBool};
+use multinodes_behaviour::names;
 
 pub use self::error::{PredicateError, PredicateFault};
 use self::{
@@ -132,6 +133,8 @@ impl Predicate {
     }
 
     fn compile(text: &str, scope: Scope) -> Result<Self, PredicateError> {
+        // Names and labels are in this form: what looks like one of them is to be equal to it.
+        let text = &*names::normal(text);
         let compiled = compile::compile(text, scope)?;
         Ok(Self { text: text.into(), compiled: Arc::new(compiled) })
     }

@@ -123,6 +123,7 @@ impl Registry {
 
     /// Hosts it no longer, if it is one that is meant. What runs is finished, and what is in its queue is processed.
     pub(crate) fn unregister(&self, name: &str, is_meant: impl FnOnce(&Hosted) -> bool) -> Result<(), RegisterError> {
+        let name = &*names::normal(name);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hosted = HashMap::clone(&self.hosted.load());
         hosted
@@ -140,6 +141,7 @@ impl Registry {
         announcement: Announcement,
         check: impl FnOnce(&[ApplicationRecord]) -> Result<(), RecordError>,
     ) -> Result<(), RegisterError> {
+        let name = &*names::normal(name);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let hosted = self.hosted.load();
         let described = hosted.get(name).ok_or_else(|| RegisterError::Unknown { name: name.to_owned() })?;

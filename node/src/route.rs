@@ -11,7 +11,9 @@ use std::{
 use libp2p::PeerId;
 use multinodes_behaviour::{
     lane::{Answers, Called, Delivery, Mark, Outgoing, Pulse, Reply},
-    wire::Options,
+    names,
+    record::MAX_NODE_NAME,
+    wire::{MAX_NAME, Options},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -101,7 +103,7 @@ impl<'a> Route<'a> {
         arguments: impl Serialize + Send,
     ) -> Result<R, CallError> {
         let arguments = Payload::arguments(&arguments).map_err(unsendable)?;
-        let result = self.deliver(Kind::Call(action), arguments).await?;
+        let result = self.deliver(Kind::Call(&names::normal(action)), arguments).await?;
         result.decode().map_err(|error| CallError::UnexpectedResult {
             application: self.application.to_owned(),
             reason: error.to_string(),
@@ -117,6 +119,7 @@ impl<'a> Route<'a> {
     }
 
     pub(crate) async fn deliver(&self, kind: Kind<'_>, payload: Payload) -> Result<Payload, CallError> {
+        self.check(kind)?;
         let core = self.node.core();
         let time = self.time()?;
         let mut tried = Vec::new();
@@ -221,6 +224,7 @@ impl<'a> Route<'a> {
 
     /// Waits until somebody hosts it, as a message would.
     pub(crate) async fn first_host(&self) -> Result<(), CallError> {
+        self.check(Kind::Tell)?;
         let (core, time) = (self.node.core(), self.time()?);
         match self.pick(core, &[]) {
             Ok(_) => Ok(()),
@@ -244,6 +248,18 @@ impl<'a> Route<'a> {
         };
         core.selection.asides.heard(target.peer_id(core), self.application, &outcome);
         outcome
+    }
+
+    /// Refuses names that nobody can have, before anybody is looked for.
+    pub(crate) fn check(&self, kind: Kind<'_>) -> Result<(), CallError> {
+        names::check("an application", self.application, MAX_NAME).map_err(unsendable)?;
+        if let Some(node) = self.on {
+            names::check_node(node, MAX_NODE_NAME).map_err(unsendable)?;
+        }
+        match kind {
+            Kind::Call(action) => names::check("an action", action, MAX_NAME).map_err(unsendable),
+            Kind::Tell | Kind::Cast => Ok(()),
+        }
     }
 
     /// The time that a message has from now on: as long as was said, but not longer than the call within which it is

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use multinodes_behaviour::names;
 use semver::VersionReq;
 
 use crate::{
@@ -272,6 +273,6 @@ impl Node {
     /// How this node chooses among the hosts of an application unless its target says otherwise, see
     /// [`AppRef::strategy`].
     pub fn prefer(&self, application: impl Into<String>, strategy: Strategy) {
-        self.core().selection.prefer(application.into(), strategy);
+        self.core().selection.prefer(names::into_normal(application.into()), strategy);
     }
 }

@@ -2,6 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use multinodes_behaviour::{
+    names::{self, BadName},
+    record::MAX_NODE_NAME,
+    wire::MAX_NAME,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -17,8 +22,9 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Nobody hosts it by then.
+    /// Nobody hosts it by then, or nobody can: it breaks the [rule for names](multinodes_behaviour::names::check).
     pub async fn wait_for(&self, application: &str) -> Result<Vec<Arc<Host>>, WaitError> {
+        check_application(application)?;
         self.wait_until(application, || Some(self.hosts(application)).filter(|hosts| !hosts.is_empty())).await
     }
 
@@ -26,8 +32,9 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// There are fewer by then.
+    /// There are fewer by then, or nobody can host it, as with [`wait_for`](Self::wait_for).
     pub async fn wait_for_hosts(&self, application: &str, count: usize) -> Result<Vec<Arc<Host>>, WaitError> {
+        check_application(application)?;
         let enough = || Some(self.hosts(application)).filter(|hosts| hosts.len() >= count);
         match self.wait_until(application, enough).await {
             Ok(hosts) => Ok(hosts),
@@ -39,8 +46,11 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// There is none by then.
+    /// There is none by then, or none can be called so: it breaks the
+    /// [rule for names](multinodes_behaviour::names::check_node).
     pub async fn wait_for_node(&self, node: &str) -> Result<Arc<NodeInfo>, WaitError> {
+        let node = &*names::normal(node);
+        names::check_node(node, MAX_NODE_NAME).map_err(WaitError::bad)?;
         let named = |info: &Arc<NodeInfo>| info.name == node || info.peer_id.to_base58() == node;
         self.wait_until(node, || self.nodes().into_iter().find(named)).await
     }
@@ -67,20 +77,30 @@ impl Node {
         .await
         .ok()
         .flatten()
-        .ok_or_else(|| WaitError { what: what.to_owned(), hosts: None })
+        .ok_or_else(|| WaitError { what: what.to_owned(), hosts: None, bad: None })
     }
+}
+
+fn check_application(name: &str) -> Result<(), WaitError> {
+    names::check("an application", &names::normal(name), MAX_NAME).map_err(WaitError::bad)
 }
 
 /// What was waited for is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{what}` was not found{} within {WAIT:?}", so_often(.hosts))]
+#[error("{}", text(.what, .hosts, .bad))]
 pub struct WaitError {
     what: String,
     /// How many hosts there were, and how many were waited for.
     hosts: Option<(usize, usize)>,
+    /// Nobody can be called so.
+    bad: Option<BadName>,
 }
 
 impl WaitError {
+    fn bad(bad: BadName) -> Self {
+        Self { what: bad.name().to_owned(), hosts: None, bad: Some(bad) }
+    }
+
     /// How many hosts there were when time was up, if so many were waited for. See [`Node::wait_for_hosts`].
     #[must_use]
     pub fn hosts(&self) -> Option<usize> {
@@ -88,6 +108,7 @@ impl WaitError {
     }
 }
 
-fn so_often(hosts: &Option<(usize, usize)>) -> String {
-    hosts.map_or_else(String::new, |(found, wanted)| format!(" on {wanted} nodes, but on {found},"))
+fn text(what: &str, hosts: &Option<(usize, usize)>, bad: &Option<BadName>) -> String {
+    let so_often = hosts.map_or_else(String::new, |(found, wanted)| format!(" on {wanted} nodes, but on {found},"));
+    bad.as_ref().map_or_else(|| format!("`{what}` was not found{so_often} within {WAIT:?}"), BadName::to_string)
 }

@@ -61,7 +61,7 @@ impl Meter {
         self.bytes.get()
     }
 
-    /// Charges a value without a type of its own.
+    /// Charges a value without a type of its own, or the key of such a map.
     ///
     /// # Errors
     ///
@@ -105,14 +105,18 @@ const ALLOCATION: usize = 16;
 
 /// A list that grows: its room is doubled when it is full.
 #[derive(Debug, Default)]
-pub(super) struct List {
+pub struct List {
     count: usize,
     room: usize,
 }
 
 impl List {
     /// Charges one more element of so many bytes.
-    pub(super) fn grow(&mut self, meter: &Meter, size: usize) -> Result<(), Overspent> {
+    ///
+    /// # Errors
+    ///
+    /// It is too much.
+    pub fn grow(&mut self, meter: &Meter, size: usize) -> Result<(), Overspent> {
         self.count += 1;
         if self.count <= self.room || size == 0 {
             return Ok(());
@@ -129,13 +133,17 @@ const FIRST_ROOM: usize = 4;
 
 /// A map that grows, as a B-tree: the largest of the usual ones. A hash table takes less.
 #[derive(Debug, Default)]
-pub(super) struct Map {
+pub struct Map {
     count: usize,
 }
 
 impl Map {
     /// Charges one more entry of so many bytes.
-    pub(super) fn grow(&mut self, meter: &Meter, size: usize) -> Result<(), Overspent> {
+    ///
+    /// # Errors
+    ///
+    /// It is too much.
+    pub fn grow(&mut self, meter: &Meter, size: usize) -> Result<(), Overspent> {
         self.count += 1;
         let node = size.saturating_mul(NODE).saturating_add(ALLOCATION);
         match self.count {

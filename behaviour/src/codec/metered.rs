@@ -27,12 +27,20 @@ impl Meter {
 /// Where the elements of a list or a map go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holds {
+    /// Into what grows with them, and has no type of its own: keys are counted as values.
+    Anything,
     /// Into what grows with them.
     Growing,
     /// Into a struct or a tuple.
     Fields,
     /// Nowhere: it is the name of a field.
     Nothing,
+}
+
+impl Holds {
+    fn grows(self) -> bool {
+        matches!(self, Self::Anything | Self::Growing)
+    }
 }
 
 /// So many elements are made room for because their number was announced.
@@ -60,7 +68,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Metered<'_, D> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.meter.value().map_err(Error::custom)?;
-        self.inner.deserialize_any(Metered { inner: visitor, meter: self.meter, holds: Holds::Growing })
+        self.inner.deserialize_any(Metered { inner: visitor, meter: self.meter, holds: Holds::Anything })
     }
 
     watch! {
@@ -169,12 +177,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Metered<'_, V> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { inner, meter, holds } = self;
-        inner.visit_seq(Elements { access, meter, list: (holds == Holds::Growing).then(List::default) })
+        inner.visit_seq(Elements { access, meter, list: holds.grows().then(List::default) })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let Self { inner, meter, holds } = self;
-        inner.visit_map(Entries { access, meter, map: (holds == Holds::Growing).then(Map::default), key: 0 })
+        let map = holds.grows().then(Map::default);
+        inner.visit_map(Entries { access, meter, map, counts_keys: holds == Holds::Anything, key: 0 })
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
@@ -210,6 +219,7 @@ struct Entries<'m, A> {
     access: A,
     meter: &'m Meter,
     map: Option<Map>,
+    counts_keys: bool,
     /// The size of the last key.
     key: usize,
 }
@@ -219,7 +229,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         self.key = size_of::<S::Value>();
-        self.access.next_key_seed(self.meter.watch(seed))
+        let key = self.access.next_key_seed(self.meter.watch(seed))?;
+        if self.counts_keys && key.is_some() {
+            self.meter.value().map_err(Error::custom)?;
+        }
+        Ok(key)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    ops::{Deref, DerefMut},
     task::{Context, Poll, ready},
 };
 
@@ -20,7 +19,10 @@ use super::{
     NotAdmitted, Undecided,
     handler::{Handler, In, Manner},
 };
-use crate::ended::ended;
+use crate::{
+    delegate::{ask_inside_of_pending, reach_inside},
+    ended::ended,
+};
 
 /// A protocol behind the gate: of a connection that is pending it knows nothing, and the peer is shown nothing of it.
 /// Everything else passes through.
@@ -238,32 +240,13 @@ impl<B: NetworkBehaviour> Gated<B> {
     }
 }
 
-impl<B: NetworkBehaviour> Deref for Gated<B> {
-    type Target = B;
-
-    fn deref(&self) -> &B {
-        &self.inner
-    }
-}
-
-impl<B: NetworkBehaviour> DerefMut for Gated<B> {
-    fn deref_mut(&mut self) -> &mut B {
-        &mut self.inner
-    }
-}
+reach_inside!(Gated);
 
 impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
     type ConnectionHandler = Handler<THandler<B>>;
     type ToSwarm = B::ToSwarm;
 
-    fn handle_pending_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.inner.handle_pending_inbound_connection(id, local, remote)
-    }
+    ask_inside_of_pending!();
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -274,16 +257,6 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let endpoint = ConnectedPoint::Listener { local_addr: local.clone(), send_back_addr: remote.clone() };
         self.on_new(id, peer_id, endpoint)
-    }
-
-    fn handle_pending_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer_id: Option<PeerId>,
-        addresses: &[Multiaddr],
-        role: Endpoint,
-    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.inner.handle_pending_outbound_connection(id, peer_id, addresses, role)
     }
 
     fn handle_established_outbound_connection(

@@ -3,26 +3,22 @@
 use std::{
     collections::{HashSet, VecDeque},
     fmt,
-    iter::Flatten,
-    option,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use libp2p::{
-    Stream, StreamProtocol,
-    core::upgrade::{InboundUpgrade, UpgradeInfo},
-    identify,
+    StreamProtocol, identify,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol, SupportedProtocols,
         handler::{
-            ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, InboundUpgradeSend,
-            ListenUpgradeError, ProtocolSupport, UpgradeInfoSend,
+            ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ListenUpgradeError,
+            ProtocolSupport, UpgradeInfoSend,
         },
     },
 };
 
-use crate::ping;
+use crate::{door::Door, ping};
 
 /// How often a refused stream is asked for again on one connection: a peer that shows a protocol and refuses it all the
 /// same would else keep us busy.
@@ -265,28 +261,5 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         if let Some(inner) = &mut self.inner {
             inner.on_connection_event(event);
         }
-    }
-}
-
-/// The inbound protocols of the protocol inside, or none at all.
-pub struct Door<U>(Option<U>);
-
-impl<U: UpgradeInfoSend> UpgradeInfo for Door<U> {
-    type Info = U::Info;
-    type InfoIter = Flatten<option::IntoIter<U::InfoIter>>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.as_ref().map(UpgradeInfoSend::protocol_info).into_iter().flatten()
-    }
-}
-
-impl<U: InboundUpgradeSend> InboundUpgrade<Stream> for Door<U> {
-    type Output = U::Output;
-    type Error = U::Error;
-    type Future = U::Future;
-
-    fn upgrade_inbound(self, stream: Stream, info: U::Info) -> U::Future {
-        let upgrade = self.0.expect("a protocol is negotiated only if `protocol_info` has named it");
-        upgrade.upgrade_inbound(stream, info)
     }
 }

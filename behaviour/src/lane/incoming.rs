@@ -19,6 +19,9 @@ pub trait Service: Send + Sync + 'static {
     /// Takes a message into an application's queue, or says why not.
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery;
 
+    /// Who the other side is, for the log.
+    fn peer(&self) -> String;
+
     /// Called every now and then while something is open: for what else has to be looked at.
     fn on_sweep(&self) {}
 

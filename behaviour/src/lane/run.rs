@@ -161,20 +161,21 @@ impl Run {
                 Either::Left((end, _)) | Either::Right((end, _)) => end,
             }
         };
+        let peer = self.exchange.service().peer();
         match &end {
             Err(LaneEnd::Malformed(_) | LaneEnd::FrameTooLong { .. } | LaneEnd::Misplaced) => {
                 Tally::add(&self.exchange.tally().malformed);
-                tracing::warn!(reason = %EndText(&end), "lane closed");
+                tracing::warn!(%peer, reason = %EndText(&end), "lane closed");
             }
             Err(LaneEnd::Stalled) => {
                 Tally::add(&self.exchange.tally().stalled);
-                tracing::debug!(reason = %EndText(&end), "lane closed");
+                tracing::debug!(%peer, reason = %EndText(&end), "lane closed");
             }
             Err(LaneEnd::Unasked) => {
                 self.exchange.service().on_flood();
-                tracing::warn!(reason = %EndText(&end), "lane closed");
+                tracing::warn!(%peer, reason = %EndText(&end), "lane closed");
             }
-            _ => tracing::debug!(reason = %EndText(&end), "lane closed"),
+            _ => tracing::debug!(%peer, reason = %EndText(&end), "lane closed"),
         }
     }
 

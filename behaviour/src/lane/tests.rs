@@ -38,6 +38,10 @@ impl Drop for OnDrop {
 }
 
 impl Service for Echo {
+    fn peer(&self) -> String {
+        "echo".to_owned()
+    }
+
     fn on_flood(&self) {
         let _ = self.seen.send(Seen::Flooded);
     }

@@ -87,10 +87,13 @@ fn limits_hold_on_both_sides_and_errors_name_them() {
     let long = Record { name: "n".repeat(MAX_NODE_NAME + 1), ..record() };
     assert_eq!(
         SignedRecord::sign(&keypair, &swarm, long).unwrap_err().to_string(),
-        "the `name` has 129 bytes, the limit is 128"
+        format!("`{}` cannot name a node: it has 129 bytes, the limit is 128", "n".repeat(80))
     );
     let empty = Record { name: String::new(), ..record() };
-    assert_eq!(SignedRecord::sign(&keypair, &swarm, empty).unwrap_err().to_string(), "the `name` is empty");
+    assert_eq!(
+        SignedRecord::sign(&keypair, &swarm, empty).unwrap_err().to_string(),
+        "`` cannot name a node: it is empty"
+    );
 }
 
 /// `record` with descriptions of its own.
@@ -112,7 +115,7 @@ fn what_is_small_on_the_wire_and_large_in_memory_is_refused_on_both_sides() {
         assert!(error.ends_with("`values in descriptions`, the limit is 2048"), "{error}");
         let envelope = RECORD.seal(&keypair, &swarm, &many).unwrap();
         let refused = SignedRecord::open(&swarm, &envelope).unwrap_err();
-        assert!(matches!(refused, RecordError::TooMany { what: "values in descriptions", .. }), "{refused}");
+        assert!(refused.to_string().ends_with("budget of 2048 values"), "{refused}");
     }
 
     let nested = |depth| (0..depth).fold(Value::Null, |inner, _| json!([inner]));

@@ -3,25 +3,23 @@
 use std::{
     collections::VecDeque,
     fmt,
-    ops::{Deref, DerefMut},
     task::{Context, Poll, ready},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{
-        Endpoint,
-        transport::PortUse,
-        upgrade::{InboundUpgrade, UpgradeInfo},
-    },
+    core::{Endpoint, transport::PortUse},
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-        NetworkBehaviour, Stream, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-        handler::{ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError, UpgradeInfoSend},
+        NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        handler::{
+            ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ListenUpgradeError,
+        },
     },
 };
 
-use super::Panics;
+use super::{Broken, Inbound, Outbound, Panics};
+use crate::delegate::{ask_inside_of_pending, reach_inside};
 
 /// A behaviour whose handlers are under a roof: one that panics costs its connection, which is closed.
 pub struct Shelter<B: NetworkBehaviour> {
@@ -42,32 +40,13 @@ impl<B: NetworkBehaviour> Shelter<B> {
     }
 }
 
-impl<B: NetworkBehaviour> Deref for Shelter<B> {
-    type Target = B;
-
-    fn deref(&self) -> &B {
-        &self.inner
-    }
-}
-
-impl<B: NetworkBehaviour> DerefMut for Shelter<B> {
-    fn deref_mut(&mut self) -> &mut B {
-        &mut self.inner
-    }
-}
+reach_inside!(Shelter);
 
 impl<B: NetworkBehaviour> NetworkBehaviour for Shelter<B> {
     type ConnectionHandler = Handler<THandler<B>>;
     type ToSwarm = B::ToSwarm;
 
-    fn handle_pending_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.inner.handle_pending_inbound_connection(id, local, remote)
-    }
+    ask_inside_of_pending!();
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -78,16 +57,6 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Shelter<B> {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let inner = self.inner.handle_established_inbound_connection(id, peer_id, local, remote)?;
         Ok(self.handler(inner))
-    }
-
-    fn handle_pending_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer_id: Option<PeerId>,
-        addresses: &[Multiaddr],
-        role: Endpoint,
-    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.inner.handle_pending_outbound_connection(id, peer_id, addresses, role)
     }
 
     fn handle_established_outbound_connection(
@@ -150,14 +119,19 @@ impl<H: ConnectionHandler> Handler<H> {
         let inner = self.inner.as_mut()?;
         let answer = self.panics.shelter("a handler", || ask(inner));
         if answer.is_none() {
-            self.panics.discard(self.inner.take());
+            self.give_up();
         }
         answer
+    }
+
+    /// Something of it has panicked elsewhere.
+    fn give_up(&mut self) {
+        self.panics.discard(self.inner.take());
     }
 }
 
 type Event<H> = ConnectionHandlerEvent<
-    <H as ConnectionHandler>::OutboundProtocol,
+    Outbound<<H as ConnectionHandler>::OutboundProtocol>,
     <H as ConnectionHandler>::OutboundOpenInfo,
     Out<<H as ConnectionHandler>::ToBehaviour>,
 >;
@@ -166,15 +140,15 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     type FromBehaviour = H::FromBehaviour;
     type ToBehaviour = Out<H::ToBehaviour>;
     type InboundProtocol = Inbound<H::InboundProtocol>;
-    type OutboundProtocol = H::OutboundProtocol;
+    type OutboundProtocol = Outbound<H::OutboundProtocol>;
     type InboundOpenInfo = Option<H::InboundOpenInfo>;
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
         let listening = self.inner.as_ref().map(|inner| self.panics.shelter("a handler", || inner.listen_protocol()));
         match listening.flatten() {
-            Some(protocol) => protocol.map_upgrade(|upgrade| Inbound(Some(upgrade))).map_info(Some),
-            None => SubstreamProtocol::new(Inbound(None), None),
+            Some(protocol) => protocol.map_upgrade(|upgrade| Inbound::new(Some(upgrade), &self.panics)).map_info(Some),
+            None => SubstreamProtocol::new(Inbound::new(None, &self.panics), None),
         }
     }
 
@@ -185,7 +159,9 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event<H>> {
         match self.ask(|inner| inner.poll(context)) {
-            Some(event) => event.map(|event| event.map_custom(Out::Inner)),
+            Some(event) => event.map(|event| {
+                event.map_custom(Out::Inner).map_protocol(|upgrade| Outbound::new(upgrade, self.panics.clone()))
+            }),
             None if std::mem::replace(&mut self.told, true) => Poll::Pending,
             None => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Out::Panicked)),
         }
@@ -214,38 +190,28 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info: Some(info) }) => {
                 ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
             }
-            ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info: Some(info), error }) => {
-                ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
+            ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info: Some(info), error }) => match error {
+                Broken::Inner(error) => ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error }),
+                Broken::Panicked => return self.give_up(),
+            },
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
+                ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info })
             }
-            ConnectionEvent::FullyNegotiatedOutbound(event) => ConnectionEvent::FullyNegotiatedOutbound(event),
-            ConnectionEvent::DialUpgradeError(event) => ConnectionEvent::DialUpgradeError(event),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                let error = match error {
+                    StreamUpgradeError::Apply(Broken::Panicked) => return self.give_up(),
+                    StreamUpgradeError::Apply(Broken::Inner(error)) => StreamUpgradeError::Apply(error),
+                    StreamUpgradeError::Timeout => StreamUpgradeError::Timeout,
+                    StreamUpgradeError::NegotiationFailed => StreamUpgradeError::NegotiationFailed,
+                    StreamUpgradeError::Io(error) => StreamUpgradeError::Io(error),
+                };
+                ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error })
+            }
             ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),
             ConnectionEvent::LocalProtocolsChange(change) => ConnectionEvent::LocalProtocolsChange(change),
             ConnectionEvent::RemoteProtocolsChange(change) => ConnectionEvent::RemoteProtocolsChange(change),
             _ => return,
         };
         self.ask(|inner| inner.on_connection_event(event));
-    }
-}
-
-/// The protocols of the handler inside, or none any more.
-pub struct Inbound<U>(Option<U>);
-
-impl<U: UpgradeInfoSend> UpgradeInfo for Inbound<U> {
-    type Info = U::Info;
-    type InfoIter = std::iter::Flatten<std::option::IntoIter<U::InfoIter>>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.as_ref().map(UpgradeInfoSend::protocol_info).into_iter().flatten()
-    }
-}
-
-impl<U: InboundUpgradeSend> InboundUpgrade<Stream> for Inbound<U> {
-    type Output = U::Output;
-    type Error = U::Error;
-    type Future = U::Future;
-
-    fn upgrade_inbound(self, stream: Stream, info: U::Info) -> U::Future {
-        self.0.expect("a protocol is negotiated only if `protocol_info` has named it").upgrade_inbound(stream, info)
     }
 }

@@ -4,22 +4,31 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use futures::FutureExt;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
+use tokio::time::{Sleep, sleep};
 
 use super::{Panics, panicked};
 
-/// Puts a muxer under a roof: from its first panic on it has failed.
+/// What is still to be written to a peer that does not read is given up after so long. Until then the connection counts
+/// as one, since libp2p says that it is closed only when its muxer is.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// Puts a muxer under a roof: from its first panic on it has failed, and to close it takes 3 s at the most.
 #[must_use]
 pub fn muxer(inner: StreamMuxerBox, panics: Panics) -> StreamMuxerBox {
-    StreamMuxerBox::new(Sheltered { inner: Some(inner), panics })
+    StreamMuxerBox::new(Sheltered { inner: Some(inner), panics, closing: None })
 }
 
 /// A muxer whose panics are errors.
 struct Sheltered {
     inner: Option<StreamMuxerBox>,
     panics: Panics,
+    /// When closing it has taken too long.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Sheltered {
@@ -50,6 +59,11 @@ impl StreamMuxer for Sheltered {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ask(|inner| inner.poll_close(context))
+        let closed = self.ask(|inner| inner.poll_close(context));
+        let closing = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSING)));
+        if closed.is_pending() && closing.poll_unpin(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        closed
     }
 }

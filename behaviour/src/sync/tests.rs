@@ -53,19 +53,67 @@ async fn a_request_that_is_written_is_read_as_the_same() {
         records: vec![ByteBuf::from(vec![1, 2, 3])],
     };
     let mut written = Cursor::new(Vec::new());
-    Codec.write_request(&protocol(), &mut written, request.clone()).await.unwrap();
+    Codec::default().write_request(&protocol(), &mut written, request.clone()).await.unwrap();
     let mut bytes = Cursor::new(written.into_inner());
-    assert_eq!(Codec.read_request(&protocol(), &mut bytes).await.unwrap(), request);
+    assert_eq!(Codec::default().read_request(&protocol(), &mut bytes).await.unwrap(), request);
 }
 
 #[tokio::test]
 async fn what_is_over_the_limit_is_neither_written_nor_read() {
     let request = SyncRequest::Push { records: vec![ByteBuf::from(vec![0; MAX_REQUEST])] };
-    let error = Codec.write_request(&protocol(), &mut Cursor::new(Vec::new()), request.clone()).await.unwrap_err();
+    let error =
+        Codec::default().write_request(&protocol(), &mut Cursor::new(Vec::new()), request.clone()).await.unwrap_err();
     assert!(error.to_string().contains("over the limit of 4194304"), "{error}");
     let bytes = codec::encode(&request).unwrap();
-    let error = Codec.read_request(&protocol(), &mut bytes.as_slice()).await.unwrap_err();
-    assert!(error.to_string().contains("limit of 4194304"), "{error}");
+    let outcome = Codec::default().read_request(&protocol(), &mut bytes.as_slice()).await.unwrap();
+    assert!(matches!(&outcome, SyncRequest::Malformed(reason) if reason.contains("limit of 4194304")), "{outcome:?}");
+}
+
+/// Reads a request of the largest size that never comes to its end.
+fn unfinished(codec: &Codec) -> impl Future<Output = io::Result<SyncRequest>> + use<> {
+    let mut codec = codec.clone();
+    async move {
+        let endless = futures::io::repeat(0).take(MAX_REQUEST as u64).chain(Never);
+        codec.read_request(&protocol(), &mut Box::pin(endless)).await
+    }
+}
+
+/// Nothing more comes.
+struct Never;
+
+impl AsyncRead for Never {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &mut [u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_read_has_a_bound_on_each_connection_and_on_all_together() {
+    const CONNECTIONS: usize = 4;
+    let root = Codec { room: Room::of(CONNECTIONS * SHARE), share: None };
+    let parts = |room: &Room| room.0.available_permits();
+    let mut all = Vec::new();
+    for connections in 1..=CONNECTIONS + 2 {
+        let connection = root.clone();
+        for _ in 0..MAX_STREAMS {
+            let mut reading = Box::pin(tokio::task::unconstrained(unfinished(&connection)));
+            assert!(futures::poll!(&mut reading).is_pending());
+            all.push(reading);
+        }
+        let left = CONNECTIONS.saturating_sub(connections) * SHARE / PART;
+        assert_eq!(parts(&root.room), left, "{connections} connections");
+        let share = connection.share.as_ref().unwrap();
+        assert!(left == 0 || parts(share) == 0);
+        // What is small is read all the same.
+        let small = codec::encode(&SyncRequest::Release).unwrap();
+        assert!(connection.clone().read_request(&protocol(), &mut small.as_slice()).await.is_ok());
+    }
+    drop(all);
+    assert_eq!(parts(&root.room), CONNECTIONS * SHARE / PART);
 }
 
 #[test]
@@ -91,7 +139,7 @@ fn the_largest_offer_is_within_the_limit() {
 proptest! {
     #[test]
     fn random_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        let outcome = futures::executor::block_on(Codec.read_request(&protocol(), &mut bytes.as_slice()));
-        prop_assert!(outcome.is_err() || matches!(outcome, Ok(SyncRequest::Release)));
+        let outcome = futures::executor::block_on(Codec::default().read_request(&protocol(), &mut bytes.as_slice()));
+        prop_assert!(matches!(outcome, Ok(SyncRequest::Release | SyncRequest::Malformed(_))));
     }
 }

@@ -48,6 +48,9 @@ pub enum SyncRequest {
     /// "I close this connection to keep their number low; I am well."
     #[serde(rename = "release")]
     Release,
+    /// What has come is none of these, for the reason that is given. It is never sent.
+    #[serde(skip)]
+    Malformed(String),
 }
 
 /// Answers a [`SyncRequest`].

@@ -17,8 +17,7 @@ const LARGEST_MAX_MESSAGE: usize = 1024 * 1024 * 1024;
 impl Builder {
     /// Checks everything, and gives what a node is started with.
     pub(crate) fn resolve(self) -> Result<(Settings, Identity, Factories), StartError> {
-        let name = self.name.unwrap_or_else(random_name);
-        let name = names::normal(&name).into_owned();
+        let name = names::into_normal(self.name.unwrap_or_else(random_name));
         if let Err(error) = names::check_node(&name, MAX_NODE_NAME) {
             return Err(StartError::Name { name: error.name().to_owned(), reason: error.reason().to_owned() });
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use multinodes::{Builder, Node, PeerId, Rule};
+use multinodes_behaviour::names;
 
 use super::{
     failure::Failure,
@@ -91,7 +92,9 @@ impl Permissions {
             return in_file(settings);
         }
         let pair = |Written { place, value }: Written| match value.split_once('=') {
-            Some((target, rule)) => Ok(Allowed { place, target: target.trim().to_owned(), rule: rule.to_owned() }),
+            Some((target, rule)) => {
+                Ok(Allowed { place, target: names::normal(target.trim()).into_owned(), rule: rule.to_owned() })
+            }
             None => Err(Failure::own(format_args!(
                 "{place}: `{value}` has no `=`: APP=RULE or APP/ACTION=RULE is meant, such as calc/div=peer.labels.role=='admin'"
             ))),
@@ -116,7 +119,8 @@ fn in_file(settings: &Settings) -> Result<Vec<Allowed>, Failure> {
     let mut all = Vec::new();
     for (target, rules) in allow {
         let written = Written::all(&settings.in_file(&format!("allow.{target}")), rules)?;
-        let allowed = |Written { place, value }| Allowed { place, target: target.clone(), rule: value };
+        let allowed =
+            |Written { place, value }| Allowed { place, target: names::normal(target).into_owned(), rule: value };
         all.extend(written.into_iter().map(allowed));
     }
     Ok(all)
@@ -136,7 +140,7 @@ pub(crate) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Failu
         let Some((key, value)) = label.split_once('=') else {
             return Err(Failure::own(format_args!("`{label}` is no label: KEY=VALUE is, such as region=eu")));
         };
-        if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
+        if pairs.insert(names::normal(key).into_owned(), value.to_owned()).is_some() {
             return Err(Failure::own(format_args!("the label `{key}` is given twice")));
         }
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use multinodes::{Builder, CallError, Node, NodeInfo, PeerId};
+use multinodes_behaviour::{names, record::MAX_NODE_NAME};
 
 use super::{failure::Failure, options::Settings};
 
@@ -50,6 +51,8 @@ impl Session {
 
     /// The one node that `name` means: a name or a peer id. Waits for it as long as it may still turn up.
     pub(crate) async fn find(&self, name: &str) -> Result<Arc<NodeInfo>, Failure> {
+        let name = &*names::normal(name);
+        names::check_node(name, MAX_NODE_NAME).map_err(Failure::own)?;
         if name.parse::<PeerId>().is_ok() {
             tokio::select! {
                 biased;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use libp2p::{PeerId, identity::Keypair};
+use multinodes_behaviour::names;
 
 use super::{
     cid::Cid,
@@ -101,7 +102,7 @@ impl Code {
     ///
     /// [`CodeError::Name`].
     pub fn named(self, name: impl Into<String>) -> Result<Self, CodeError> {
-        self.changed(|reference| reference.name = Some(name.into()))
+        self.changed(|reference| reference.name = Some(names::into_normal(name.into())))
     }
 
     /// Gives it a version such as `1.2.3`, and takes any signature away. Of two installed versions the higher one counts.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
+use multinodes_behaviour::names;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
@@ -46,7 +47,7 @@ impl Run {
     /// Binds `this` to an application on that node: the guest calls and tells it through its own queue, as any caller. It
     /// does not get at its memory. Without it `this` is the node's application `node`.
     pub fn in_application(mut self, application: impl Into<String>) -> Self {
-        self.application = Some(application.into());
+        self.application = Some(names::into_normal(application.into()));
         self
     }
 
@@ -170,6 +171,7 @@ pub(crate) async fn install_on(
 
 /// Lets a node host it no longer.
 pub(crate) async fn uninstall_on(node: &Node, name: &str, on: &str) -> Result<(), CallError> {
+    let (name, on) = (&*names::normal(name), &*names::normal(on));
     let mut route = Route::new(node, service::NAME);
     route.on = Some(on);
     let done = route.call::<serde_json::Value>(service::UNINSTALL, (name,)).await;

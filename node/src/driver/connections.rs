@@ -134,6 +134,7 @@ impl Driver {
             // Of several that lead to one peer the surplus is closed before anything is levelled.
             if let Some(address) = dialled.filter(|_| left == 0 && !peer.synced) {
                 self.failures.failed(&address, None, true, now);
+                self.failures.failed_peer(peer_id, now);
             }
         }
         if left > 0 {
@@ -168,9 +169,7 @@ impl Driver {
     /// A peer has levelled with this node: where it was dialled all is well.
     pub(super) fn on_place_met(&mut self, peer_id: &PeerId) {
         let connections = self.peers.get(peer_id).into_iter().flat_map(|peer| &peer.connections);
-        for address in connections.filter_map(|connection| connection.dialled.as_ref()) {
-            self.failures.met(address);
-        }
+        self.failures.met(*peer_id, connections.filter_map(|connection| connection.dialled.as_ref()));
     }
 
     pub(super) fn on_identify(&mut self, event: identify::Event) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, TransportError, noise,
+    Multiaddr, PeerId, TransportError,
     swarm::{
         ConnectionId, DialError,
         dial_opts::{DialOpts, PeerCondition},
@@ -32,6 +32,14 @@ const ONE: NonZeroU8 = NonZeroU8::MIN;
 
 pub(super) struct Dial {
     since: Instant,
+    addresses: Vec<Multiaddr>,
+}
+
+impl Dial {
+    /// It is ended because nobody has answered, or nobody any more, which is all that is known of its addresses then.
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= DIAL_LIMIT
+    }
 }
 
 impl Driver {
@@ -46,7 +54,8 @@ impl Driver {
         let now = Instant::now();
         let mut known = self.known_addresses(&peer_id);
         let any = !known.is_empty();
-        known.retain(|address| self.failures.claim(address, &peer_id, now));
+        let may = self.failures.claim_peer(&peer_id, now);
+        known.retain(|address| may && self.failures.claim(address, &peer_id, now));
         if any && known.is_empty() {
             tracing::debug!(%peer_id, "not dialled: where it is said to be, dials fail again and again");
             self.on_prospect_missed(peer_id);
@@ -62,6 +71,7 @@ impl Driver {
     }
 
     fn dial_at(&mut self, peer_id: PeerId, known: Vec<Multiaddr>) {
+        let addresses = known.clone();
         let at_once = if known.first().is_some_and(addresses::is_of_host) { ONE } else { SOME };
         let options = DialOpts::peer_id(peer_id)
             .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -72,7 +82,7 @@ impl Driver {
             .build();
         let connection = options.connection_id();
         match self.swarm.dial(options) {
-            Ok(()) => self.on_dialling(peer_id),
+            Ok(()) => self.on_dialling(peer_id, addresses),
             Err(error) => self.on_dial_failed(connection, Some(peer_id), &error),
         }
     }
@@ -81,9 +91,9 @@ impl Driver {
         !self.book.addresses(peer_id).is_empty() || !self.directory.addresses(peer_id).is_empty()
     }
 
-    fn on_dialling(&mut self, peer_id: PeerId) {
+    fn on_dialling(&mut self, peer_id: PeerId, addresses: Vec<Multiaddr>) {
         let now = Instant::now();
-        self.dials.insert(peer_id, Dial { since: now });
+        self.dials.insert(peer_id, Dial { since: now, addresses });
         self.timers.at(now + DIAL_LIMIT, Due::GiveUp(peer_id));
     }
 
@@ -125,9 +135,14 @@ impl Driver {
         self.note_failures(error);
         self.on_join_failed(connection, peer_id, &reason(error), turned_away(error));
         let Some(peer_id) = peer_id else { return };
-        self.dials.remove(&peer_id);
+        let dial = self.dials.remove(&peer_id);
+        let given_up = dial.filter(|dial| matches!(error, DialError::Aborted) && dial.is_over());
+        for address in given_up.iter().flat_map(|dial| &dial.addresses) {
+            self.failures.failed(address, None, true, Instant::now());
+        }
         if !self.peers.contains_key(&peer_id) {
-            if nobody_there(error) {
+            if nobody_there(error) || given_up.is_some() {
+                self.failures.failed_peer(peer_id, Instant::now());
                 self.on_nobody_there(peer_id, refused(error), turned_away(error));
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
@@ -140,7 +155,7 @@ impl Driver {
         match error {
             DialError::Transport(errors) => {
                 for (address, error) in errors {
-                    self.failures.failed(address, None, hung_up(error), now);
+                    self.failures.failed(address, None, costs(error), now);
                 }
             }
             DialError::WrongPeerId { obtained, address } => {
@@ -178,6 +193,15 @@ fn nobody_there(error: &DialError) -> bool {
     matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
 }
 
+/// Whether a failure has taken more than a moment: silence takes the most. What is refused at once does not, and neither
+/// does what this host cannot dial.
+fn costs(error: &TransportError<io::Error>) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable};
+    let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
+    let is_cheap = matches!(kind, Some(AddrNotAvailable | ConnectionRefused | NetworkUnreachable));
+    matches!(error, TransportError::Other(_)) && !is_cheap
+}
+
 /// Whether somebody was there and hung up: who has no room for one more handshake does just that.
 fn turned_away(error: &DialError) -> bool {
     let DialError::Transport(errors) = error else { return false };
@@ -186,13 +210,7 @@ fn turned_away(error: &DialError) -> bool {
 
 fn hung_up(error: &TransportError<io::Error>) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    let root = root(error);
-    // The noise handshake's error says that it is an `io::Error`, and does not name it as its source.
-    let of_noise = root.downcast_ref().and_then(|error| match error {
-        noise::Error::Io(error) => Some(error),
-        _ => None,
-    });
-    let kind = root.downcast_ref().or(of_noise).map(io::Error::kind);
+    let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
     matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
 }
 

@@ -1,5 +1,5 @@
-//! Where dials fail again and again: such places are dialled more and more seldom, whoever is said to be there. Ids are
-//! free, so a peer's own pauses do not help against one that takes a new id each time.
+//! Where dials fail again and again: such places are dialled more and more seldom, whoever is said to be there, and so
+//! are peers, wherever they are said to be. Ids are free, and so are addresses: neither pause helps without the other.
 //!
 //! A place is an address, and the host of many addresses, for ports are free as well. Only dials that nobody asked for
 //! wait: a user's own call, and an address to join through, do not.
@@ -23,13 +23,16 @@ const FREE: u32 = 3;
 /// The same for all addresses of a host: many nodes of one host may start at once and turn each other away.
 const FREE_OF_HOST: u32 = 64;
 
+/// The same for a peer, wherever it is said to be.
+const FREE_OF_PEER: u32 = 8;
+
 /// The pause after the first failure too many; it doubles with each that follows.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One dial in five minutes costs nothing, and who is well again is found in that time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Shorter, for whoever says that something is at a host need not be that host.
+/// Shorter, for whoever says that something is at a host, or where a peer is, need not be that host or peer.
 const LONGEST_PAUSE_OF_HOST: Duration = Duration::from_secs(30);
 
 /// What failed and was not dialled for so long after its pause is new again.
@@ -39,6 +42,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(10 * 60);
 enum Place {
     Address(Multiaddr),
     Host(Origin),
+    Peer(PeerId),
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ impl Place {
         let (free, longest) = match self {
             Self::Address(_) => (FREE, LONGEST_PAUSE),
             Self::Host(_) => (FREE_OF_HOST, LONGEST_PAUSE_OF_HOST),
+            Self::Peer(_) => (FREE_OF_PEER, LONGEST_PAUSE_OF_HOST),
         };
         match times.checked_sub(free) {
             Some(excess) => (FIRST_PAUSE * 2_u32.pow(excess.min(16))).min(longest),
@@ -70,7 +75,15 @@ impl Failures {
     /// Whether a peer may be dialled at an address now. If it has failed too often, the one dial that is allowed after
     /// the pause is taken by this: the others wait for what comes of it.
     pub(super) fn claim(&mut self, address: &Multiaddr, peer_id: &PeerId, now: Instant) -> bool {
-        let places = places(address);
+        self.claim_all(places(address), peer_id, now)
+    }
+
+    /// The same of a peer, wherever it is.
+    pub(super) fn claim_peer(&mut self, peer_id: &PeerId, now: Instant) -> bool {
+        self.claim_all(vec![Place::Peer(*peer_id)], peer_id, now)
+    }
+
+    fn claim_all(&mut self, places: Vec<Place>, peer_id: &PeerId, now: Instant) -> bool {
         let waits = |place: &Place| {
             self.0.get(place).is_some_and(|failure| failure.until > now && failure.holder != Some(*peer_id))
         };
@@ -85,26 +98,38 @@ impl Failures {
         true
     }
 
-    /// A dial has come to nothing. `holder` is who answered instead; `hung_up` says that somebody was there: what is
-    /// refused costs nothing, and is not held against the host.
-    pub(super) fn failed(&mut self, address: &Multiaddr, holder: Option<PeerId>, hung_up: bool, now: Instant) {
-        for place in places(address).into_iter().filter(|place| hung_up || matches!(place, Place::Address(_))) {
-            self.make_room(&place);
-            let failure = self.0.entry(place.clone()).or_insert(Failure { times: 0, until: now, holder: None });
-            if now.saturating_duration_since(failure.until) > FORGIVEN_AFTER {
-                failure.times = 0;
-            }
-            failure.times = failure.times.saturating_add(1);
-            failure.until = now + place.pause(failure.times);
-            if matches!(place, Place::Address(_)) {
+    /// A dial has come to nothing. `holder` is who answered instead. What `costs` nothing, as a refusal, is not held
+    /// against the host.
+    pub(super) fn failed(&mut self, address: &Multiaddr, holder: Option<PeerId>, costs: bool, now: Instant) {
+        for place in places(address).into_iter().filter(|place| costs || matches!(place, Place::Address(_))) {
+            let is_address = matches!(place, Place::Address(_));
+            let failure = self.note(place, now);
+            if is_address {
                 failure.holder = holder.or(failure.holder);
             }
         }
     }
 
-    /// A peer at this address has levelled with this node.
-    pub(super) fn met(&mut self, address: &Multiaddr) {
-        for place in places(address) {
+    /// A peer was at none of its addresses.
+    pub(super) fn failed_peer(&mut self, peer_id: PeerId, now: Instant) {
+        self.note(Place::Peer(peer_id), now);
+    }
+
+    fn note(&mut self, place: Place, now: Instant) -> &mut Failure {
+        self.make_room(&place);
+        let failure = self.0.entry(place.clone()).or_insert(Failure { times: 0, until: now, holder: None });
+        if now.saturating_duration_since(failure.until) > FORGIVEN_AFTER {
+            failure.times = 0;
+        }
+        failure.times = failure.times.saturating_add(1);
+        failure.until = now + place.pause(failure.times);
+        failure
+    }
+
+    /// A peer has levelled with this node; where it was dialled, if it was.
+    pub(super) fn met<'a>(&mut self, peer_id: PeerId, addresses: impl IntoIterator<Item = &'a Multiaddr>) {
+        self.0.remove(&Place::Peer(peer_id));
+        for place in addresses.into_iter().flat_map(places) {
             self.0.remove(&place);
         }
     }
@@ -172,8 +197,26 @@ mod tests {
         }
         assert!(!failures.claim(&address(1, 1), &PeerId::random(), now));
         assert!(failures.claim(&address(1, 1), &holder, now));
-        failures.met(&address(1, 1));
+        failures.met(holder, [&address(1, 1)]);
         assert!(failures.claim(&address(1, 1), &PeerId::random(), now));
+    }
+
+    #[test]
+    fn a_peer_that_is_never_where_it_is_said_to_be_is_dialled_ever_more_seldom() {
+        let (mut failures, peer_id, mut now) = (Failures::default(), PeerId::random(), Instant::now());
+        let end = now + Duration::from_secs(600);
+        let mut dials = 0;
+        while now < end {
+            if failures.claim_peer(&peer_id, now) {
+                dials += 1;
+                failures.failed_peer(peer_id, now);
+            }
+            now += Duration::from_millis(100);
+        }
+        assert!((FREE_OF_PEER as usize..FREE_OF_PEER as usize + 30).contains(&dials), "{dials}");
+        assert!(failures.claim_peer(&PeerId::random(), now), "others are not concerned");
+        failures.met(peer_id, []);
+        assert!(failures.claim_peer(&peer_id, now));
     }
 
     #[test]

@@ -15,14 +15,14 @@ use super::{Done, Driver, Due, timers::jittered};
 use crate::addresses::{self, Join};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Whoever is turned away because the other side is busy tries again after about so long: it serves some hundred peers
 /// a second.
-const SOON: Duration = Duration::from_millis(300);
+pub(super) const SOON: Duration = Duration::from_millis(300);
 
 /// So often in a row. Who is turned away after that is not waiting for its turn, and comes back ever more rarely.
-const SOON_TRIES: u32 = 32;
+pub(super) const SOON_TRIES: u32 = 32;
 
 /// More than that are refused: each costs a dial now and then.
 const MAX_JOINS: usize = 64;
@@ -77,7 +77,7 @@ impl Joining {
         self.next = None;
     }
 
-    fn next_pause(&mut self, turned_away: bool) -> Duration {
+    pub(super) fn next_pause(&mut self, turned_away: bool) -> Duration {
         if turned_away && self.turned_away < SOON_TRIES {
             self.turned_away += 1;
             return SOON.mul_f64(rand::random_range(0.5..2.0));

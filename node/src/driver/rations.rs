@@ -11,7 +11,10 @@ use std::{
 };
 
 use libp2p::PeerId;
-use multinodes_behaviour::ration::{Bucket, Rate, Table, Taken, Tiers, Who};
+use multinodes_behaviour::{
+    ration::{Bucket, Rate, Table, Taken, Tiers, Who},
+    rationed::Excess,
+};
 
 use super::Driver;
 use crate::core::{Counters, OpenFailure};
@@ -183,6 +186,15 @@ impl Driver {
             self.strike(peer_id, STRIKE, now);
         }
         false
+    }
+
+    /// A question of a peer, or a packet of its gossip, was not looked at.
+    pub(super) fn on_excess(&mut self, excess: Excess) {
+        let Excess { peer_id, by_itself } = excess;
+        Counters::add(&self.core.counters.refused_control);
+        if by_itself {
+            self.strike(peer_id, STRIKE, Instant::now());
+        }
     }
 
     /// How many of `count` records of a neighbour are looked at; the others are counted.

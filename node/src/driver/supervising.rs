@@ -14,7 +14,7 @@ use libp2p::{Swarm, swarm};
 use multinodes_behaviour::{Behaviour, BuildError, Config};
 use tokio::sync::mpsc;
 
-use super::{Driver, Ended};
+use super::{Driver, Ended, answering::Answering};
 use crate::{
     core::{Command, Core, OpenFailure},
     description::Event,
@@ -176,6 +176,7 @@ impl Driver {
         self.doubts.clear();
         self.lost.clear();
         self.exchanges.clear();
+        self.answering = Answering::default();
         self.timers = super::Timers::default();
         for join in &mut self.joins {
             join.reset();

@@ -1,12 +1,15 @@
 //! Levels the directory with neighbours: at once on a new connection, now and then with anybody, and whenever a sign of
 //! life shows that something is missing here.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use libp2p::{
     PeerId,
-    request_response::{Message, OutboundFailure, OutboundRequestId},
+    request_response::{InboundRequestId, Message, OutboundFailure, OutboundRequestId},
 };
 use multinodes_behaviour::{
     sync,
@@ -15,7 +18,7 @@ use multinodes_behaviour::{
 use rand::seq::IteratorRandom;
 use serde_bytes::ByteBuf;
 
-use super::{Driver, Due, timers::jittered, verifying::Then};
+use super::{Driver, Due, rations::STRIKE, timers::jittered, verifying::Then};
 use crate::core::Counters;
 
 /// How often a node levels with a random neighbour, whatever gossip has brought.
@@ -29,6 +32,12 @@ const SMALL: usize = 128;
 
 /// One exchange of offers ends after so many rounds, each of which carries megabytes.
 const MAX_ROUNDS: u32 = 32;
+
+/// Who waits for an answer.
+pub(super) struct Asker {
+    request_id: InboundRequestId,
+    channel: sync::ResponseChannel,
+}
 
 /// One exchange that this node has begun.
 pub(super) struct Exchange {
@@ -104,21 +113,29 @@ impl Driver {
 
     pub(super) fn on_sync(&mut self, event: sync::Event) {
         match event {
-            sync::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                self.on_request(peer, request, channel);
+            sync::Event::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
+                self.on_request(peer, request, Asker { request_id, channel });
             }
             sync::Event::Message { message: Message::Response { request_id, response }, .. } => {
                 self.on_response(request_id, response);
             }
             sync::Event::OutboundFailure { request_id, error, .. } => self.on_failure(request_id, &error),
-            sync::Event::InboundFailure { peer, error, .. } => {
+            sync::Event::InboundFailure { peer, request_id, error, .. } => {
+                self.answering.end(request_id);
                 tracing::debug!(%peer, %error, "a neighbour's exchange has failed");
             }
-            sync::Event::ResponseSent { .. } => {}
+            sync::Event::ResponseSent { request_id, .. } => self.answering.end(request_id),
         }
     }
 
-    fn on_request(&mut self, peer_id: PeerId, request: SyncRequest, channel: sync::ResponseChannel) {
+    /// Part of an exchange cannot be read, which no honest neighbour writes.
+    fn on_malformed(&mut self, peer_id: PeerId, error: &str) {
+        tracing::warn!(%peer_id, %error, "what a neighbour sends of an exchange cannot be read");
+        Counters::add(&self.core.counters.malformed_exchanges);
+        self.strike(peer_id, STRIKE, Instant::now());
+    }
+
+    fn on_request(&mut self, peer_id: PeerId, request: SyncRequest, asker: Asker) {
         let now = Instant::now();
         let who = self.who(peer_id);
         if self.keeps_away(&peer_id) || self.rations.requests.take(who, 1, now).count == 0 {
@@ -128,15 +145,16 @@ impl Driver {
         }
         self.welcome(peer_id);
         let taken = match request {
+            SyncRequest::Malformed(error) => return self.on_malformed(peer_id, &error),
             SyncRequest::Offer { digest, versions, records } => {
-                self.verify_records(peer_id, records, true, Then::Level { channel, digest, versions })
+                self.verify_records(peer_id, records, true, Then::Level { asker, digest, versions })
             }
-            SyncRequest::Push { records } => self.verify_records(peer_id, records, true, Then::Acknowledge { channel }),
+            SyncRequest::Push { records } => self.verify_records(peer_id, records, true, Then::Acknowledge { asker }),
             SyncRequest::Release => {
                 if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.released = true;
                 }
-                self.respond(channel, SyncResponse::default());
+                self.respond(peer_id, asker, SyncResponse::default());
                 true
             }
         };
@@ -146,21 +164,29 @@ impl Driver {
         }
     }
 
-    fn respond(&mut self, channel: sync::ResponseChannel, response: SyncResponse) {
+    fn respond(&mut self, peer_id: PeerId, asker: Asker, response: SyncResponse) {
+        let Asker { request_id, channel } = asker;
+        self.answering.begin(request_id, peer_id, &response);
         // The asker may be gone by now.
-        let _ = self.swarm.behaviour_mut().sync.send_response(channel, response);
+        if self.swarm.behaviour_mut().sync.send_response(channel, response).is_err() {
+            self.answering.end(request_id);
+        }
     }
 
     /// All records of a message are merged: goes on with what it was about.
     pub(super) fn on_merged(&mut self, peer_id: PeerId, then: Then) {
         match then {
-            Then::Level { channel, digest, versions } => {
-                let response = self.level(peer_id, &digest, versions);
-                self.respond(channel, response);
+            Then::Level { versions: Some(_), .. } if !self.answering.has_room(&peer_id) => {
+                tracing::debug!(%peer_id, "too much is being written to a neighbour, or to all");
+                Counters::add(&self.core.counters.refused_requests);
             }
-            Then::Acknowledge { channel } => {
+            Then::Level { asker, digest, versions } => {
+                let response = self.level(peer_id, &digest, versions);
+                self.respond(peer_id, asker, response);
+            }
+            Then::Acknowledge { asker } => {
                 self.on_levelled(peer_id);
-                self.respond(channel, SyncResponse::default());
+                self.respond(peer_id, asker, SyncResponse::default());
             }
             Then::GoOn { round, wanted, again, more } => self.go_on(peer_id, round, &wanted, again, more),
         }
@@ -237,7 +263,10 @@ impl Driver {
 
     fn on_failure(&mut self, request_id: OutboundRequestId, error: &OutboundFailure) {
         let Some(Exchange { peer_id, kind }) = self.exchanges.remove(&request_id) else { return };
-        tracing::debug!(%peer_id, %error, "an exchange with a neighbour has failed");
+        match error {
+            OutboundFailure::Io(error) if is_malformed(error) => self.on_malformed(peer_id, &error.to_string()),
+            error => tracing::debug!(%peer_id, %error, "an exchange with a neighbour has failed"),
+        }
         match kind {
             // It may be waiting for what we show, and will say so; strangers are told by what identify says.
             _ if matches!(error, OutboundFailure::UnsupportedProtocols)
@@ -269,6 +298,11 @@ impl Driver {
             self.on_goodbye_heard();
         }
     }
+}
+
+/// Whether this is what the codec of exchanges says of bytes that are none.
+fn is_malformed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 fn parse(versions: &[(ByteBuf, Version)]) -> Vec<(PeerId, Version)> {

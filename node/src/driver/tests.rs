@@ -1,3 +1,7 @@
+mod cutting;
+mod handshakes;
+mod joins;
+
 use std::{
     path::Path,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},

@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use multinodes_behaviour::{RecordError, SignedRecord, SwarmName, sync, wire::Version};
 use serde_bytes::ByteBuf;
 
-use super::{Done, Driver};
+use super::{Done, Driver, syncing::Asker};
 use crate::{core::Counters, crew::turns::Turns, directory::Merged};
 
 /// Records that are verified at a time, some 5 ms of a thread for blocking work, and then merged in one turn of the loop,
@@ -51,9 +51,9 @@ struct Slice {
 /// What follows when all records of a message are merged.
 pub(super) enum Then {
     /// The neighbour wants to know what it lacks.
-    Level { channel: sync::ResponseChannel, digest: ByteBuf, versions: Option<Vec<(ByteBuf, Version)>> },
+    Level { asker: Asker, digest: ByteBuf, versions: Option<Vec<(ByteBuf, Version)>> },
     /// It wants to know that they have come.
-    Acknowledge { channel: sync::ResponseChannel },
+    Acknowledge { asker: Asker },
     /// It has answered, and the exchange goes on.
     GoOn { round: u32, wanted: Vec<ByteBuf>, again: bool, more: bool },
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fmt, io};
 
-use multinodes_behaviour::codec::{Budget, Meter, Overspent};
+use multinodes_behaviour::codec::{self, Budget, Meter, Overspent};
 use serde::{
     Serialize, Serializer,
     ser::{Error, SerializeMap, SerializeSeq},
@@ -205,8 +205,9 @@ impl Check<'_, '_> {
         match self.reader.item()? {
             Item::List(_) | Item::Map(_) if depth >= MAX_DEPTH => Err(JsonError::new(JsonProblem::Depth, at)),
             Item::List(mut left) => {
+                let mut list = codec::List::default();
                 while self.reader.has_next(&mut left)? {
-                    self.charge(|meter| meter.bytes(VALUE))?;
+                    self.charge(|meter| list.grow(meter, VALUE))?;
                     self.value(depth + 1)?;
                 }
                 Ok(())
@@ -219,20 +220,17 @@ impl Check<'_, '_> {
             }
             Item::Text(text) => self.charge(|meter| meter.text(text.len())),
             Item::Bytes(bytes) => self.charge(|meter| {
-                meter.bytes(bytes.len().saturating_mul(VALUE))?;
-                bytes.iter().try_for_each(|_| meter.value())
+                let mut list = codec::List::default();
+                bytes.iter().try_for_each(|_| meter.value().and_then(|()| list.grow(meter, VALUE)))
             }),
             _ => Ok(()),
         }
     }
 
     fn entries(&self, mut left: super::cbor::Left, depth: usize) -> Result<(), JsonError> {
-        let mut count = 0_usize;
+        let mut map = codec::Map::default();
         while self.reader.has_next(&mut left)? {
-            if count.is_multiple_of(HALF_NODE) {
-                self.charge(|meter| meter.bytes(NODE))?;
-            }
-            count += 1;
+            self.charge(|meter| map.grow(meter, ENTRY))?;
             let at = self.reader.offset();
             let key = self.reader.key()?;
             self.charge(|meter| meter.value().and_then(|()| meter.text(key.len())))?;
@@ -253,6 +251,5 @@ impl Check<'_, '_> {
 /// What a value takes in a list.
 const VALUE: usize = size_of::<Value>();
 
-/// What a node of a map takes, and its part of those above it. It has room for eleven entries, and at least five.
-const NODE: usize = 11 * (size_of::<String>() + VALUE) + 256;
-const HALF_NODE: usize = 5;
+/// What a key and its value take in a map.
+const ENTRY: usize = size_of::<String>() + VALUE;

@@ -1,5 +1,6 @@
 //! What goes from JSON to CBOR and back is what it was, or is refused.
 
+use multinodes_behaviour::codec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -176,6 +177,22 @@ fn values_have_a_budget_of_which_the_error_speaks() {
     assert!(error.contains("budget of 65536 bytes"), "{error}");
     let error = payload.to_json_within(Budget { values: 2999, bytes: 1 << 20 }).unwrap_err().to_string();
     assert!(error.contains("budget of 2999 values"), "{error}");
+}
+
+#[test]
+fn values_cost_the_same_whichever_way_they_are_made() {
+    let keys: serde_json::Map<String, Value> = (0..40).map(|key| (key.to_string(), json!([key]))).collect();
+    for value in [json!(null), json!("text"), json!([[], {}, ""]), json!(vec![1; 100]), json!({"a": keys})] {
+        let payload = Payload::encode(&value).unwrap();
+        let agree = |budget: Budget| {
+            let decoded = codec::decode_within::<Value>(payload.as_bytes(), budget).is_ok();
+            assert_eq!(payload.to_json_within(budget).is_ok(), decoded, "{value} in {budget:?}");
+            decoded
+        };
+        let by_values = (0..200).filter(|values| agree(Budget { values: *values, bytes: 1 << 20 })).count();
+        let by_bytes = (0..2_000).filter(|part| agree(Budget { values: 1_000, bytes: part * 16 })).count();
+        assert!((1..200).contains(&by_values) && (1..=2_000).contains(&by_bytes), "{value}");
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ use crate::{
     description::Host,
     node::Node,
     payload::{EncodeError, Payload},
-    route::Route,
+    route::{Kind, Route},
     selection,
 };
 
@@ -123,7 +123,11 @@ struct Rules {
 impl Engine {
     /// Spreads all items, and tells `reader` of each outcome and of the end.
     pub(super) async fn run(plan: Plan, reader: mpsc::Sender<Message>, status: watch::Sender<MapStatus>) {
-        let ledger = match Ledger::open(&plan).await {
+        let opened = match plan.target.route().check(Kind::Call(&plan.action)) {
+            Ok(()) => Ledger::open(&plan).await,
+            Err(error) => Err(MapError::NoWorker(error)),
+        };
+        let ledger = match opened {
             Ok(ledger) => ledger,
             Err(error) => return drop(reader.send(Message::End(Err(error))).await),
         };

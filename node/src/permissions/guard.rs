@@ -56,7 +56,7 @@ impl Guard {
     /// Adds a rule for an action, be there one of that name or not.
     #[must_use]
     pub fn action(self, action: impl Into<String>, rule: impl Into<Rule>) -> Self {
-        self.with(Part::Action(action.into()), rule.into())
+        self.with(Part::Action(names::into_normal(action.into())), rule.into())
     }
 
     /// Adds a rule for what is told.

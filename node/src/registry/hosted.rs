@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use multinodes_behaviour::{
     lane::{Charge, Delivery, Refusal},
+    names,
     wire::{ApplicationRecord, ErrorCode},
 };
 use serde_json::Value;
@@ -111,6 +112,8 @@ impl Hosted {
         tally: Tally,
     ) -> (Self, BoxFuture<'static, ()>) {
         let profile = application.profile();
+        let normal = |names: &[String]| names.iter().cloned().map(names::into_normal).collect();
+        let (actions, idempotent) = (normal(&profile.actions), normal(&profile.idempotent));
         let application: Arc<dyn Hostable> = Arc::new(application);
         let (tells, queue) = mpsc::channel(profile.queue.max(1));
         let clogged = Arc::new(AtomicBool::new(false));
@@ -123,8 +126,8 @@ impl Hosted {
             shown: ArcSwap::from_pointee(Shown {
                 description: profile.description.clone(),
                 version: profile.version.clone(),
-                actions: profile.actions.clone(),
-                idempotent: profile.idempotent.clone(),
+                actions,
+                idempotent,
                 trouble: None,
             }),
             slots: Arc::new(Semaphore::new(profile.concurrency.clamp(1, Semaphore::MAX_PERMITS))),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use multinodes_behaviour::names;
 use serde::Serialize;
 use tokio::time::timeout_at;
 
@@ -83,6 +84,7 @@ impl Emitter {
     ///
     /// See [`EmitError`].
     pub async fn emit_to(&self, application: &str, value: impl Serialize + Send) -> Result<(), EmitError> {
+        let application = &*names::normal(application);
         let (payload, held) = self.encode(value).await?;
         let plan = &self.0.router.plan;
         let leads_there = |way: &Way| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use multinodes_behaviour::{names, plan};
+use multinodes_behaviour::{names, plan, wire::MAX_NAME};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -56,7 +56,7 @@ pub struct Flow {
 impl Flow {
     /// A flow without stages. The name, 1 to 64 bytes of visible characters without blanks, is for people.
     pub fn new(name: impl Into<String>) -> Self {
-        let name = names::normal(&name.into()).into_owned();
+        let name = names::into_normal(name.into());
         let fits = names::check("a flow", &name, MAX_FLOW_NAME).is_ok();
         let error = (!fits).then(|| FlowError::Name { name: name.chars().take(80).collect() });
         let limits = Limits {
@@ -82,7 +82,7 @@ impl Flow {
     /// several others: each gets all of them, unless it is chosen by
     /// [`emit_to`](super::Emitter::emit_to).
     pub fn stage_after(mut self, input: &str, application: impl Into<String>, grouping: Grouping) -> Self {
-        let application = application.into();
+        let (application, input) = (names::into_normal(application.into()), &*names::normal(input));
         match self.find(input) {
             Some(input) => self.add(Some(input), application, grouping),
             None => {
@@ -171,6 +171,11 @@ impl Flow {
     }
 
     fn add(mut self, input: Option<usize>, application: String, grouping: Grouping) -> Self {
+        let application = names::into_normal(application);
+        if let Err(error) = names::check("an application", &application, MAX_NAME) {
+            self.error.get_or_insert(FlowError::Stage(error));
+            return self;
+        }
         let to = match self.find(&application) {
             Some(stage) => stage,
             None if self.stages.len() == MAX_STAGES => {
@@ -215,6 +220,9 @@ pub enum FlowError {
         /// The name, shortened.
         name: String,
     },
+    /// What a stage is called cannot name an application.
+    #[error(transparent)]
+    Stage(names::BadName),
     /// It has no stage.
     #[error("the flow has no stage")]
     Empty,

@@ -1,5 +1,6 @@
 //! What a flow looks like. It travels along with the tuples, so no host has to be told beforehand.
 
+use multinodes_behaviour::{names, wire::MAX_NAME};
 use serde::{Deserialize, Serialize};
 
 use super::owner::Key;
@@ -87,14 +88,18 @@ impl Plan {
         inputs.map(|other| other.application.as_str())
     }
 
-    /// Whether a plan from elsewhere can be followed: every edge leads on to a later stage, so tuples cannot go round, and
-    /// acknowledgements go to a desk, so nothing else is called in the name of whoever sends them.
+    /// Whether a plan from elsewhere can be followed: every edge leads on to a later stage, so tuples cannot go round,
+    /// acknowledgements go to a desk, so nothing else is called in the name of whoever sends them, and what it names are
+    /// names, in the form in which they are compared.
     pub(crate) fn is_sound(&self) -> bool {
         let leads_on = |from: Option<usize>, edge: &Edge| {
             let to = usize::from(edge.to);
             to < self.stages.len() && from.is_none_or(|from| from < to)
         };
+        let is_name = |name: &str| names::check("an application", name, MAX_NAME).is_ok();
         self.desk.starts_with(DESK)
+            && is_name(&self.desk)
+            && self.stages.iter().all(|stage| is_name(&stage.application))
             && self.stages.len() <= MAX_STAGES
             && self.first.len() <= MAX_STAGES
             && self.first.iter().all(|edge| leads_on(None, edge))

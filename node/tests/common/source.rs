@@ -97,6 +97,10 @@ impl Drop for Source {
 }
 
 impl Service for Giver {
+    fn peer(&self) -> String {
+        "somebody".to_owned()
+    }
+
     fn on_call(&self, call: Incoming<'_>, responder: Responder) {
         let (_, offset, length): (Cid, usize, usize) = codec::decode(&call.payload, LARGEST).unwrap();
         self.asked.lock().unwrap().push(offset);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use multinodes_behaviour::names;
+
 use super::{CodeRule, CodeRuleError, Who};
 use crate::{
     code::{
@@ -32,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<CodeRule, CodeRuleError> {
         match option.split_once('=') {
             None if option == "run" => run = true,
             None if option == "install" => install = true,
-            Some(("app", glob)) if !glob.is_empty() => rule.applications.push(glob.to_owned()),
+            Some(("app", glob)) if !glob.is_empty() => rule.applications.push(names::normal(glob).into_owned()),
             Some((key, value)) => limit(&mut rule.limits, key, value)
                 .map_err(|reason| CodeRuleError::Option { option: option.to_owned(), reason })?,
             None => return Err(CodeRuleError::Option { option: option.to_owned(), reason: UNKNOWN }),
