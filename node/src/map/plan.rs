@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 
+use super::outcome::MapError;
 use crate::{
     app_ref::AppRef,
     payload::{EncodeError, Payload},
@@ -41,6 +42,8 @@ pub(super) struct Plan {
     pub(super) journal: Option<PathBuf>,
     #[cfg(feature = "journal")]
     pub(super) retry_failed: bool,
+    #[cfg(feature = "journal")]
+    pub(super) retry_unknown: bool,
 }
 
 impl Plan {
@@ -62,6 +65,16 @@ impl Plan {
             journal: None,
             #[cfg(feature = "journal")]
             retry_failed: false,
+            #[cfg(feature = "journal")]
+            retry_unknown: false,
         }
+    }
+
+    /// Looks whether one wish contradicts another.
+    pub(super) fn check(&self) -> Result<(), MapError> {
+        if self.at_most_once && self.retry_errors > 0 {
+            return Err(MapError::Contradiction { one: "at_most_once", other: "retry_errors" });
+        }
+        Ok(())
     }
 }
