@@ -180,7 +180,7 @@ impl Driver {
             topic: settings.swarm.gossip_topic().hash(),
             topics: Topics::new(settings.swarm.message_topic().hash(), now),
             directory: Directory::new(core.peer_id, host.clone()),
-            own: Own::new(),
+            own: Own::new(&core),
             listening: Listening::new(settings.listen.len()),
             book: Book::default(),
             sources: Sources::default(),
@@ -402,8 +402,12 @@ impl Driver {
             self.core.changed.send_modify(|count| *count += 1);
         }
         for event in changes.events {
-            if let Event::Left { node, .. } = &event {
-                self.forget_link(&node.peer_id);
+            match &event {
+                Event::Left { node, .. } => self.forget_link(&node.peer_id),
+                Event::Joined(node) | Event::Updated(node) => {
+                    self.core.links.on_life(&node.peer_id, node.incarnation);
+                }
+                _ => {}
             }
             self.tell(event);
         }

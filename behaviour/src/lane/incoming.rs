@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::task::AbortHandle;
 
-use super::{LARGE_FROM, asking::FEW, exchange::Exchange, interest::Replying, reader::Charge, run::Lane};
+use super::{LARGE_FROM, asking::FEW, exchange::Exchange, interest::Replying, reader::Charge, run::Lane, tells::Tells};
 #[cfg(doc)]
 use crate::wire::MAX_PROGRESS;
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
@@ -18,6 +18,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Takes a message into an application's queue, or says why not.
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery;
+
+    /// Counts the tells of the other side, so that it is told how many are begun.
+    fn tells(&self) -> Option<Arc<Tells>> {
+        None
+    }
 
     /// Called every now and then while something is open: for what else has to be looked at.
     fn on_sweep(&self) {}
