@@ -366,6 +366,10 @@ impl Driver {
 
     fn on_tick(&mut self, now: Instant) {
         self.timers.at(now + TICK, Due::Tick);
+        let late = now.saturating_duration_since(self.ticked).saturating_sub(TICK);
+        if late > TICK {
+            self.directory.on_standstill(late, now);
+        }
         self.directory.on_tick(now);
         self.close_silent(now);
         self.close_unknown(now);
