@@ -22,6 +22,7 @@ mod reader;
 mod requests;
 mod run;
 mod table;
+mod tells;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -37,6 +38,7 @@ pub use incoming::{Assignment, Delivery, Incoming, Refusal, Reporter, Responder,
 pub use oddities::Oddities;
 pub use pulse::{News, Pulse};
 pub use reader::Charge;
+pub use tells::{Heard, Tells};
 
 use crate::wire::{ErrorCode, FrameError};
 

@@ -10,7 +10,7 @@ mod record;
 mod sync;
 
 pub(crate) use frame::share;
-pub use frame::{Call, ErrorCode, ErrorFrame, Frame, FrameError, MAX_NAME, MAX_PROGRESS, Options, Tell};
+pub use frame::{Begun, Call, ErrorCode, ErrorFrame, Frame, FrameError, MAX_NAME, MAX_PROGRESS, Options, Tell};
 pub use message::TopicMessage;
 pub use record::{ApplicationRecord, Beat, Gossip, Record, Version};
 pub use sync::{MAX_RECORDS, MAX_VERSIONS, MAX_WANTED, SyncRequest, SyncResponse};

@@ -10,7 +10,7 @@ use libp2p::identity::Keypair;
 use multinodes_behaviour::{
     SignedBeat, SignedMessage, SwarmName, codec, sync,
     wire::{
-        ApplicationRecord, Beat, Call, ErrorCode, ErrorFrame, Frame, Gossip, Options, Record, SyncRequest,
+        ApplicationRecord, Beat, Begun, Call, ErrorCode, ErrorFrame, Frame, Gossip, Options, Record, SyncRequest,
         SyncResponse, Tell, TopicMessage, Version,
     },
 };
@@ -187,6 +187,42 @@ fn later_versions_may_add_elements_to_any_frame() {
         elements.push(Value::Map(vec![(text("later"), Value::Array(vec![Value::Null, Value::Float(0.5)]))]));
         elements.push(Value::Bool(true));
         assert_eq!(Frame::decode(&written_by_others(&Value::Array(elements))).unwrap(), frame);
+    }
+}
+
+#[test]
+fn a_frame_may_say_how_many_tells_are_begun_and_whatever_else_stands_there_is_read_over() {
+    let begun = Begun { incarnation: 1_700_000_000_000, accepted: 300, begun: 7 };
+    let said = bytes("831b0000018bcfe5680019012c07");
+    let value: Value = ciborium::from_reader(&said[..]).unwrap();
+    for (frame, _, whole) in frames() {
+        let with = |value: &Value| {
+            let Value::Array(mut elements) = whole.clone() else { panic!("{whole:?} is no array") };
+            elements.extend([value.clone(), Value::Bool(true)]);
+            written_by_others(&Value::Array(elements))
+        };
+        assert_eq!(Frame::decode_with_begun(&with(&value)).unwrap(), (frame.clone(), Some(begun)));
+        let list = |numbers: &[u64]| Value::Array(numbers.iter().map(|number| int(*number)).collect());
+        let strange = [
+            Value::Null,
+            Value::Bool(true),
+            int(7),
+            Value::from(-7),
+            Value::Float(0.5),
+            text("later"),
+            raw(&[7]),
+            list(&[]),
+            list(&[1, 2]),
+            Value::Array(vec![int(1), text("x"), int(3)]),
+            Value::Array(vec![int(1), list(&[1]), int(3)]),
+            Value::Array(vec![int(1), Value::Map(vec![(int(1), list(&[]))]), Value::from(-1)]),
+            Value::Map(vec![(text("later"), list(&[1]))]),
+        ];
+        for strange in strange {
+            assert_eq!(Frame::decode_with_begun(&with(&strange)).unwrap(), (frame.clone(), None), "{strange:?}");
+        }
+        // Later versions may add to it.
+        assert_eq!(Frame::decode_with_begun(&with(&list(&[5, 2, 1, 9]))).unwrap().1.unwrap().accepted, 2);
     }
 }
 

@@ -33,14 +33,14 @@ mod files;
 )]
 mod journal;
 
-use journal::{Entry, Job, Journal, JournalError};
+use journal::{Entry, Job, Journal, JournalError, State};
 
 /// What a small outcome takes.
 const OUTCOME: usize = 40;
 
 const ENTRIES: u64 = 1_000_000;
 
-const JOB: Job<'_> = Job { application: "calculator", action: "add" };
+const JOB: Job<'_> = Job { application: "calculator", action: "add", at_most_once: false };
 
 fn main() -> Result<(), JournalError> {
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
@@ -96,7 +96,7 @@ fn record(journal: &Journal, in_flight: usize, entries: u64) -> Result<(Duration
                 let Ok(place) = gate.acquire().await else { return };
                 place.forget();
                 // Outcomes come a little out of order.
-                let entry = Entry { input: [0; 16], outcome: vec![index as u8; OUTCOME], failed: false };
+                let entry = Entry { input: [0; 16], outcome: vec![index as u8; OUTCOME], state: State::Done };
                 if recorder.record(index ^ 3, entry, Instant::now()).await.is_err() {
                     return;
                 }

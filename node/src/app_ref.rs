@@ -176,7 +176,9 @@ impl AppRef {
 
     /// Hands a message over.
     ///
-    /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
+    /// `Ok` means that the node has accepted it into the application's queue, not that it was processed. It is begun in its
+    /// turn unless that node is killed, or stopped with too little time: then it is
+    /// [counted](crate::Counters::lost_tells) here.
     ///
     /// # Errors
     ///

@@ -84,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) keypair: Keypair,
     pub(crate) peer_id: PeerId,
     pub(crate) started: Instant,
+    /// The node's life, as in its record.
+    pub(crate) incarnation: AtomicU64,
     pub(crate) registry: Registry,
     pub(crate) permissions: Arc<Permissions>,
     #[cfg(feature = "wasm")]
@@ -109,6 +111,7 @@ impl Core {
         let core = Arc::new_cyclic(|me: &Weak<Self>| Self {
             peer_id: keypair.public().to_peer_id(),
             started: Instant::now(),
+            incarnation: AtomicU64::new(0),
             registry: Registry::new(me.clone()),
             #[cfg(feature = "wasm")]
             workshop: {
@@ -140,7 +143,8 @@ impl Core {
 
     /// The last connection to a peer is gone.
     pub(crate) fn disconnected(&self, peer_id: &PeerId) {
-        self.links.forget(peer_id);
+        let live = self.snapshot.load().by_peer.get(peer_id).map(|node| node.incarnation);
+        self.links.forget(peer_id, live);
         self.permissions.proofs.forget(peer_id);
         self.selection.round_trips.forget(peer_id);
     }
@@ -265,6 +269,8 @@ pub(crate) struct Counters {
     pub(crate) forbidden_messages: AtomicU64,
     /// Calls, and tuples of flows, that were given up when the node stopped.
     pub(crate) unfinished_calls: AtomicU64,
+    /// Tells that other nodes had accepted, and had not begun, as far as was heard, when they were lost.
+    pub(crate) lost_tells: AtomicU64,
     /// Connections with peers that are not allowed to connect, ended or refused.
     pub(crate) forbidden_connections: watch::Sender<u64>,
     /// How often code was fetched from other nodes, or was tried to.

@@ -34,6 +34,7 @@ impl Node {
             dropped_casts: self.core().registry.tally.dropped_casts.load(Relaxed),
             unfinished_calls: self.core().counters.unfinished_calls.load(Relaxed),
             unfinished_tells: self.core().registry.tally.unfinished_tells.load(Relaxed),
+            lost_tells: self.core().counters.lost_tells.load(Relaxed),
             unasked_answers: oddities.unasked,
             malformed_frames: oddities.malformed,
             stalled_lanes: oddities.stalled,
@@ -80,6 +81,10 @@ pub struct Counters {
     pub unfinished_calls: u64,
     /// Tells that were accepted here and given up when the node stopped.
     pub unfinished_tells: u64,
+    /// Tells of this node that another one had accepted, and had not begun when it was lost or stopped. So many at the most:
+    /// exactly so many of a host that has stopped in good order; of one that was killed, or cut off, those are counted of
+    /// which this node has not heard that they were begun, and it hears that with answers alone.
+    pub lost_tells: u64,
     /// Answers that came too late, or that nobody had asked for.
     pub unasked_answers: u64,
     /// Frames that could not be read.

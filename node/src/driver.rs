@@ -186,7 +186,7 @@ impl Driver {
             topic: settings.swarm.gossip_topic().hash(),
             topics: Topics::new(settings.swarm.message_topic().hash(), now),
             directory: Directory::new(core.peer_id, host.clone()),
-            own: Own::new(),
+            own: Own::new(&core),
             listening: Listening::new(settings.listen.len()),
             book: Book::default(),
             sources: Sources::default(),
@@ -377,6 +377,10 @@ impl Driver {
 
     fn on_tick(&mut self, now: Instant) {
         self.timers.at(now + TICK, Due::Tick);
+        let late = now.saturating_duration_since(self.ticked).saturating_sub(TICK);
+        if late > TICK {
+            self.directory.on_standstill(late, now);
+        }
         self.directory.on_tick(now, self.lag.allowance(now));
         self.close_silent(now);
         self.close_unknown(now);
@@ -413,8 +417,12 @@ impl Driver {
             self.core.changed.send_modify(|count| *count += 1);
         }
         for event in changes.events {
-            if let Event::Left { node, .. } = &event {
-                self.forget_link(&node.peer_id);
+            match &event {
+                Event::Left { node, .. } => self.forget_link(&node.peer_id),
+                Event::Joined(node) | Event::Updated(node) => {
+                    self.core.links.on_life(&node.peer_id, node.incarnation);
+                }
+                _ => {}
             }
             self.tell(event);
         }

@@ -51,7 +51,7 @@
 //! | | what `Ok` means | on failure |
 //! |---|---|---|
 //! | [`call`](Node::call) | the application ran the action and this is its answer | an error that says whether it [may have run](CallError::may_have_run) |
-//! | [`tell`](Node::tell) | the remote node has the message in the application's queue | not accepted, or unknown |
+//! | [`tell`](Node::tell) | the remote node has the message in the application's queue, in memory: it is begun unless that node is lost or stopped before, which is [counted](Counters::lost_tells) here | not accepted, or unknown |
 //! | [`cast`](Node::cast) | it is in the write queue | what is dropped on the other side is counted there; what is lost with its connection is not |
 //!
 //! At most once, unless the caller or the [application](Actions::idempotent) declares it

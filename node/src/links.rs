@@ -1,8 +1,10 @@
 //! Lanes to peers: one exchange for each peer that was talked to, opened and reopened on demand.
 
+mod told;
+
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
@@ -10,19 +12,20 @@ use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
-    lane::{Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service},
+    lane::{Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service, Tells},
     names,
     quick_hash::QuickHash,
     wire::{ErrorCode, MAX_NAME, Options},
 };
 use tokio::sync::oneshot;
 
+use self::told::{Lost, Told};
 use crate::{
     application::{Origin, Watcher},
     core::{Command, Core, Counters},
     crew::Job,
     payload::Payload,
-    registry::{Hosted, Told, draining, forbidden, unknown},
+    registry::{self, Hosted, draining, forbidden, unknown},
 };
 
 /// The exchanges with all peers that are connected or being talked to.
@@ -41,9 +44,18 @@ struct Changing {
     stopped: bool,
     /// Of peers that are gone: who comes anew each time is counted all the same.
     past: Oddities,
+    told: Told,
 }
 
-type Exchanges = HashMap<PeerId, Arc<Exchange>, QuickHash>;
+type Exchanges = HashMap<PeerId, Link, QuickHash>;
+
+/// What there is with one peer.
+#[derive(Clone)]
+struct Link {
+    exchange: Arc<Exchange>,
+    /// The tells of the peer that were accepted here.
+    tells: Arc<Tells>,
+}
 
 impl Links {
     pub(crate) fn new(core: Weak<Core>, max_message: usize) -> Self {
@@ -53,20 +65,22 @@ impl Links {
     /// The exchange with a peer; it connects when it is first used.
     /// `None` when the node has stopped.
     pub(crate) fn with(&self, peer_id: PeerId) -> Option<Arc<Exchange>> {
-        if let Some(exchange) = self.exchanges.load().get(&peer_id) {
-            return Some(exchange.clone());
+        if let Some(link) = self.exchanges.load().get(&peer_id) {
+            return Some(link.exchange.clone());
         }
-        let changing = self.changing();
+        let mut changing = self.changing();
         if changing.stopped {
             return None;
         }
         let mut exchanges = self.copy();
-        if let Some(exchange) = exchanges.get(&peer_id) {
-            return Some(exchange.clone());
+        if let Some(link) = exchanges.get(&peer_id) {
+            return Some(link.exchange.clone());
         }
-        let service = Arc::new(Peer { core: self.core.upgrade()?, peer_id });
+        let core = self.core.upgrade()?;
+        let tells = changing.told.begin(&peer_id, core.incarnation.load(Relaxed));
+        let service = Arc::new(Peer { core, peer_id, tells: tells.clone() });
         let exchange = Exchange::new(service.clone(), service, self.limits.clone());
-        exchanges.insert(peer_id, exchange.clone());
+        exchanges.insert(peer_id, Link { exchange: exchange.clone(), tells });
         self.exchanges.store(Arc::new(exchanges));
         Some(exchange)
     }
@@ -78,61 +92,87 @@ impl Links {
         }
     }
 
-    /// The last connection to a peer is gone: whoever waits for it is told, and nothing of it is kept.
-    pub(crate) fn forget(&self, peer_id: &PeerId) {
+    /// The last connection to a peer is gone: whoever waits for it is told, and nothing of it is kept but what tells need.
+    /// `live`: the incarnation in which it lives on, as far as is known.
+    pub(crate) fn forget(&self, peer_id: &PeerId, live: Option<u64>) {
         let mut changing = self.changing();
         // Most nodes that are gone were never talked to, and there may be very many of them.
-        if !self.exchanges.load().contains_key(peer_id) {
-            return;
-        }
-        let mut exchanges = self.copy();
-        if let Some(exchange) = exchanges.remove(peer_id) {
+        let lost = if self.exchanges.load().contains_key(peer_id) {
+            let mut exchanges = self.copy();
+            let Some(Link { exchange, tells }) = exchanges.remove(peer_id) else { return };
             self.exchanges.store(Arc::new(exchanges));
             exchange.close();
             changing.past += exchange.oddities();
+            changing.told.end(*peer_id, tells, exchange.heard(), live)
+        } else {
+            changing.told.on_life(peer_id, live)
+        };
+        drop(changing);
+        self.on_lost(peer_id, lost);
+    }
+
+    /// A node lives in this incarnation: what it had accepted in an earlier one is lost.
+    pub(crate) fn on_life(&self, peer_id: &PeerId, incarnation: u64) {
+        let lost = self.changing().told.on_life(peer_id, Some(incarnation));
+        self.on_lost(peer_id, lost);
+    }
+
+    fn on_lost(&self, peer_id: &PeerId, Lost { tells, exact }: Lost) {
+        if tells == 0 {
+            return;
+        }
+        if exact {
+            tracing::warn!(%peer_id, tells, "accepted tells were not begun: their host has stopped");
+        } else {
+            tracing::warn!(%peer_id, at_most = tells, "accepted tells may not have been begun: their host is gone");
+        }
+        if let Some(core) = self.core.upgrade() {
+            core.counters.lost_tells.fetch_add(tells, Relaxed);
         }
     }
 
     /// Whether calls to or from a peer are in flight.
     pub(crate) fn in_use(&self, peer_id: &PeerId) -> bool {
-        self.exchanges.load().get(peer_id).is_some_and(|exchange| exchange.in_use())
+        self.exchanges.load().get(peer_id).is_some_and(|link| link.exchange.in_use())
     }
 
     /// Calls and tells of this node that a peer has not answered yet.
     pub(crate) fn in_flight(&self, peer_id: &PeerId) -> usize {
-        self.exchanges.load().get(peer_id).map_or(0, |exchange| exchange.in_flight())
+        self.exchanges.load().get(peer_id).map_or(0, |link| link.exchange.in_flight())
     }
 
     /// Tells all peers that nothing new is taken here.
     pub(crate) fn say_goodbye(&self) {
-        for exchange in self.exchanges.load().values() {
-            exchange.say_goodbye();
+        for link in self.exchanges.load().values() {
+            link.exchange.say_goodbye();
         }
     }
 
     /// Whether no peer asks for anything more: all have answered the goodbye.
     pub(crate) fn have_parted(&self) -> bool {
-        self.exchanges.load().values().all(|exchange| exchange.has_parted())
+        self.exchanges.load().values().all(|link| link.exchange.has_parted())
     }
 
     /// Calls of all peers that run here.
     pub(crate) fn serving(&self) -> usize {
-        self.exchanges.load().values().map(|exchange| exchange.serving()).sum()
+        self.exchanges.load().values().map(|link| link.exchange.serving()).sum()
     }
 
-    /// Closes everything, and gives what ends when all that was queued is written.
+    /// Closes everything, after a last word on tells that are not begun, and gives what ends when all that was queued is
+    /// written.
     pub(crate) fn close(&self) -> impl Future<Output = ()> + use<> {
         let mut changing = self.changing();
         changing.stopped = true;
         let exchanges = self.exchanges.swap(Arc::default());
-        for exchange in exchanges.values() {
+        for Link { exchange, .. } in exchanges.values() {
+            exchange.say_last_word();
             exchange.close();
             changing.past += exchange.oddities();
         }
         drop(changing);
         async move {
-            for exchange in exchanges.values() {
-                exchange.ended().await;
+            for link in exchanges.values() {
+                link.exchange.ended().await;
             }
         }
     }
@@ -141,8 +181,8 @@ impl Links {
     pub(crate) fn oddities(&self) -> Oddities {
         let changing = self.changing();
         let mut sum = changing.past;
-        for exchange in self.exchanges.load().values() {
-            sum += exchange.oddities();
+        for link in self.exchanges.load().values() {
+            sum += link.exchange.oddities();
         }
         sum
     }
@@ -162,6 +202,7 @@ impl Links {
 struct Peer {
     core: Arc<Core>,
     peer_id: PeerId,
+    tells: Arc<Tells>,
 }
 
 impl Peer {
@@ -244,7 +285,18 @@ impl Service for Peer {
         }
         let origin = self.origin(tell.deadline, tell.trace, tell.options);
         let is_cast = tell.options.contains(Options::CAST);
-        hosted.tell(Told { origin, message: Payload::from_bytes(tell.payload), charge: tell.charge }, is_cast)
+        // Nobody hears of casts that they are accepted.
+        let tells = (!is_cast).then(|| self.tells.clone());
+        let message = Payload::from_bytes(tell.payload);
+        let delivery = hosted.tell(registry::Told { origin, message, charge: tell.charge, tells }, is_cast);
+        if matches!(delivery, Delivery::Accepted) && !is_cast {
+            self.tells.accept();
+        }
+        delivery
+    }
+
+    fn tells(&self) -> Option<Arc<Tells>> {
+        Some(self.tells.clone())
     }
 }
 

@@ -6,6 +6,7 @@
 //! `engine.rs` is the task that does it; who gets what is decided in `workers.rs`, what a failure means in `verdict.rs`.
 //! Both know neither clock nor network.
 
+mod durable;
 mod engine;
 mod items;
 #[cfg(feature = "journal")]
@@ -70,6 +71,18 @@ const BATCHES: usize = 4;
 /// Each item has exactly one outcome. A worker that is lost while it runs an item has not said whether it is done, so
 /// the item is run again elsewhere: **at least once**, unless [`at_most_once`](Self::at_most_once) is said. What an
 /// application says, result or error, is final, unless [`retry_errors`](Self::retry_errors) is said.
+///
+/// | what fails | usually | `at_most_once` |
+/// |---|---|---|
+/// | a worker's process, its node, the link to it | run again elsewhere, as often as [`retries`](Self::retries), [`poison_after`](Self::poison_after) say | a failure: may have run |
+/// | a worker that is silent for a [`lease`](Self::lease), or takes longer than [`item_timeout`](Self::item_timeout) | the same; what it was given before may still run there | a failure: may have run |
+/// | a worker that is busy or stopping, or had no time left to begin | another one gets it: it surely did not run | the same |
+/// | this process, with a [`journal`](Self::journal) | the next run goes on: what has an outcome is not run again, what was under way is | what was under way may have run, and is not |
+/// | this process, without one | nothing is known of what was run | the same |
+/// | the disk with the journal | an error of the map; as after the end of the process | the same |
+///
+/// `at_most_once` holds with [`retry_failed`](Self::retry_failed) and [`retry_unknown`](Self::retry_unknown), too, but for
+/// the items of which they say that they are to be run once more.
 ///
 /// Memory is bounded, however long the input is: an item is taken when a worker has room for it, and none while outcomes
 /// are not read.
@@ -156,7 +169,14 @@ impl<R> Map<R> {
         self.with(|plan| plan.patience = patience)
     }
 
-    /// Never runs an item a second time that may have run: it fails instead if its worker is lost.
+    /// Never runs an item a second time that may have run: it fails instead ([`ItemErrorKind::MayHaveRun`]) if its worker is
+    /// lost. [`retry_errors`](Self::retry_errors) with it is an [error](MapError::Contradiction), and what the target says
+    /// of idempotence does not count.
+    ///
+    /// With a [`journal`](Self::journal) it holds over all runs of the map, whatever ended them: that an item is about to be
+    /// sent is on disk before it is sent, with one sync for all that wait. Of those that were begun and have no outcome, the
+    /// next run says that they may have run, and only [`retry_unknown`](Self::retry_unknown) has them run again. So a journal
+    /// is begun with this or without it, and stays so.
     pub fn at_most_once(self) -> Self {
         self.with(|plan| plan.at_most_once = true)
     }
@@ -170,10 +190,17 @@ impl<R> Map<R> {
         self.with(|plan| plan.journal = Some(file))
     }
 
-    /// Runs those again that the journal has as failed.
+    /// Runs those again that the journal has as failed, but not those that [may have run](ItemErrorKind::MayHaveRun).
     #[cfg(feature = "journal")]
     pub fn retry_failed(self) -> Self {
         self.with(|plan| plan.retry_failed = true)
+    }
+
+    /// Runs those again that [may have run](ItemErrorKind::MayHaveRun), as the journal of a map that runs items
+    /// [at most once](Self::at_most_once) says. There are none in others.
+    #[cfg(feature = "journal")]
+    pub fn retry_unknown(self) -> Self {
+        self.with(|plan| plan.retry_unknown = true)
     }
 
     /// How far it is, told ten times a second, and at the end.

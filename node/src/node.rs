@@ -354,7 +354,9 @@ impl Node {
     /// Hands a message to an application: here if it is hosted here, else on the host that the
     /// [strategy](crate::Strategy) for it takes.
     ///
-    /// `Ok` means that the node has accepted it into the application's queue, not that it was processed.
+    /// `Ok` means that the node has accepted it into the application's queue, not that it was processed. It is begun in its
+    /// turn unless that node is killed, or stopped with too little time: then it is
+    /// [counted](crate::Counters::lost_tells) here.
     ///
     /// # Errors
     ///

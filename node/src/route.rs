@@ -379,7 +379,7 @@ impl<'a> Route<'a> {
                 }
             }
             Kind::Tell | Kind::Cast => {
-                let told = Told { origin, message: payload, charge: None };
+                let told = Told { origin, message: payload, charge: None, tells: None };
                 match hosted.tell(told, matches!(kind, Kind::Cast)) {
                     Delivery::Accepted => Ok(Payload::default()),
                     Delivery::Refused(refusal) => Err(refused(refusal)),

@@ -26,8 +26,9 @@ use super::{
     requests::{Asked, Served},
     run::Lane,
     table::Lanes,
+    tells::{Heard, Tells},
 };
-use crate::wire::{ErrorCode, Frame};
+use crate::wire::{Begun, ErrorCode, Frame};
 
 /// A stream that a lane can run on.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -84,12 +85,16 @@ pub struct Exchange {
     next_lane: AtomicU64,
     tally: Tally,
     pace: Pace,
+    /// The other side's tells, and what it says of ours.
+    tells: Option<Arc<Tells>>,
+    heard: Mutex<Heard>,
 }
 
 impl Exchange {
     /// An exchange without any lane yet.
     #[must_use]
     pub fn new(service: Arc<dyn Service>, opener: Arc<dyn Opener>, limits: Limits) -> Arc<Self> {
+        let tells = service.tells();
         Arc::new(Self {
             asked: Asked::default(),
             served: Served::default(),
@@ -106,6 +111,8 @@ impl Exchange {
             next_lane: AtomicU64::new(0),
             tally: Tally::default(),
             pace: Pace::new(Instant::now()),
+            tells,
+            heard: Mutex::default(),
         })
     }
 
@@ -152,6 +159,23 @@ impl Exchange {
         }
     }
 
+    /// Says for the last time how many of the other side's tells are begun, if there were any: nothing more will be.
+    pub fn say_last_word(&self) {
+        if !self.tells.as_ref().is_some_and(|tells| tells.any()) {
+            return;
+        }
+        if let Some(lane) = self.lanes().inbound.iter().find(|lane| !lane.is_closed()) {
+            // One that is closed meanwhile has nobody who listens.
+            let _ = lane.push(&Frame::Goodbye);
+        }
+    }
+
+    /// What the other side has said of the tells that it has accepted.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether all lanes that the other side has opened are closed, or have brought its goodbye: then it asks for nothing
     /// more on them.
     #[must_use]
@@ -178,6 +202,15 @@ impl Exchange {
     #[must_use]
     pub fn oddities(&self) -> Oddities {
         self.tally.read()
+    }
+
+    /// The other side says on a frame how many of this side's tells are begun.
+    pub(super) fn on_begun(&self, begun: Begun, is_last_word: bool) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).take(begun, is_last_word);
+    }
+
+    pub(super) fn tells(&self) -> Option<Arc<Tells>> {
+        self.tells.clone()
     }
 
     pub(super) fn asked(&self) -> &Asked {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::task::AbortHandle;
 
-use super::{LARGE_FROM, asking::FEW, exchange::Exchange, interest::Replying, reader::Charge, run::Lane};
+use super::{LARGE_FROM, asking::FEW, exchange::Exchange, interest::Replying, reader::Charge, run::Lane, tells::Tells};
 #[cfg(doc)]
 use crate::wire::MAX_PROGRESS;
 use crate::wire::{ErrorCode, ErrorFrame, Frame, Options};
@@ -21,6 +21,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// Who the other side is, for the log.
     fn peer(&self) -> String;
+
+    /// Counts the tells of the other side, so that it is told how many are begun.
+    fn tells(&self) -> Option<Arc<Tells>> {
+        None
+    }
 
     /// Called every now and then while something is open: for what else has to be looked at.
     fn on_sweep(&self) {}

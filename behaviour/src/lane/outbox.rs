@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -13,7 +13,8 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::wire::{Frame, FrameError};
+use super::tells::Tells;
+use crate::wire::{Begun, Frame, FrameError};
 
 /// Above so many bytes waiting, senders wait: about the bandwidth-delay product of a fast LAN, and no more memory.
 const ROOM: usize = 256 * 1024;
@@ -31,6 +32,8 @@ pub(super) struct Outbox {
     writer: AtomicWaker,
     room: Notify,
     closed: AtomicBool,
+    /// The other side's tells: frames say how many of them are begun.
+    tells: Option<Arc<Tells>>,
 }
 
 #[derive(Default)]
@@ -51,6 +54,10 @@ pub(super) enum Rejected {
 }
 
 impl Outbox {
+    pub(super) fn new(tells: Option<Arc<Tells>>) -> Self {
+        Self { tells, ..Self::default() }
+    }
+
     /// Queues a frame; waits while too much is waiting already.
     pub(super) async fn send(&self, frame: &Frame<'_>, payload: &Bytes) -> Result<(), Rejected> {
         loop {
@@ -161,7 +168,9 @@ impl Outbox {
             return None;
         }
         let was_empty = queue.bytes == 0;
-        let outcome = queue.push(frame, payload);
+        // With the lock held: the counts on a lane only grow.
+        let begun = self.tells.as_ref().and_then(|tells| tells.news(frame));
+        let outcome = queue.push(frame, payload, begun.as_ref());
         drop(queue);
         Some(outcome.map(|()| was_empty).map_err(Rejected::Frame))
     }
@@ -173,9 +182,9 @@ impl Outbox {
 }
 
 impl Queue {
-    fn push(&mut self, frame: &Frame<'_>, payload: &Bytes) -> Result<(), FrameError> {
+    fn push(&mut self, frame: &Frame<'_>, payload: &Bytes, begun: Option<&Begun>) -> Result<(), FrameError> {
         let before = self.buffer.len();
-        frame.encode_apart(&mut self.buffer, payload.len())?;
+        frame.encode_before(&mut self.buffer, payload.len(), begun)?;
         if payload.len() >= SHARE_FROM {
             self.chunks.push_back(mem::take(&mut self.buffer).into());
             self.chunks.push_back(payload.clone());
@@ -183,6 +192,10 @@ impl Queue {
         } else {
             self.buffer.extend_from_slice(payload);
             self.bytes += self.buffer.len() - before;
+        }
+        if let Some(begun) = begun {
+            begun.append(&mut self.buffer);
+            self.bytes += begun.size();
         }
         Ok(())
     }

@@ -60,7 +60,8 @@ impl Lane {
         let lane = Self {
             shared: Arc::new(Shared {
                 id,
-                outbox: Outbox::default(),
+                // Only on lanes of the other side there are tells of it.
+                outbox: Outbox::new(exchange.tells().filter(|_| !ours)),
                 writer: Mutex::new(None),
                 retired: AtomicBool::new(false),
                 uses: AtomicUsize::new(0),

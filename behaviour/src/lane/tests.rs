@@ -27,6 +27,7 @@ enum Seen {
 
 struct Echo {
     seen: mpsc::UnboundedSender<Seen>,
+    tells: Arc<Tells>,
 }
 
 struct OnDrop(mpsc::UnboundedSender<Seen>);
@@ -84,7 +85,14 @@ impl Service for Echo {
         assignment.task(task.abort_handle());
     }
 
+    fn tells(&self) -> Option<Arc<Tells>> {
+        Some(self.tells.clone())
+    }
+
     fn on_tell(&self, tell: Incoming<'_>) -> Delivery {
+        if !tell.options.contains(Options::CAST) {
+            self.tells.accept();
+        }
         let _ = self.seen.send(Seen::Told(tell.payload));
         Delivery::Accepted
     }
@@ -115,13 +123,17 @@ struct Side {
     exchange: Arc<Exchange>,
     opener: Arc<Loopback>,
     seen: mpsc::UnboundedReceiver<Seen>,
+    /// Those of the other side.
+    tells: Arc<Tells>,
 }
 
 fn side() -> Side {
     let (sender, seen) = mpsc::unbounded_channel();
     let opener = Arc::new(Loopback::default());
-    let exchange = Exchange::new(Arc::new(Echo { seen: sender }), opener.clone(), Limits::new(MAX_MESSAGE));
-    Side { exchange, opener, seen }
+    let tells = Arc::new(Tells::new(7));
+    let echo = Echo { seen: sender, tells: tells.clone() };
+    let exchange = Exchange::new(Arc::new(echo), opener.clone(), Limits::new(MAX_MESSAGE));
+    Side { exchange, opener, seen, tells }
 }
 
 fn pair() -> (Side, Side) {
@@ -220,6 +232,44 @@ async fn tells_and_casts_of_one_sender_arrive_in_order() {
             seen => panic!("{seen:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn frames_that_go_anyway_say_how_many_tells_are_begun() {
+    let (one, other) = pair();
+    let message = Bytes::from_static(&[7]);
+    for waiting in 1..=3 {
+        within(one.exchange.tell(head(""), &message)).await.unwrap();
+        assert_eq!(one.exchange.heard().waiting(), waiting);
+    }
+    within(one.exchange.cast(head(""), &message)).await.unwrap();
+    // The answers of calls say it, those that are copied and those that are not, and errors.
+    for (begun, size) in [(1, 1), (2, 100_000)] {
+        other.tells.begin();
+        let payload = Bytes::from(vec![7; size]);
+        assert_eq!(within(one.exchange.call(head("echo"), &payload)).await.unwrap(), payload);
+        assert_eq!(one.exchange.heard().waiting(), 3 - begun);
+    }
+    other.tells.begin();
+    assert!(within(one.exchange.call(head("nothing"), &message)).await.is_err());
+    assert_eq!((one.exchange.heard().waiting(), one.exchange.heard().is_last_word()), (0, false));
+    assert_eq!(other.exchange.heard(), Heard::default(), "the other side has sent none");
+}
+
+#[tokio::test]
+async fn who_leaves_says_at_last_how_many_tells_were_begun() {
+    let (one, other) = pair();
+    for _ in 0..3 {
+        within(one.exchange.tell(head(""), &Bytes::from_static(&[7]))).await.unwrap();
+    }
+    other.exchange.say_goodbye();
+    other.tells.begin();
+    other.exchange.say_last_word();
+    other.exchange.close();
+    within(other.exchange.ended()).await;
+    within(one.exchange.ended()).await;
+    let heard = one.exchange.heard();
+    assert_eq!((heard.waiting(), heard.is_last_word(), heard.incarnation()), (2, true, 7));
 }
 
 #[tokio::test]
@@ -356,7 +406,7 @@ async fn however_often_a_peer_says_goodbye_it_is_answered_once() {
     let mut far = far.compat();
     let (seen, _) = mpsc::unbounded_channel();
     let opener = Arc::new(Held(Mutex::new(Some(near))));
-    let exchange = Exchange::new(Arc::new(Echo { seen }), opener, Limits::new(MAX_MESSAGE));
+    let exchange = Exchange::new(Arc::new(Echo { seen, tells: Arc::default() }), opener, Limits::new(MAX_MESSAGE));
     let nothing = Bytes::new();
     let peer = async {
         let mut length = [0; 4];
@@ -502,7 +552,7 @@ async fn a_deadline_is_kept_although_the_peer_reads_nothing() {
         }
     }
     let (sender, _seen) = mpsc::unbounded_channel();
-    let service = Arc::new(Echo { seen: sender });
+    let service = Arc::new(Echo { seen: sender, tells: Arc::default() });
     let exchange = Exchange::new(service, Arc::new(Deaf(Mutex::default())), Limits::new(MAX_MESSAGE));
     let mut head = head("echo");
     // Longer than those that the caller watches by itself.
@@ -537,7 +587,11 @@ async fn a_request_on_a_lane_for_answers_closes_it_and_is_counted() {
         }
     }
     let (sender, mut seen) = mpsc::unbounded_channel();
-    let exchange = Exchange::new(Arc::new(Echo { seen: sender }), Arc::new(Backwards), Limits::new(MAX_MESSAGE));
+    let exchange = Exchange::new(
+        Arc::new(Echo { seen: sender, tells: Arc::default() }),
+        Arc::new(Backwards),
+        Limits::new(MAX_MESSAGE),
+    );
     let error = within(exchange.call(head("echo"), &Bytes::new())).await.unwrap_err();
     assert!(matches!(error, LaneError::Lost), "{error:?}");
     within(exchange.ended()).await;

@@ -1,8 +1,12 @@
 //! The frames of a lane.
 
 mod array;
+mod begun;
 
 use bytes::Bytes;
+
+use self::array::Whole;
+pub use self::begun::Begun;
 
 /// The longest name of an application or an action, in bytes.
 pub const MAX_NAME: usize = 256;
@@ -247,11 +251,20 @@ impl<'a> Frame<'a> {
     /// Bytes that are no frame, a name or a text over its limit. A kind that is not known is no error, see
     /// [`Unknown`](Self::Unknown).
     pub fn decode(bytes: &'a [u8]) -> Result<Self, FrameError> {
-        let frame: Self = serde_cbor::from_slice(bytes)?;
+        Self::decode_with_begun(bytes).map(|(frame, _)| frame)
+    }
+
+    /// The same, and what the frame says besides of tells that are begun, if it does.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode). What stands in that place and is something else is none.
+    pub fn decode_with_begun(bytes: &'a [u8]) -> Result<(Self, Option<Begun>), FrameError> {
+        let Whole { frame, begun } = serde_cbor::from_slice(bytes)?;
         if !matches!(frame, Self::Unknown { .. }) {
             frame.check()?;
         }
-        Ok(frame)
+        Ok((frame, begun))
     }
 
     /// Appends the frame with its length prefix (four bytes, big-endian, not counting themselves) to `buffer`.
@@ -271,6 +284,16 @@ impl<'a> Frame<'a> {
     ///
     /// As [`encode`](Self::encode).
     pub fn encode_apart(&self, buffer: &mut Vec<u8>, payload_size: usize) -> Result<(), FrameError> {
+        self.encode_before(buffer, payload_size, None)
+    }
+
+    /// The same for a frame that says besides how many tells are begun: that has to be written right behind the payload.
+    pub(crate) fn encode_before(
+        &self,
+        buffer: &mut Vec<u8>,
+        payload_size: usize,
+        begun: Option<&Begun>,
+    ) -> Result<(), FrameError> {
         self.check()?;
         let start = buffer.len();
         buffer.extend_from_slice(&[0; 4]);
@@ -279,7 +302,12 @@ impl<'a> Frame<'a> {
             if payload_size > 0 {
                 replace_empty_bytes(buffer, payload_size)?;
             }
-            let size = (buffer.len() - start - 4).saturating_add(payload_size);
+            if begun.is_some() {
+                // The head of an array of a few elements is one byte with their number.
+                buffer[start + 4] += 1;
+            }
+            let behind = begun.map_or(0, Begun::size);
+            let size = (buffer.len() - start - 4).saturating_add(payload_size).saturating_add(behind);
             u32::try_from(size).map_err(|_| FrameError::TooLong { what: "frame", limit: u32::MAX as usize })
         });
         match length {

@@ -65,9 +65,13 @@ pub(crate) struct Map {
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
 
-    /// Run those again that the journal has as failed
+    /// Run those again that the journal has as failed, but not those that may have run
     #[arg(long, requires = "journal")]
     retry_failed: bool,
+
+    /// Run those again that may have run, as the journal of a map with --at-most-once says
+    #[arg(long, requires_all = ["journal", "at_most_once"])]
+    retry_unknown: bool,
 
     /// How often an item is run again after its worker was lost
     #[arg(long, value_name = "N", default_value_t = multinodes::map::DEFAULT_RETRIES)]
@@ -102,8 +106,9 @@ pub(crate) struct Map {
     #[arg(long, conflicts_with = "at_most_once")]
     idempotent: bool,
 
-    /// Never run an item a second time that may have run
-    #[arg(long)]
+    /// Never run an item a second time that may have run; with --journal over all runs of the command, whatever ends them.
+    /// Not together with --retry-errors, which runs items again that have run
+    #[arg(long, conflicts_with = "retry_errors")]
     at_most_once: bool,
 
     #[command(flatten)]
@@ -118,9 +123,13 @@ Each outcome is one line of JSON: {\"index\",\"input\",\"result\",\"node\",\"att
 place of \"result\": {\"kind\",\"code\",\"message\",\"data\",\"failures\"}. With --journal the same command goes on \
 where it stopped, whatever had stopped it, and writes the whole output again: \"recorded\" says what was not run again.
 
+With --at-most-once as well, that an item is begun is on disk before it is sent. What was under way when a worker or the \
+command itself was lost fails with the kind \"may_have_run\", and is run again only with --retry-unknown. A journal is \
+begun with --at-most-once or without it, and stays so.
+
 stderr has a progress bar if it is a terminal, and a summary by worker; with --json the summary is one JSON object. \
 --timeout is for finding the first worker. Exit codes: 0 all done, 1 an item failed or nobody takes them, 2 usage or a \
-failure of our own.
+failure of our own, 3 an item may have run (--at-most-once).
 
   seq 1000 | multinodes map worker square > squares.jsonl
   multinodes map resize run --lines --in pictures.txt --out sizes.jsonl --journal sizes.journal";
@@ -184,7 +193,13 @@ impl Map {
         if let Some(journal) = &self.journal {
             map = map.journal(journal);
         }
-        (if self.retry_failed { map.retry_failed() } else { map }, reading)
+        if self.retry_failed {
+            map = map.retry_failed();
+        }
+        if self.retry_unknown {
+            map = map.retry_unknown();
+        }
+        (map, reading)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{choice::Choice, everyone, failure::Failure, json, options::Settings,
 /// Send a message to an application
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Done means that a host has accepted the message into the application's queue. The message is JSON: multinodes tell journal '\"a line\"'"
+    after_help = "Done means that a host has accepted the message into the application's queue: it is begun in its turn unless that host is killed or stopped before. The message is JSON: multinodes tell journal '\"a line\"'"
 )]
 pub(crate) struct Tell {
     /// The application

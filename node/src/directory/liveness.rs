@@ -89,6 +89,19 @@ impl Directory {
         }
     }
 
+    /// This node itself has stood still for so long, because it was stopped or its machine was: who gave a sign of life
+    /// meanwhile was not heard, so nobody has been silent in that time.
+    pub(crate) fn on_standstill(&mut self, lasted: Duration, now: Instant) {
+        let live: Vec<PeerId> = self.live().copied().collect();
+        for peer_id in live {
+            self.unlist(&peer_id);
+            if let Some(entry) = self.entries.get_mut(&peer_id) {
+                entry.heard = (entry.heard + lasted).min(now);
+            }
+            self.list(&peer_id);
+        }
+    }
+
     /// Lets go of nodes that have been silent for too long, and forgets those that went long ago. This process is late with
     /// what it hears: each sign of life is given so much more time.
     pub(crate) fn on_tick(&mut self, now: Instant, allowance: Duration) {

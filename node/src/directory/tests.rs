@@ -180,6 +180,20 @@ fn a_silent_node_expires_unless_it_is_connected() {
 }
 
 #[test]
+fn whoever_has_stood_still_takes_nobody_for_lost_for_that() {
+    let now = Instant::now();
+    let mut directory = directory(now);
+    directory.on_record(signed(1, 1, 1), *SOURCE, now);
+    assert_eq!(events(&mut directory), ["joined node-1"]);
+    let (pause, silent) = (Duration::from_secs(3600), spacing(2) * 3);
+    directory.on_standstill(pause, now + pause);
+    directory.on_tick(now + pause + silent);
+    assert_eq!(events(&mut directory), Vec::<String>::new());
+    directory.on_tick(now + pause + silent + Duration::from_millis(1));
+    assert_eq!(events(&mut directory), ["left node-1 Lost"]);
+}
+
+#[test]
 fn a_beat_of_an_unknown_state_asks_for_the_record() {
     let now = Instant::now();
     let mut directory = directory(now);

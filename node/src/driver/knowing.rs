@@ -1,6 +1,9 @@
 //! What this node says of itself, and what gossip brings of others.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use libp2p::{
     PeerId,
@@ -15,7 +18,7 @@ use serde_bytes::ByteBuf;
 use super::{Driver, Due, rations::STRIKE, timers::jittered};
 use crate::{
     addresses,
-    core::Counters,
+    core::{Core, Counters},
     description::Event,
     directory::{Heard, LEAST_SPACING, Merged, slowed},
 };
@@ -48,10 +51,12 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(core: &Core) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let incarnation = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        core.incarnation.store(incarnation, Relaxed);
         Self {
-            incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            incarnation,
             revision: 0,
             beat: 0,
             spacing: LEAST_SPACING,
@@ -156,6 +161,7 @@ impl Driver {
         if version.incarnation >= self.own.incarnation {
             tracing::warn!(incarnation = version.incarnation, "others know a later life of this node; going beyond it");
             self.own.incarnation = version.incarnation.saturating_add(1);
+            self.core.incarnation.store(self.own.incarnation, Relaxed);
             self.own.beat = 0;
             self.leave_note();
             self.announce();

@@ -161,7 +161,7 @@ impl swarm::Executor for Reporting {
 
 impl Driver {
     /// Builds the network anew. What is known of the swarm, and who asked for what, is kept.
-    async fn restart(&mut self, reason: &str) -> Result<(), super::DriverError> {
+    pub(super) async fn restart(&mut self, reason: &str) -> Result<(), super::DriverError> {
         let (swarm, panics) = build(&self.core)?;
         let broken = std::mem::replace(&mut self.swarm, swarm);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
@@ -175,6 +175,8 @@ impl Driver {
         self.redials.clear();
         self.doubts.clear();
         self.lost.clear();
+        // Multicast begins anew, too, and names them again. Their next dials were noted among the timers.
+        self.prospects.clear();
         self.exchanges.clear();
         self.answering = Answering::default();
         self.timers = super::Timers::default();

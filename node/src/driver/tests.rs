@@ -347,6 +347,20 @@ async fn a_panic_restarts_the_network_with_the_same_identity_and_port() {
     beta.hears("that alpha has stopped", left("alpha", LeftReason::Stopped)).await;
 }
 
+/// The dial that was noted for it is not due any more: it would wait for that for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_multicast_has_named_is_named_anew_after_a_restart() {
+    let (core, _commands) = Core::new(settings("alpha"), Keypair::generate_ed25519(), Wishes::default());
+    let mut driver = Driver::new(core).unwrap();
+    driver.listen(false).await.unwrap();
+    driver.begin();
+    let peer_id = PeerId::random();
+    driver.note_prospect(peer_id);
+    driver.on_prospect_missed(peer_id);
+    tokio::time::timeout(LIMIT, driver.restart("a test")).await.unwrap().unwrap();
+    assert!(!driver.is_prospect(&peer_id));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_node_is_the_same_one_in_a_new_life() {
     let key = Keypair::generate_ed25519();

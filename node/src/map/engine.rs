@@ -44,7 +44,7 @@ use crate::{
     description::Host,
     node::Node,
     payload::{EncodeError, Payload},
-    route::{Kind, Route},
+    route::Route,
     selection,
 };
 
@@ -79,9 +79,9 @@ pub(super) struct Engine {
     /// The index of the item that comes next from the input.
     next: u64,
     workers: Workers,
-    /// Some worker was there at some time.
     /// All hosts, if some of them have to be verified before they get work.
     unverified: Vec<Arc<Host>>,
+    /// Some worker was there at some time.
     any_worker: bool,
     items: Items,
     /// What comes of calls that could be sent at once: nearly all. A call has one answer at the most, and a worker gets
@@ -123,9 +123,9 @@ struct Rules {
 impl Engine {
     /// Spreads all items, and tells `reader` of each outcome and of the end.
     pub(super) async fn run(plan: Plan, reader: mpsc::Sender<Message>, status: watch::Sender<MapStatus>) {
-        let opened = match plan.target.route().check(Kind::Call(&plan.action)) {
+        let opened = match plan.check() {
             Ok(()) => Ledger::open(&plan).await,
-            Err(error) => Err(MapError::NoWorker(error)),
+            Err(error) => Err(error),
         };
         let ledger = match opened {
             Ok(ledger) => ledger,
@@ -133,6 +133,9 @@ impl Engine {
         };
         let mut engine = Self::new(plan, ledger, status);
         let ended = engine.spread(&reader).await;
+        if engine.withdraw() {
+            engine.settle().await;
+        }
         engine.tell_status();
         if let Some(result) = ended {
             let _ = reader.send(Message::End(result)).await;
@@ -223,6 +226,16 @@ impl Engine {
                 Some(ended) = self.attempts.next(), if !self.attempts.is_empty() => self.on_ended(ended),
             }
         }
+    }
+
+    /// Says in the journal of items that surely did not run, and will not, that they were not begun. Whether there are any.
+    fn withdraw(&mut self) -> bool {
+        self.ledger.withdraw(|index| self.items.is_idle(index))
+    }
+
+    /// Waits until all is on disk, or nothing more can be.
+    async fn settle(&mut self) {
+        while self.ledger.is_behind() && self.ledger.next().await.is_ok() {}
     }
 
     /// What came of the whole, once everything that was found out is read.
@@ -330,6 +343,13 @@ impl Engine {
         self.counts.running = self.items.iter().filter(|(_, item)| !item.running.is_empty()).count();
         self.counts.workers = self.workers.status();
         self.status.send_replace(self.counts.clone());
+    }
+}
+
+impl Drop for Engine {
+    /// Whoever drops the map ends it at any moment. The journal's own thread goes on with what it was given.
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 

@@ -43,6 +43,16 @@ pub(super) struct Item {
     pub(super) failures: Vec<Attempt>,
     /// The attempts under way: one, or two near the end.
     pub(super) running: Vec<Running>,
+    /// It has a worker, and waits until it is on disk that it is begun.
+    pub(super) held: Option<Held>,
+}
+
+/// A worker's place that is kept for an item.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) worker: WorkerId,
+    pub(super) taken: Taken,
+    pub(super) since: Instant,
 }
 
 /// An attempt under way.
@@ -95,6 +105,7 @@ impl Item {
             crashes: 0,
             failures: Vec::new(),
             running: Vec::new(),
+            held: None,
         }
     }
 
@@ -137,6 +148,11 @@ impl Items {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Item)> {
         self.open.iter().map(|(index, item)| (*index, item))
+    }
+
+    /// Whether an item has no outcome, and nobody works on it.
+    pub(super) fn is_idle(&self, index: u64) -> bool {
+        self.open.get(&index).is_some_and(|item| item.running.is_empty())
     }
 
     pub(super) fn is_empty(&self) -> bool {

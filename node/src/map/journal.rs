@@ -1,7 +1,7 @@
 //! What a map has done so far, in a file that survives its process.
 //!
 //! An outcome is recorded durably before anybody is told of it: after a crash, a reboot or `kill -9` the same map goes
-//! on where it stopped.
+//! on where it stopped. Where no item may run twice, that it is begun is recorded durably before it is sent, in its place.
 //!
 //! ```text
 //!  engine ── (index, entry, done) ──▶ queue ──▶ writer thread ── one transaction, one sync ──▶ file
@@ -59,6 +59,9 @@ const OUTCOMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("outcomes
 /// The flag of an item that has failed.
 const FAILED: u8 = 1;
 
+/// The flag of an item that may have run. Without an outcome it was begun, and that is all that is known of it.
+const UNKNOWN: u8 = 2;
+
 /// Bytes of a value in front of the outcome.
 const PREFIX: usize = 1 + size_of::<Hash>();
 
@@ -70,17 +73,29 @@ pub(crate) type Hash = [u8; 16];
 pub(crate) struct Job<'a> {
     pub(crate) application: &'a str,
     pub(crate) action: &'a str,
+    /// Whether that an item is begun is recorded before it is sent: in all runs of a map or in none, for what one of them
+    /// has not recorded no other one can know.
+    pub(crate) at_most_once: bool,
 }
 
-/// One recorded outcome: what is stored under the item's index.
+/// What is recorded of one item: what is stored under its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// What the item was: an input is the same one if all of these are.
     pub(crate) input: Hash,
-    /// The engine's own record, of no concern here. 3 GiB at the most.
+    /// The engine's own record, of no concern here. 3 GiB at the most. Empty if the item was begun and has no outcome.
     pub(crate) outcome: Vec<u8>,
-    /// Whether the item is worth another try when failed ones are.
-    pub(crate) failed: bool,
+    pub(crate) state: State,
+}
+
+/// What has become of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Done,
+    /// It is worth another try when failed ones are.
+    Failed,
+    /// It may have run.
+    Unknown,
 }
 
 /// An open journal. Nobody else can open it until this, its clones, and every [`Recorder`] made of it, are dropped.
@@ -134,12 +149,12 @@ impl Journal {
         Ok(Self { store: Arc::new(store) })
     }
 
-    /// How many outcomes are recorded.
+    /// Of how many items something is recorded.
     pub(crate) fn recorded(&self) -> u64 {
         self.store.known().recorded
     }
 
-    /// The highest index that is recorded: an input that ends before it is another input.
+    /// The highest index that is recorded, or was since this was opened: an input that ends before it is another input.
     pub(crate) fn highest(&self) -> Option<u64> {
         self.store.known().highest
     }
@@ -216,8 +231,9 @@ impl fmt::Debug for Journal {
 }
 
 impl Store {
-    /// Records all of these in one transaction: durably, or not at all. Of several for one index the last one counts.
-    fn record<'a>(&self, entries: impl Iterator<Item = (u64, &'a Entry)>) -> Result<(), JournalError> {
+    /// Records all of these in one transaction, or that there is nothing: durably, or not at all. Of several for one index
+    /// the last one counts.
+    fn record<'a>(&self, entries: impl Iterator<Item = (u64, Option<&'a Entry>)>) -> Result<(), JournalError> {
         let mut entries: Vec<_> = entries.collect();
         // Neighbours share pages. Stable, so that the last one for an index stays the last.
         entries.sort_by_key(|(index, _)| *index);
@@ -227,6 +243,10 @@ impl Store {
             let mut outcomes = transaction.open_table(OUTCOMES)?;
             let mut value = Vec::new();
             for (index, entry) in &entries {
+                let Some(entry) = entry else {
+                    outcomes.remove(index)?;
+                    continue;
+                };
                 entry.encode(&mut value);
                 outcomes.insert(index, value.as_slice())?;
             }
@@ -267,9 +287,23 @@ impl Drop for Store {
 }
 
 impl Entry {
+    /// What is recorded of an item before it is sent.
+    pub(crate) fn begun(input: Hash) -> Self {
+        Self { input, outcome: Vec::new(), state: State::Unknown }
+    }
+
+    /// Whether the item was begun, and nothing more is known.
+    pub(crate) fn has_only_begun(&self) -> bool {
+        self.state == State::Unknown && self.outcome.is_empty()
+    }
+
     fn encode(&self, value: &mut Vec<u8>) {
         value.clear();
-        value.push(if self.failed { FAILED } else { 0 });
+        value.push(match self.state {
+            State::Done => 0,
+            State::Failed => FAILED,
+            State::Unknown => UNKNOWN,
+        });
         value.extend_from_slice(&self.input);
         value.extend_from_slice(&self.outcome);
     }
@@ -278,7 +312,12 @@ impl Entry {
         let too_short = || redb::Error::Corrupted(format!("an outcome has {} bytes", value.len()));
         let (prefix, outcome) = value.split_first_chunk::<PREFIX>().ok_or_else(too_short)?;
         let [flags, input @ ..] = *prefix;
-        Ok(Self { input, outcome: outcome.to_vec(), failed: flags & FAILED != 0 })
+        let state = match flags {
+            _ if flags & UNKNOWN != 0 => State::Unknown,
+            _ if flags & FAILED != 0 => State::Failed,
+            _ => State::Done,
+        };
+        Ok(Self { input, outcome: outcome.to_vec(), state })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Without the feature `journal` nothing is recorded.
 
 use super::{
+    durable::Durable,
     outcome::{MapError, Outcome},
     plan::Plan,
 };
@@ -21,6 +22,14 @@ impl Ledger {
         Ok(None)
     }
 
+    pub(super) fn begin(&mut self, _: u64, _: &Payload) -> bool {
+        true
+    }
+
+    pub(super) fn withdraw(&mut self, _: impl Fn(u64) -> bool) -> bool {
+        false
+    }
+
     pub(super) fn record(&mut self, outcome: Outcome<Payload>) -> Option<Outcome<Payload>> {
         Some(outcome)
     }
@@ -33,7 +42,7 @@ impl Ledger {
         true
     }
 
-    pub(super) async fn next(&mut self) -> Result<Vec<Outcome<Payload>>, MapError> {
+    pub(super) async fn next(&mut self) -> Result<Vec<Durable>, MapError> {
         std::future::pending().await
     }
 

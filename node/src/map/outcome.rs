@@ -74,9 +74,12 @@ pub struct ItemError {
 pub enum ItemErrorKind {
     /// The application ran and says that it failed, or it does not take the item.
     Failed,
-    /// Workers were lost or too slow again and again, and the retries are used up.
+    /// Workers were lost or too slow again and again, and the retries are used up. It may have run.
     Exhausted,
-    /// Each worker that ran it broke: it is set aside, so that it breaks no more.
+    /// [At most once](crate::Map::at_most_once) was asked for, and it may have run: its worker was lost or too slow, or the
+    /// map that ran it ended before it had an outcome, as its [journal](crate::Map::journal) says.
+    MayHaveRun,
+    /// Each worker that ran it broke: it is set aside, so that it breaks no more. It may have run.
     Poisoned,
     /// It cannot be sent: it cannot be encoded, or is too large.
     Unsendable,
@@ -89,6 +92,7 @@ impl ItemErrorKind {
         match self {
             Self::Failed => "failed",
             Self::Exhausted => "exhausted",
+            Self::MayHaveRun => "may_have_run",
             Self::Poisoned => "poisoned",
             Self::Unsendable => "unsendable",
         }
@@ -124,6 +128,8 @@ pub struct MapStatus {
     pub done: u64,
     /// Of these, the failed ones.
     pub failed: u64,
+    /// Of the failed ones, those that [may have run](ItemErrorKind::MayHaveRun).
+    pub may_have_run: u64,
     /// Of those done, the ones that a journal had.
     pub recorded: u64,
     /// Items that are with a worker now.
@@ -163,6 +169,14 @@ pub struct WorkerStatus {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
+    /// What was asked for contradicts itself; nothing was run.
+    #[error("`{one}` and `{other}` contradict each other: an item runs once, or again after an error")]
+    Contradiction {
+        /// A method of the map.
+        one: &'static str,
+        /// Another one.
+        other: &'static str,
+    },
     /// Nobody takes items: nobody hosts the application, or nobody answered for as long as was to be waited.
     #[error("no worker takes items: {0}")]
     NoWorker(CallError),

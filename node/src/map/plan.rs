@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 
+use super::outcome::MapError;
 use crate::{
     app_ref::AppRef,
     payload::{EncodeError, Payload},
+    route::Kind,
 };
 
 /// How long an item may be without any sign of life unless it is said otherwise.
@@ -41,6 +43,8 @@ pub(super) struct Plan {
     pub(super) journal: Option<PathBuf>,
     #[cfg(feature = "journal")]
     pub(super) retry_failed: bool,
+    #[cfg(feature = "journal")]
+    pub(super) retry_unknown: bool,
 }
 
 impl Plan {
@@ -62,6 +66,16 @@ impl Plan {
             journal: None,
             #[cfg(feature = "journal")]
             retry_failed: false,
+            #[cfg(feature = "journal")]
+            retry_unknown: false,
         }
+    }
+
+    /// Looks whether one wish contradicts another.
+    pub(super) fn check(&self) -> Result<(), MapError> {
+        if self.at_most_once && self.retry_errors > 0 {
+            return Err(MapError::Contradiction { one: "at_most_once", other: "retry_errors" });
+        }
+        self.target.route().check(Kind::Call(&self.action)).map_err(MapError::NoWorker)
     }
 }

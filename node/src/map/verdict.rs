@@ -60,6 +60,14 @@ impl Failure {
         }
     }
 
+    /// Whether the attempt may have been acted on.
+    pub(super) fn may_have_run(&self) -> bool {
+        match self {
+            Self::Call(error) => error.may_have_run(),
+            Self::Silent(_) => true,
+        }
+    }
+
     pub(super) fn code(&self) -> &str {
         match self {
             Self::Call(CallError::Failed { code, .. }) => code,

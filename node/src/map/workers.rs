@@ -23,6 +23,9 @@ const MAX_SLOTS: u32 = 4096;
 /// So much work lies ready with a worker, so that it need not wait for the next item.
 const AHEAD: Duration = Duration::from_millis(5);
 
+/// Work for a longer time than this does not lie ready, however slow a disk is.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// Items that lie ready with one worker at the most.
 const MAX_PREFETCH: usize = 1024;
 
@@ -41,8 +44,10 @@ const MAX_WORKERS: usize = 16_384;
 /// A worker's place in the table.
 pub(super) type WorkerId = usize;
 
+/// The newest time counts for so much: one in eight.
+const WEIGHT: u32 = 8;
+
 /// All workers, and in which order they get items.
-#[derive(Default)]
 pub(super) struct Workers {
     all: Vec<Worker>,
     by_peer: HashMap<PeerId, WorkerId, QuickHash>,
@@ -50,6 +55,8 @@ pub(super) struct Workers {
     free: VecDeque<WorkerId>,
     /// Items that lie ready with each worker, if it was said.
     prefetch: Option<usize>,
+    /// How long an item waits between getting a worker's place and being sent.
+    wait: Duration,
 }
 
 /// One worker.
@@ -101,7 +108,13 @@ pub(super) enum Report {
 
 impl Workers {
     pub(super) fn new(prefetch: Option<usize>) -> Self {
-        Self { prefetch: prefetch.map(|prefetch| prefetch.min(MAX_PREFETCH)), ..Self::default() }
+        Self {
+            all: Vec::new(),
+            by_peer: HashMap::default(),
+            free: VecDeque::new(),
+            prefetch: prefetch.map(|prefetch| prefetch.min(MAX_PREFETCH)),
+            wait: Duration::ZERO,
+        }
     }
 
     /// Takes over who is there now.
@@ -198,6 +211,17 @@ impl Workers {
         self.all.iter().any(|worker| worker.present && !worker.lacking)
     }
 
+    /// An item was sent so long after it got a worker's place. As much more lies ready with each of them, that they have work
+    /// until the next ones come.
+    pub(super) fn waited(&mut self, wait: Duration) {
+        self.wait = (self.wait * (WEIGHT - 1) + wait.min(LONGEST_WAIT)) / WEIGHT;
+    }
+
+    /// Whether a worker whose place was taken is still there, and takes items.
+    pub(super) fn still_takes(&self, id: WorkerId, now: Instant) -> bool {
+        self.all[id].takes(now)
+    }
+
     /// An attempt has ended. `was_suspect` as it was taken, `outstanding` as it was then.
     pub(super) fn end(&mut self, id: WorkerId, how: Report, took: Duration, was: Taken, now: Instant) {
         let worker = &mut self.all[id];
@@ -261,8 +285,7 @@ impl Workers {
 
     fn can_take(&self, id: WorkerId, now: Instant) -> bool {
         let worker = &self.all[id];
-        let rested = worker.resting_until.is_none_or(|until| until <= now);
-        worker.present && !worker.lacking && rested && worker.outstanding < worker.limit(self.prefetch)
+        worker.takes(now) && worker.outstanding < worker.limit(self.prefetch, AHEAD + self.wait)
     }
 
     fn list(&mut self, id: WorkerId, now: Instant) {
@@ -321,26 +344,29 @@ impl Worker {
         }
     }
 
+    /// It takes items, as many as it has room for.
+    fn takes(&self, now: Instant) -> bool {
+        self.present && !self.lacking && self.resting_until.is_none_or(|until| until <= now)
+    }
+
     /// It takes items, or will do so soon.
     fn is_back_soon(&self, now: Instant) -> bool {
         self.present && !self.lacking && self.resting_until.is_none_or(|until| until <= now + SOON)
     }
 
-    /// How much it may have: its slots, and so much beside that it need not wait for the next item.
-    fn limit(&self, prefetch: Option<usize>) -> usize {
+    /// How much it may have: its slots, and work for so long beside, so that it need not wait for the next item.
+    fn limit(&self, prefetch: Option<usize>, ahead: Duration) -> usize {
         if self.on_trial {
             return 1;
         }
         let ahead = || match self.gap {
             None => 1,
-            Some(gap) => usize::try_from(AHEAD.as_nanos() / gap.as_nanos().max(1)).unwrap_or(MAX_PREFETCH) + 1,
+            Some(gap) => usize::try_from(ahead.as_nanos() / gap.as_nanos().max(1)).unwrap_or(MAX_PREFETCH) + 1,
         };
         self.slots + prefetch.unwrap_or_else(ahead).min(MAX_PREFETCH)
     }
 
     fn on_answer(&mut self, took: Duration, outstanding: usize, now: Instant) {
-        /// The newest result counts for so much: one in eight.
-        const WEIGHT: u32 = 8;
         self.heard = now;
         self.rest = Duration::ZERO;
         self.on_trial = false;

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use multinodes_behaviour::{
-    lane::{Charge, Delivery, Refusal},
+    lane::{Charge, Delivery, Refusal, Tells},
     names,
     wire::{ApplicationRecord, ErrorCode},
 };
@@ -88,6 +88,8 @@ pub(crate) struct Told {
     pub(crate) message: Payload,
     /// What it holds of the budgets for large messages.
     pub(crate) charge: Option<Charge>,
+    /// Its sender is told that it is begun.
+    pub(crate) tells: Option<Arc<Tells>>,
 }
 
 /// What a node counts of all that it hosts.
@@ -325,9 +327,12 @@ async fn process_all(
     clogged: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
 ) {
-    while let Some(Told { origin, message, charge }) = queue.next(&clogged).await {
+    while let Some(Told { origin, message, charge, tells }) = queue.next(&clogged).await {
         // Without its node an application has nothing to work on.
         let Some(core) = core.upgrade() else { return };
+        if let Some(tells) = tells {
+            tells.begin();
+        }
         let context = origin.context(Node::inner(core), queue.name.clone());
         let processing = application.clone().process(context, message);
         let failure = match AssertUnwindSafe(processing).catch_unwind().await {

@@ -43,16 +43,19 @@ pub(crate) enum Way {
     Calls(usize),
     Map,
     Journal,
+    /// With a journal that has each item as begun before it is sent.
+    AtMostOnce,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [Self::Calls(64), Self::Calls(1024), Self::Map, Self::Journal];
+    pub(crate) const ALL: [Self; 5] = [Self::Calls(64), Self::Calls(1024), Self::Map, Self::Journal, Self::AtMostOnce];
 
     pub(crate) fn name(self) -> String {
         match self {
             Self::Calls(tasks) => format!("{tasks} calls"),
             Self::Map => "map".into(),
             Self::Journal => "map, journal".into(),
+            Self::AtMostOnce => "map, journal, at most once".into(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Way {
             Self::Calls(tasks) => format!("calls_{tasks}"),
             Self::Map => "map".into(),
             Self::Journal => "map_journal".into(),
+            Self::AtMostOnce => "map_at_most_once".into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use multinodes::Node;
+use multinodes::{Map, Node};
 
 use crate::{
     Error,
@@ -28,7 +28,7 @@ pub(crate) const BATCH: u64 = 5000;
 /// Workers beside Dask's.
 const WORKERS: usize = 2;
 
-/// Items that do nothing: plain calls, `map`, and `map` with a journal, each with fresh workers.
+/// Items that do nothing: plain calls, `map`, and `map` with a journal, also at most once, each with fresh workers.
 pub(crate) fn nothing(options: &Options, workers: usize, results: &mut Results) -> Result<(), Error> {
     if !options.contestants.contains(&Contestant::MultiNodes) {
         return Ok(());
@@ -41,11 +41,13 @@ pub(crate) fn nothing(options: &Options, workers: usize, results: &mut Results) 
                 let before = cpu_seconds(&processes)?;
                 let (rate, count) = match way {
                     Way::Calls(in_flight) => calls(node, in_flight, length).await?,
-                    Way::Map => endless_map(node, None, length).await?,
-                    Way::Journal => {
+                    Way::Map => endless_map(endless(&node), length).await?,
+                    Way::Journal | Way::AtMostOnce => {
                         // Beside the program, so on a disk and not in memory.
                         let folder = tempfile::tempdir_in(program_folder()?)?;
-                        endless_map(node, Some(folder.path().join("journal")), length).await?
+                        let map = endless(&node).journal(folder.path().join("journal"));
+                        let map = if way == Way::AtMostOnce { map.at_most_once() } else { map };
+                        endless_map(map, length).await?
                     }
                 };
                 Ok((rate, (cpu_seconds(&processes)? - before) / count * 1e6))
@@ -151,13 +153,13 @@ async fn calls(node: Node, in_flight: usize, length: Duration) -> Result<(f64, f
     Ok((rate, rate * (length + load::warm_up(length)).as_secs_f64()))
 }
 
+fn endless(node: &Node) -> Map<u64> {
+    node.app(work::NOTHING).map_iter(work::RUN, 0_u64..)
+}
+
 /// Outcomes per second of a map without end, and how many there were in all.
-async fn endless_map(node: Node, journal: Option<PathBuf>, length: Duration) -> Result<(f64, f64), Error> {
+async fn endless_map(map: Map<u64>, length: Duration) -> Result<(f64, f64), Error> {
     let count = Arc::new(AtomicU64::new(0));
-    let mut map = node.app(work::NOTHING).map_iter::<u64>(work::RUN, 0_u64..);
-    if let Some(journal) = journal {
-        map = map.journal(journal);
-    }
     let counter = count.clone();
     let mut reading = tokio::spawn(work::read(map, move |_| {
         counter.fetch_add(1, Relaxed);

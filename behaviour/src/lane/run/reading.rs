@@ -70,7 +70,12 @@ impl Run {
 
     async fn on_frame(&self, raw: RawFrame) -> Result<(), LaneEnd> {
         let RawFrame { bytes, charge, read } = raw;
-        match Frame::decode(&bytes)? {
+        let (frame, begun) = Frame::decode_with_begun(&bytes)?;
+        if let Some(begun) = begun.filter(|_| self.ours) {
+            let is_last_word = matches!(frame, Frame::Goodbye) && self.lane.shared.retired.load(SeqCst);
+            self.exchange.on_begun(begun, is_last_word);
+        }
+        match frame {
             Frame::Call(_) | Frame::Tell(_) if self.ours => return Err(LaneEnd::Misplaced),
             Frame::Call(Call { id, payload, .. }) | Frame::Tell(Tell { id, payload, .. })
                 if payload.len() > self.exchange.limits().max_message =>

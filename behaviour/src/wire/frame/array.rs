@@ -6,7 +6,7 @@ use serde::{
     ser::SerializeTuple,
 };
 
-use super::{Call, ErrorCode, ErrorFrame, Frame, FrameError, Options, Tell};
+use super::{Call, ErrorCode, ErrorFrame, Frame, FrameError, Options, Tell, begun::Begun, begun::Trailing};
 
 impl Serialize for Frame<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -62,7 +62,13 @@ impl Serialize for Frame<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
+/// A frame with what may stand behind the elements that it must have.
+pub(super) struct Whole<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) begun: Option<Begun>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Whole<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(FrameVisitor)
     }
@@ -71,13 +77,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
 struct FrameVisitor;
 
 impl<'de> Visitor<'de> for FrameVisitor {
-    type Value = Frame<'de>;
+    type Value = Whole<'de>;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("a frame: an array that begins with its kind")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Frame<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Whole<'de>, A::Error> {
         let kind: u64 = next(&mut elements, 0)?;
         let frame = match Kind::try_from(kind) {
             Err(UnknownKind) => Frame::Unknown { kind },
@@ -117,8 +123,9 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 payload: next::<&serde_bytes::Bytes, _>(&mut elements, 3)?,
             },
         };
+        let begun = elements.next_element::<Trailing>()?.and_then(|trailing| trailing.0);
         while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(frame)
+        Ok(Whole { frame, begun })
     }
 }
 

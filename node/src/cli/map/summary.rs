@@ -22,6 +22,8 @@ pub(crate) struct Tally {
     pub(crate) items: u64,
     pub(crate) failed: u64,
     pub(crate) poisoned: u64,
+    /// Failed items that may have run, where none may run twice.
+    pub(crate) may_have_run: u64,
     pub(crate) recorded: u64,
     /// Items that were run more than once.
     pub(crate) repeated: u64,
@@ -36,6 +38,7 @@ struct Summary<'a> {
     succeeded: u64,
     failed: u64,
     poisoned: u64,
+    may_have_run: u64,
     repeated: u64,
     recorded: u64,
     seconds: f64,
@@ -58,7 +61,7 @@ pub(crate) struct WorkerRow<'a> {
 
 impl Tally {
     pub(crate) fn new() -> Self {
-        Self { begin: Instant::now(), items: 0, failed: 0, poisoned: 0, recorded: 0, repeated: 0 }
+        Self { begin: Instant::now(), items: 0, failed: 0, poisoned: 0, may_have_run: 0, recorded: 0, repeated: 0 }
     }
 
     pub(crate) fn count<R>(&mut self, outcome: &Outcome<R>) {
@@ -68,6 +71,7 @@ impl Tally {
         if let Err(error) = &outcome.result {
             self.failed += 1;
             self.poisoned += u64::from(error.kind == ItemErrorKind::Poisoned);
+            self.may_have_run += u64::from(error.kind == ItemErrorKind::MayHaveRun);
         }
     }
 
@@ -93,6 +97,7 @@ impl Tally {
             succeeded: self.items - self.failed,
             failed: self.failed,
             poisoned: self.poisoned,
+            may_have_run: self.may_have_run,
             repeated: self.repeated,
             recorded: self.recorded,
             seconds: round(seconds),
@@ -107,8 +112,12 @@ impl Tally {
         let rate = number(self.items as f64 / time.as_secs_f64().max(f64::EPSILON));
         let items = if self.items == 1 { "item" } else { "items" };
         let mut line = format!("{} {items} in {} ({rate}/s), {} failed", self.items, took(time), self.failed);
-        let more =
-            [(self.poisoned, "of them poisoned"), (self.repeated, "run again"), (self.recorded, "recorded before")];
+        let more = [
+            (self.poisoned, "of them poisoned"),
+            (self.may_have_run, "of them may have run"),
+            (self.repeated, "run again"),
+            (self.recorded, "recorded before"),
+        ];
         for (count, what) in more {
             if count > 0 {
                 line += &format!(", {count} {what}");

@@ -166,7 +166,11 @@ impl Work {
         if let (Err(Failure::Interrupted(_)), true) = (&result, journal) {
             style::note(style::WARN, "interrupted:", "the same command goes on from the journal");
         }
-        result.map(|()| if self.tally.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        result.map(|()| match &self.tally {
+            tally if tally.may_have_run > 0 => ExitCode::from(MAY_HAVE_RUN),
+            tally if tally.failed > 0 => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        })
     }
 }
 
@@ -178,6 +182,9 @@ fn failure(error: &MapError, session: &Session) -> Failure {
         error => Failure::own(error),
     }
 }
+
+/// The exit code if it is not known of an item whether it ran, and it must not run twice.
+const MAY_HAVE_RUN: u8 = 3;
 
 /// How often the bar is drawn.
 const TICK: Duration = Duration::from_millis(100);

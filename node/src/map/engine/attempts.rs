@@ -13,8 +13,8 @@ use multinodes_behaviour::lane::{Mark, Pulse, Reply};
 
 use super::{
     super::{
-        items::{Running, Work},
-        workers::{Taken, WorkerId},
+        items::{Held, Running, Work},
+        workers::{Report, Taken, WorkerId},
     },
     Engine, TURN,
 };
@@ -38,9 +38,32 @@ pub(super) struct Ended {
 }
 
 impl Engine {
+    /// Has an item begun by a worker whose place was taken for it.
     pub(super) fn begin(&mut self, index: u64, worker: WorkerId, suspect: bool, now: Instant) {
-        let host = self.workers.worker(worker).host.clone();
         let taken = Taken { outstanding: self.workers.outstanding(worker), suspect };
+        let place = Held { worker, taken, since: now };
+        let Some(item) = self.items.find(index) else { return };
+        if self.ledger.begin(index, &item.payload) {
+            self.send(index, place, now);
+        } else {
+            item.held = Some(place);
+        }
+    }
+
+    /// It is on disk that an item is begun.
+    pub(super) fn on_begun(&mut self, index: u64) {
+        let now = Instant::now();
+        let Some(held) = self.items.find(index).and_then(|item| item.held.take()) else { return };
+        self.workers.waited(now - held.since);
+        if self.end.is_none() && self.workers.still_takes(held.worker, now) {
+            return self.send(index, held, now);
+        }
+        self.workers.end(held.worker, Report::CalledOff, Duration::ZERO, held.taken, now);
+        self.items.return_soon(index);
+    }
+
+    fn send(&mut self, index: u64, Held { worker, taken, .. }: Held, now: Instant) {
+        let host = self.workers.worker(worker).host.clone();
         let Some(item) = self.items.find(index) else { return };
         self.serial += 1;
         let (serial, mark) = (self.serial, (index, self.serial));

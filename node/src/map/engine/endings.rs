@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{
     super::{
+        durable::Durable,
         items::{Item, Running},
         outcome::{Attempt, ItemError, ItemErrorKind, MapError, Outcome},
         verdict::{Failure, Verdict},
@@ -98,8 +99,8 @@ impl Engine {
     fn may_retry(&mut self, index: u64, losses: u32, crashes: u32, failure: &Failure, worker: WorkerId) -> bool {
         let plan = &self.plan;
         let (at_most_once, poison_after, retries) = (plan.at_most_once, plan.poison_after, plan.retries);
-        if at_most_once {
-            self.fail(index, ItemErrorKind::Exhausted, failure, worker);
+        if at_most_once && failure.may_have_run() {
+            self.fail(index, ItemErrorKind::MayHaveRun, failure, worker);
         } else if crashes >= poison_after {
             let message = format!("set aside as poisoned: workers broke under it {crashes} times, at last: {failure}");
             let error = ItemError::new(ItemErrorKind::Poisoned, failure.code(), message);
@@ -156,16 +157,25 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_recorded(&mut self, recorded: Result<Vec<Outcome<Payload>>, MapError>) {
-        match recorded {
-            Ok(outcomes) => outcomes.into_iter().for_each(|outcome| self.report(outcome)),
-            Err(error) => self.end = Some(error),
+    pub(super) fn on_recorded(&mut self, recorded: Result<Vec<Durable>, MapError>) {
+        let durable = match recorded {
+            Ok(durable) => durable,
+            Err(error) => return self.end = Some(error),
+        };
+        for durable in durable {
+            match durable {
+                Durable::Outcome(outcome) => self.report(outcome),
+                Durable::Begun(index) => self.on_begun(index),
+                Durable::Withdrawn => {}
+            }
         }
     }
 
     pub(super) fn report(&mut self, outcome: Outcome<Payload>) {
         self.counts.done += 1;
         self.counts.failed += u64::from(outcome.result.is_err());
+        let may_have_run = outcome.result.as_ref().is_err_and(|error| error.kind == ItemErrorKind::MayHaveRun);
+        self.counts.may_have_run += u64::from(may_have_run);
         self.counts.recorded += u64::from(outcome.recorded);
         self.reports.push(outcome);
     }

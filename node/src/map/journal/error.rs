@@ -26,6 +26,14 @@ pub enum JournalError {
         /// The action that was to be called.
         wanted_action: String,
     },
+    /// It was begun with another promise: with at-most-once or without it.
+    #[error("the journal `{}` {}", .path.display(), promise(*.at_most_once))]
+    OtherPromise {
+        /// The file.
+        path: PathBuf,
+        /// Whether it was begun with at-most-once.
+        at_most_once: bool,
+    },
     /// It records another input: this item is not the one whose outcome it holds, or the input ended here.
     #[error("the journal `{}` belongs to another input: item `{index}` differs; use another file", .path.display())]
     OtherInput {
@@ -72,6 +80,14 @@ pub enum JournalError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+fn promise(at_most_once: bool) -> &'static str {
+    if at_most_once {
+        "was begun with at-most-once: say so again, or use another file"
+    } else {
+        "was begun without at-most-once, so items may have run of which it knows nothing: leave at-most-once out, or use another file"
+    }
 }
 
 impl JournalError {

@@ -13,8 +13,11 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition,
 use super::{Hash, Job, JournalError, OUTCOMES, guard, io_error};
 use crate::files::{self, Unfinished};
 
-/// The format of the outcomes. One that cannot be read by this version gets a higher number.
-pub(super) const FORMAT: u32 = 1;
+/// The newest format of the outcomes that is known. One that cannot be read by this version gets a higher number.
+pub(super) const FORMAT: u32 = 2;
+
+/// The format in which every item that something is recorded of has an outcome: without at-most-once it is still written.
+const ONLY_OUTCOMES: u32 = 1;
 
 /// What the journal is about. This table stays the same in every format.
 pub(super) const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("multinodes journal");
@@ -24,6 +27,8 @@ pub(super) const FORMAT_KEY: &str = "format";
 const APPLICATION_KEY: &str = "application";
 const ACTION_KEY: &str = "action";
 const FIRST_KEY: &str = "first";
+/// There if it is recorded that items are begun.
+const AT_MOST_ONCE_KEY: &str = "at most once";
 
 /// Pages in memory. A map writes at the end and reads in order: more would hardly be asked for twice.
 const CACHE: usize = 32 * 1024 * 1024;
@@ -113,7 +118,11 @@ pub(super) fn database(backend: impl StorageBackend) -> Result<Database, redb::E
 pub(super) fn initialize(database: &Database, job: &Job<'_>) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let mut about = transaction.open_table(ABOUT)?;
-    about.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+    let format = if job.at_most_once { FORMAT } else { ONLY_OUTCOMES };
+    about.insert(FORMAT_KEY, format.to_le_bytes().as_slice())?;
+    if job.at_most_once {
+        about.insert(AT_MOST_ONCE_KEY, &b""[..])?;
+    }
     about.insert(APPLICATION_KEY, job.application.as_bytes())?;
     about.insert(ACTION_KEY, job.action.as_bytes())?;
     drop(about);
@@ -131,7 +140,7 @@ fn check(path: &Path, database: &Database, job: &Job<'_>) -> Result<Option<Hash>
     let missing = || JournalError::NotAJournal { path: path.to_owned() };
     let format = value(FORMAT_KEY)?.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
     match format {
-        Some(FORMAT) => {}
+        Some(ONLY_OUTCOMES..=FORMAT) => {}
         Some(format) if format > FORMAT => {
             return Err(JournalError::Newer { path: path.to_owned(), format, known: FORMAT });
         }
@@ -148,6 +157,10 @@ fn check(path: &Path, database: &Database, job: &Job<'_>) -> Result<Option<Hash>
             wanted_application: job.application.to_owned(),
             wanted_action: job.action.to_owned(),
         });
+    }
+    let at_most_once = value(AT_MOST_ONCE_KEY)?.is_some();
+    if at_most_once != job.at_most_once {
+        return Err(JournalError::OtherPromise { path: path.to_owned(), at_most_once });
     }
     Ok(value(FIRST_KEY)?.and_then(|bytes| bytes.try_into().ok()))
 }

@@ -27,7 +27,7 @@ mod processes;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-const ADD: Job<'_> = Job { application: "calculator", action: "add" };
+const ADD: Job<'_> = Job { application: "calculator", action: "add", at_most_once: false };
 
 #[test]
 fn what_is_recorded_is_found_again_after_reopening() {
@@ -242,7 +242,7 @@ proptest! {
             for (turn, outcomes) in run.into_iter().enumerate() {
                 let entries: Vec<_> = outcomes
                     .into_iter()
-                    .map(|(index, failed, outcome)| (index, Entry { input: [index as u8; 16], outcome, failed }))
+                    .map(|(index, failed, outcome)| (index, Entry { input: [index as u8; 16], outcome, state: if failed { State::Failed } else { State::Done } }))
                     .collect();
                 // Something is read ahead, and then overwritten.
                 let start = turn as u64;
@@ -277,11 +277,11 @@ fn reopen(path: &Path) -> Journal {
 }
 
 fn entry(outcome: &[u8]) -> Entry {
-    Entry { input: [outcome.len() as u8; 16], outcome: outcome.to_vec(), failed: false }
+    Entry { input: [outcome.len() as u8; 16], outcome: outcome.to_vec(), state: State::Done }
 }
 
 fn failed(outcome: &[u8]) -> Entry {
-    Entry { failed: true, ..entry(outcome) }
+    Entry { state: State::Failed, ..entry(outcome) }
 }
 
 /// Records all of these durably. Returns what came back, which is the position of each.

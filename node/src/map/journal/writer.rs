@@ -31,7 +31,8 @@ pub(crate) struct Ended;
 
 struct Queued<T> {
     index: u64,
-    entry: Entry,
+    /// None takes away what the index has.
+    entry: Option<Entry>,
     done: T,
     /// Until it is durable.
     _room: OwnedSemaphorePermit,
@@ -56,7 +57,7 @@ fn run<T>(
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while queued.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let recorded = store.record(batch.iter().map(|queued| (queued.index, &queued.entry)));
+        let recorded = store.record(batch.iter().map(|queued| (queued.index, queued.entry.as_ref())));
         if let Err(error) = recorded {
             // Closed first: who is told of the error finds that nothing is taken any more.
             drop(queued);
@@ -74,15 +75,16 @@ fn run<T>(
 /// Why an outcome is not queued.
 pub(crate) enum Refused<T> {
     /// There is no room now: there is some when the next ones are durable.
-    Full(u64, Entry, T),
+    Full(u64, Option<Entry>, T),
     /// Nothing can be recorded any more: the receiver says why.
     Ended,
 }
 
 impl<T> Recorder<T> {
-    /// Like [`record`](Self::record) if there is room at once.
-    pub(crate) fn try_record(&self, index: u64, entry: Entry, done: T) -> Result<(), Refused<T>> {
-        let Ok(room) = self.room.clone().try_acquire_many_owned(bytes(&entry)) else {
+    /// Like [`record`](Self::record) if there is room at once. Without an entry, takes away what the index has.
+    pub(crate) fn try_record(&self, index: u64, entry: Option<Entry>, done: T) -> Result<(), Refused<T>> {
+        let size = entry.as_ref().map_or(0, bytes);
+        let Ok(room) = self.room.clone().try_acquire_many_owned(size) else {
             return Err(Refused::Full(index, entry, done));
         };
         self.queue.try_send(Queued { index, entry, done, _room: room }).map_err(|refused| match refused {
@@ -100,7 +102,7 @@ impl<T> Recorder<T> {
     #[allow(dead_code, reason = "the tests and the benchmark wait for room")]
     pub(crate) async fn record(&self, index: u64, entry: Entry, done: T) -> Result<(), Ended> {
         let room = self.room.clone().acquire_many_owned(bytes(&entry)).await.map_err(|_| Ended)?;
-        self.queue.send(Queued { index, entry, done, _room: room }).await.map_err(|_| Ended)
+        self.queue.send(Queued { index, entry: Some(entry), done, _room: room }).await.map_err(|_| Ended)
     }
 }
 

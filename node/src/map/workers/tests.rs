@@ -79,7 +79,30 @@ fn the_faster_the_results_come_the_more_lies_ready() {
         let was = taken(&workers, 0);
         workers.end(0, Report::Done, slow, was, begin + slow);
     }
-    assert_eq!(workers.worker(0).limit(None), 3, "for long items one more is enough");
+    assert_eq!(workers.worker(0).limit(None, AHEAD), 3, "for long items one more is enough");
+}
+
+#[test]
+fn the_longer_items_wait_before_they_are_sent_the_more_of_them_are_under_way() {
+    let now = Instant::now();
+    let (mut workers, _) = workers(1, None, now);
+    for _ in 0..100 {
+        workers.take(now).unwrap();
+        end(&mut workers, 0, Report::Done, now);
+    }
+    let before = take_all(&mut workers, now).len();
+    assert_eq!(before, 3, "results come every 10 ms");
+    for _ in 0..100 {
+        workers.waited(Duration::from_millis(100));
+    }
+    end(&mut workers, 0, Report::Done, now);
+    let more = take_all(&mut workers, now).len();
+    assert!((9..=12).contains(&more), "{more} more for ten results meanwhile");
+    for _ in 0..100 {
+        workers.waited(Duration::from_secs(3600));
+    }
+    end(&mut workers, 0, Report::Done, now);
+    assert!(take_all(&mut workers, now).len() <= 130, "a disk that stands still is not waited for with more and more");
 }
 
 #[test]

@@ -169,5 +169,5 @@ impl StorageBackend for Disk {
 }
 
 fn truth(index: u64) -> Entry {
-    Entry { input: [index as u8; 16], outcome: slice::from_ref(&(index as u8)).repeat(50), failed: false }
+    Entry { input: [index as u8; 16], outcome: slice::from_ref(&(index as u8)).repeat(50), state: State::Done }
 }
