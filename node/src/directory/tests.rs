@@ -187,9 +187,9 @@ fn whoever_has_stood_still_takes_nobody_for_lost_for_that() {
     assert_eq!(events(&mut directory), ["joined node-1"]);
     let (pause, silent) = (Duration::from_secs(3600), spacing(2) * 3);
     directory.on_standstill(pause, now + pause);
-    directory.on_tick(now + pause + silent);
+    directory.on_tick(now + pause + silent, Duration::ZERO);
     assert_eq!(events(&mut directory), Vec::<String>::new());
-    directory.on_tick(now + pause + silent + Duration::from_millis(1));
+    directory.on_tick(now + pause + silent + Duration::from_millis(1), Duration::ZERO);
     assert_eq!(events(&mut directory), ["left node-1 Lost"]);
 }
 
