@@ -386,7 +386,7 @@ impl Builder {
             claimed.unwrap_or(Err(DataFolderError::Released))?;
         }
         #[cfg(feature = "wasm")]
-        let has_guests = !passive && installed::load(&core).await;
+        let has_guests = !passive && installed::load(&core).await?;
         let driver = driver::start(core.clone(), commands).await?;
         let guard = Guard::new(core.clone(), driver, identity);
         #[cfg(feature = "wasm")]

@@ -20,7 +20,7 @@ use self::{aside::Asides, narrowing::Verifying, round_trips::RoundTrips};
 pub(crate) use self::{
     aside::{Failure, Look},
     chooser::{Chooser, round_trip, work},
-    narrowing::{narrow, verify_one},
+    narrowing::{narrow, narrow_or_here, verify_one},
     versions::Versions,
 };
 use crate::{

@@ -62,7 +62,7 @@
 //!   what a stage has taken on a node, what it has emitted there, and the outputs that nobody has read yet have a limit in
 //!   bytes each, and whoever finds one reached waits: a slow stage slows down the source, and memory stays flat with a
 //!   source without end. Runs of others share what a stage has: when there are more than 256 on one node, those of whoever
-//!   has brought the most give way.
+//!   has brought the most give way, and one flow does not take all [places](Stage::concurrency) of a stage.
 //! * **A panic fails loudly.** One in a stage fails the tuple, one in the source's stream ends the run with
 //!   [`Event::Broken`], when nothing more is taken: what is pending goes on.
 //! * **No order** among tuples, except those of one emitter to one host of a stage with a
@@ -82,12 +82,13 @@
 //!
 //! `flow.rs` and `run.rs` (what users see), `plan.rs` and `wire.rs` (what travels), `trees.rs` (the rule of completion),
 //! `source.rs` (the source's side), `stage.rs`, `parts.rs` and `emitter.rs` (a host's side), `router.rs`, `owner.rs` and `outlet.rs`
-//! (where tuples go, and how they get there), `acker.rs`, `queue.rs`, `budget.rs`.
+//! (where tuples go, and how they get there), `acker.rs`, `inbox.rs`, `queue.rs`, `budget.rs`.
 
 mod acker;
 mod budget;
 mod emitter;
 mod flow;
+mod inbox;
 mod outlet;
 pub(crate) mod owner;
 mod parts;

@@ -7,6 +7,8 @@
 #[path = "common/attacker.rs"]
 mod attacker;
 mod common;
+#[path = "common/processes.rs"]
+mod processes;
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +19,15 @@ use attacker::{Attack, Attacker, FORGED, Member, Target, forged};
 use common::{Process, Swarm};
 use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use multinodes::{Event, Node};
+use multinodes::{
+    Event, Node,
+    topology::{Emitter, Flow, Grouping, Stage},
+};
 use multinodes_behaviour::{
     SignedRecord, SwarmName,
     wire::{Record, SyncRequest},
 };
+use processes::{MIB, resident};
 use serde_bytes::ByteBuf;
 use tokio::sync::Mutex;
 
@@ -70,9 +76,7 @@ impl Siege {
 
     /// The resident memory of the besieged process, in MiB.
     fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.node.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() / 1024
+        resident(self.node.id()) / MIB
     }
 
     /// Calls while the attack goes on, until it is counted, and gives the most memory that was taken meanwhile.
@@ -205,15 +209,66 @@ async fn thousands_of_records_with_one_name_cost_little_here_and_at_the_neighbou
 }
 
 /// Records of nodes that do not exist, which are said to host an application at an address where nobody answers.
-fn made_up_hosts(count: usize, like: &Record, swarm: &SwarmName, address: &Multiaddr) -> Vec<ByteBuf> {
+fn made_up_hosts(
+    application: &str,
+    count: usize,
+    like: &Record,
+    swarm: &SwarmName,
+    address: &Multiaddr,
+) -> Vec<ByteBuf> {
     let made_up = |number| {
         let mut record = Record { name: format!("nobody-{number}"), ..like.clone() };
         record.addresses = vec![ByteBuf::from(address.to_vec())];
-        record.applications.retain(|application| application.name == "calculator");
+        record.applications.retain(|hosted| hosted.name == application);
         let signed = SignedRecord::sign(&Keypair::generate_ed25519(), swarm, record).unwrap();
         ByteBuf::from(signed.envelope().to_vec())
     };
     (0..count).map(made_up).collect()
+}
+
+/// Has a peer tell an honest node of thousands of hosts that do not exist. Connections are taken there as long as what this
+/// gives is kept, and then nothing comes.
+async fn introduce_made_up_hosts(swarm: &Swarm, honest: &Node, application: &str) -> (std::net::TcpListener, Member) {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nowhere.local_addr().unwrap().port();
+    let address = format!("{}/p2p/{}", honest.description().addresses[0], honest.peer_id());
+    let mut mallory = Member::connect(&Target::new(&swarm.name, &address)).await.unwrap();
+    let host = honest.hosts(application)[0].peer_id;
+    let like = record_of(&mut mallory, host).await.record;
+    let nowhere_address = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let records = made_up_hosts(application, 9_000, &like, &mallory.target().swarm.clone(), &nowhere_address);
+    for records in records.chunks(2_000) {
+        mallory.ask(SyncRequest::Push { records: records.to_vec() }).await.unwrap();
+    }
+    let mut events = honest.events();
+    while honest.hosts(application).len() < 1_000 {
+        events.next().await.unwrap();
+    }
+    (nowhere, mallory)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_made_up_hosts_hold_up_no_flow() {
+    let _quiet = QUIET.lock().await;
+    tokio::time::timeout(LIMIT, async {
+        let swarm = Swarm::new();
+        let honest = swarm.builder().name("honest").start().await.unwrap();
+        let worker = swarm.builder().name("worker").start().await.unwrap();
+        let work = Stage::new(|number: u64, out: Emitter| async move { Ok(out.emit(number).await?) });
+        worker.register("work", work).unwrap();
+        honest.wait_for("work").await.unwrap();
+        let _introduced = introduce_made_up_hosts(&swarm, &honest, "work").await;
+        let begun = Instant::now();
+        for grouping in [Grouping::Shuffle, Grouping::LocalFirst] {
+            let run = Flow::new("f").stage("work", grouping).run(&honest, futures::stream::iter(0..1_000_u64)).unwrap();
+            let counters = run.finish().await;
+            assert_eq!((counters.acked, counters.replayed), (1_000, 0), "{counters:?}");
+        }
+        println!("two flows of 1,000 items {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    })
+    .await
+    .expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,23 +287,7 @@ async fn thousands_of_made_up_hosts_hold_up_neither_calls_nor_maps() {
         };
         call().await;
 
-        // Connections are taken there, and then nothing comes.
-        let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = nowhere.local_addr().unwrap().port();
-        let address = format!("{}/p2p/{}", honest.description().addresses[0], honest.peer_id());
-        let mut mallory = Member::connect(&Target::new(&swarm.name, &address)).await.unwrap();
-        let host = honest.hosts("calculator")[0].peer_id;
-        let like = record_of(&mut mallory, host).await.record;
-        let nowhere_address = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-        let records = made_up_hosts(9_000, &like, &mallory.target().swarm.clone(), &nowhere_address);
-        for records in records.chunks(2_000) {
-            mallory.ask(SyncRequest::Push { records: records.to_vec() }).await.unwrap();
-        }
-        let mut events = honest.events();
-        while honest.hosts("calculator").len() < 1_000 {
-            events.next().await.unwrap();
-        }
-
+        let _introduced = introduce_made_up_hosts(&swarm, &honest, "calculator").await;
         let mut slowest = Duration::ZERO;
         for _ in 0..CALLS {
             slowest = slowest.max(call().await);

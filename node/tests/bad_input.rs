@@ -5,9 +5,13 @@
 #[path = "common/in_process.rs"]
 mod in_process;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use multinodes::{Actions, CallError, Event, Node, RegisterError, StartError, json};
+use tokio::sync::Semaphore;
 
 use in_process::{hosts, in_process, pair, within};
 
@@ -89,6 +93,53 @@ async fn a_panic_in_an_application_is_an_error_of_that_message_alone() {
     }
     one.stop().await;
     assert_eq!(one.counters().failed_tells, 2);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_beside_a_panic_is_finished() {
+    let (one, other) = pair("alpha", "beta").await;
+    let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let waiting = || {
+        let (begun, gate) = (begun.clone(), gate.clone());
+        move |number: usize| {
+            let (begun, gate) = (begun.clone(), gate.clone());
+            async move {
+                begun.add_permits(1);
+                gate.acquire().await.unwrap().forget();
+                number
+            }
+        }
+    };
+    let later = |()| async {
+        tokio::task::yield_now().await;
+        if true {
+            panic!("in a task of its own")
+        }
+    };
+    one.register("strange", strange().action("wait", waiting()).action("panic later", later)).unwrap();
+    one.register("calm", Actions::new().action("wait", waiting())).unwrap();
+    hosts(&other, "strange", 1).await;
+    hosts(&other, "calm", 1).await;
+    for node in [&one, &other] {
+        // All of them on one lane.
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..50 {
+            for application in ["strange", "calm"] {
+                let node = node.clone();
+                calls.spawn(async move { (number, node.call::<usize>(application, "wait", (number,)).await) });
+            }
+        }
+        within(begun.acquire_many(100)).await.unwrap().forget();
+        for action in ["panic", "panic later"] {
+            let error = within(node.call::<()>("strange", action, ())).await.unwrap_err();
+            assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
+        }
+        gate.add_permits(100);
+        while let Some(call) = within(calls.join_next()).await {
+            let (number, outcome) = call.unwrap();
+            assert_eq!(outcome.unwrap(), number);
+        }
+    }
 }
 
 #[tokio::test]

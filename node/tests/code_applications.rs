@@ -101,6 +101,92 @@ async fn a_guest_that_traps_is_an_error_of_that_call_rests_and_starts_anew() {
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_guest_that_traps_is_answered_and_other_guests_go_on() {
+    let engine = Engine::new();
+    let (node, _) = hosting(&engine, GuestLimits::default()).await;
+    node.register("calm", counter(&engine, GuestLimits::default()).await).unwrap();
+    // All of them are in flight at once.
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let (node, other) = (node.clone(), node.clone());
+        let action = if number == 25 { "trap" } else { "count" };
+        calls.spawn(async move { ("counter", action, node.call::<u8>("counter", action, ()).await) });
+        calls.spawn(async move { ("calm", "count", other.call::<u8>("calm", "count", ()).await) });
+    }
+    let mut broken = 0;
+    while let Some(call) = within(calls.join_next()).await {
+        match call.unwrap() {
+            (_, "count", Ok(_)) => {}
+            ("counter", "trap", Err(CallError::Panicked { .. })) => broken += 1,
+            // It surely did not run, and may be called again: the guest rests.
+            ("counter", "count", Err(error @ CallError::Busy { .. })) => assert!(!error.may_have_run()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(broken, 1);
+    count_after_rest(&node).await;
+}
+
+/// A node that panics when a guest asks it for something: at once, and not where its answer is waited for.
+struct Panicking;
+
+impl Surroundings for Panicking {
+    fn call(&self, _: String, _: String, _: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        panic!("on purpose")
+    }
+
+    fn tell(&self, _: String, _: Vec<u8>) -> BoxFuture<'static, Result<(), String>> {
+        panic!("on purpose")
+    }
+
+    fn describe_node(&self) -> Vec<u8> {
+        panic!("on purpose")
+    }
+
+    fn log(&self, _: String) {
+        panic!("on purpose")
+    }
+
+    fn this_name(&self) -> String {
+        panic!("on purpose")
+    }
+
+    fn this_call(&self, _: String, _: Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        panic!("on purpose")
+    }
+
+    fn this_tell(&self, _: Vec<u8>) -> BoxFuture<'static, Result<(), String>> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_what_a_guest_asks_for_is_an_error_of_that_request_alone() {
+    let engine = Engine::new();
+    let compiled = engine.compile(&guest("counter")).await.unwrap();
+    let (allowance, profile) = (Allowance::default(), Profile::default());
+    let runtime = engine.runtime.clone();
+    let started =
+        GuestApplication::start(runtime, compiled, NOTHING.to_vec(), allowance, profile, |_| Arc::new(Panicking));
+    let (node, application) = (in_process("alpha").0.start().await.unwrap(), within(started).await.unwrap());
+    node.register("counter", application).unwrap();
+    for _ in 0..3 {
+        let (before, asked, after) =
+            within(async { tokio::join!(count(&node), node.call::<u8>("counter", "self", ()), count(&node)) }).await;
+        assert!(before.is_ok() && after.is_ok(), "{before:?} {after:?}");
+        let asked = asked.unwrap_err();
+        assert!(matches!(&asked, CallError::Panicked { .. }) && asked.to_string().contains("on purpose"), "{asked:?}");
+    }
+    // Tasks and their threads, too.
+    for _ in 0..3 {
+        let error =
+            engine.run_among("nagging", NOTHING, GuestLimits::default(), Arc::new(Panicking)).await.unwrap_err();
+        assert_eq!(error, GuestError::Panicked { reason: "on purpose".to_owned() });
+        engine.run("echo", NOTHING, GuestLimits::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_guest_that_loops_ends_at_its_limit_and_others_go_on() {
     let engine = Engine::new();
     let (node, _) = hosting(&engine, limits(|limits| limits.cpu = Duration::from_millis(50))).await;

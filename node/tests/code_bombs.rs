@@ -9,8 +9,10 @@ mod code_nodes;
 mod common;
 #[path = "common/in_process.rs"]
 mod in_process;
+#[path = "common/processes.rs"]
+mod processes;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use code::{
     bombs::{doubled, elements, globals, names, repeated},
@@ -22,9 +24,8 @@ use multinodes::{
     CallError, Cid, Code, CodeError, GuestError, Node, Payload,
     code::{Allowance, Alone, Budget, CompileLimits, Compiler, Runtime, run, vet},
 };
+use processes::{MIB, computed, peak, resident};
 use serde_bytes::ByteBuf;
-
-const MIB: u64 = 1 << 20;
 
 /// What a node may take on top of what it has, whatever it is sent: the bytes themselves, some times over, and what an
 /// allocator keeps.
@@ -78,30 +79,6 @@ impl Attacked {
         assert!(memory < LITTLE, "{} MiB more", memory / MIB);
         assert!(time < SHORT, "it computed {time:?} itself");
     }
-}
-
-/// The most memory that a process has had, in bytes.
-fn peak(pid: u32) -> u64 {
-    memory(pid, "VmHWM:")
-}
-
-/// The memory that a process has.
-fn resident(pid: u32) -> u64 {
-    memory(pid, "VmRSS:")
-}
-
-fn memory(pid: u32, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.trim().strip_suffix("kB").unwrap().trim().parse::<u64>().unwrap() * 1024
-}
-
-/// How long a process has computed, its children left out.
-fn computed(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
 
 #[tokio::test]

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod code;
+#[cfg(target_os = "linux")]
+#[path = "common/processes.rs"]
+mod processes;
 
 use std::{
     path::Path,
@@ -395,20 +398,16 @@ async fn a_compiler_for_which_nobody_waits_any_more_is_stopped() {
         loop {
             assert!(futures::poll!(&mut compiling).is_pending());
             if let Ok(pid) = std::fs::read_to_string(&pid) {
-                return pid.trim().to_owned();
+                return pid.trim().parse().unwrap();
             }
             tokio::task::yield_now().await;
         }
     })
     .await;
-    let is_running = || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        !status.is_empty() && !status.contains("zombie")
-    };
-    assert!(is_running());
+    assert!(processes::is_running(pid));
     drop(compiling);
     within(async {
-        while is_running() {
+        while processes::is_running(pid) {
             tokio::task::yield_now().await;
         }
     })

@@ -8,12 +8,12 @@ mod code_nodes;
 #[path = "common/in_process.rs"]
 mod in_process;
 
-use std::{fs, sync::Mutex, time::Duration};
+use std::{fs, path::Path, sync::Mutex, time::Duration};
 
 use code::{guest, within};
 use code_nodes::{Gate, asking, compiling, failed, joined, knowing_alpha, rule, serves, two};
 use in_process::in_process;
-use multinodes::{Actions, CallError, Code, Keypair, Node};
+use multinodes::{Actions, CallError, Code, Keypair, Node, code::read_records};
 
 #[tokio::test]
 async fn an_upgrade_by_somebody_else_has_only_what_that_one_may() {
@@ -92,19 +92,127 @@ async fn nobody_brings_an_older_version_back_by_installing_the_same_one_anew() {
     assert!(stale(within(stranger.install("counter", &new).on("alpha")).await.unwrap_err()));
     within(alpha.stop()).await;
     drop(alpha);
-    // That the list of guests is damaged makes nobody forget versions, neither at once nor when it is written anew.
-    std::fs::write(folder.path().join("installed.cbor"), "damaged").unwrap();
-    for _ in 0..2 {
+    // That the list of guests is damaged makes nobody forget versions, neither at once nor when all is written anew.
+    let list = folder.path().join("code/installed.cbor");
+    assert!(list.exists());
+    fs::write(&list, "damaged").unwrap();
+    let (_, another) = asking("secret", "read");
+    let another = another.named("another").unwrap().versioned("1.0.0").unwrap().sign(&publisher).unwrap();
+    for name in ["one", "two"] {
         let (alpha, address) = start().await;
         let stranger = joined("stranger", &address).await;
-        assert!(stale(within(stranger.install("counter", &new).on("alpha")).await.unwrap_err()));
-        within(
-            stranger.install("other", &guest("echo").versioned("1.0.0").unwrap().sign(&publisher).unwrap()).on("alpha"),
-        )
-        .await
-        .unwrap_err();
+        assert!(stale(within(stranger.install("counter", &new).on("alpha")).await.unwrap_err()), "{name}");
+        within(stranger.install(name, &another).on("alpha")).await.unwrap();
         within(alpha.stop()).await;
     }
+    assert_eq!(names_in(folder.path()), ["one", "two"]);
+}
+
+/// What is written down as installed.
+fn names_in(data: &Path) -> Vec<String> {
+    let mut names: Vec<_> = read_records(&data.join("code")).unwrap().into_iter().map(|record| record.name).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn names_that_a_stranger_chooses_use_up_nothing_and_let_nothing_older_in() {
+    let publisher = Keypair::generate_ed25519();
+    let (alpha, beta) = two(&[&format!("publisher={}:install", publisher.public().to_peer_id())]).await;
+    let stranger = joined("stranger", &alpha.addresses()[0].to_string()).await;
+    let (_, plain) = asking("secret", "read");
+    let version = |version: &str| plain.clone().versioned(version).unwrap().sign(&publisher).unwrap();
+    let (old, new) = (version("1.9.0"), version("1.10.0"));
+    // What was uninstalled gives its place up a moment later.
+    let install = async |node: &Node, name: &str| {
+        while let Err(error) = node.install(name, &new).on("alpha").await {
+            assert!(matches!(error, CallError::Busy { .. }), "{name}: {error:?}");
+        }
+    };
+    for number in 0..100 {
+        let name = format!("name-{number}");
+        within(install(&stranger, &name)).await;
+        within(stranger.uninstall(&name, "alpha")).await.unwrap();
+    }
+    within(install(&beta, "own")).await;
+    let (code, text) = failed(within(stranger.install("another", &old).on("alpha")).await);
+    assert!(code == "superseded" && text.contains("1.10.0") && text.contains("without a name"), "{code}: {text}");
+}
+
+#[tokio::test]
+async fn whoever_installs_what_is_away_takes_it_from_nobody_who_has_brought_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let publisher = Keypair::generate_ed25519();
+    let signed = guest("counter").versioned("1.0.0").unwrap().sign(&publisher).unwrap();
+    let start = async || {
+        let (builder, address) = compiling("alpha");
+        let rule = rule(&format!("publisher={}:install", publisher.public().to_peer_id()));
+        (builder.data_folder(folder.path()).allow_code(rule).start().await.unwrap(), address)
+    };
+    let key = Keypair::generate_ed25519();
+    let (alpha, address) = start().await;
+    let beta = knowing_alpha(compiling("beta").0.keypair(key.clone()).join(&address)).await;
+    within(beta.install("counter", &signed).on("alpha")).await.unwrap();
+    within(alpha.stop()).await;
+    within(beta.stop()).await;
+    drop((alpha, beta));
+    // Neither its code nor what was made of that is there: it stays away.
+    for entry in fs::read_dir(folder.path().join("code")).unwrap().flatten() {
+        match entry.path() {
+            folder if folder.is_dir() => fs::remove_dir_all(folder).unwrap(),
+            file if file.extension().is_some_and(|extension| extension == "wasm") => fs::remove_file(file).unwrap(),
+            _ => {}
+        }
+    }
+    let (alpha, address) = start().await;
+    assert!(alpha.hosts("counter").is_empty());
+    let beta = knowing_alpha(compiling("beta").0.keypair(key).join(&address)).await;
+    let stranger = joined("stranger", &address).await;
+    within(stranger.install("counter", &signed).on("alpha")).await.unwrap();
+    assert_eq!(alpha.hosts("counter").len(), 1);
+    let error = within(stranger.uninstall("counter", "alpha")).await.unwrap_err();
+    assert!(matches!(error, CallError::Forbidden), "{error:?}");
+    within(beta.uninstall("counter", "alpha")).await.unwrap();
+    assert_eq!(names_in(folder.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_cancelled_uninstall_leaves_one_writer_and_the_list_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || {
+        let (builder, address) = compiling("alpha");
+        (builder.data_folder(folder.path()).allow_code(rule("any")).start().await.unwrap(), address)
+    };
+    let (alpha, address) = start().await;
+    let beta = joined("beta", &address).await;
+    let counter = guest("counter");
+    let hosted = |node: &Node| {
+        let hosted = ["counter", "even", "odd"].into_iter().filter(|name| !node.hosts(name).is_empty());
+        hosted.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for round in 0..20 {
+        within(beta.install("counter", &counter).on("alpha")).await.unwrap();
+        within(beta.wait_for("counter")).await.unwrap();
+        // Dropped as soon as it has begun: what it does is not done, and not written down, by then.
+        {
+            let mut uninstalling = Box::pin(beta.uninstall("counter", "alpha"));
+            within(async {
+                while !alpha.hosts("counter").is_empty() && futures::poll!(&mut uninstalling).is_pending() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+        // Others write the same list meanwhile.
+        let (comes, goes) = if round % 2 == 0 { ("even", "odd") } else { ("odd", "even") };
+        within(beta.install(comes, &counter).on("alpha")).await.unwrap();
+        _ = within(beta.uninstall(goes, "alpha")).await;
+        assert_eq!((names_in(folder.path()), hosted(&alpha)), (vec![comes.to_owned()], vec![comes.to_owned()]));
+    }
+    within(alpha.stop()).await;
+    drop(alpha);
+    let (alpha, _) = start().await;
+    assert_eq!(hosted(&alpha), ["odd"], "what was uninstalled does not come back");
 }
 
 #[tokio::test]

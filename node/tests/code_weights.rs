@@ -5,8 +5,10 @@
 #![cfg(target_os = "linux")]
 
 mod code;
+#[path = "common/processes.rs"]
+mod processes;
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use code::{
     Engine, LIMIT,
@@ -17,24 +19,13 @@ use multinodes::{
     Code,
     code::{Allowance, Alone, Budget, run},
 };
+use processes::{forget_peak, peak};
 
 /// Modules in one component.
 const TIMES: usize = 100;
 
 /// What an engine takes besides, for its stacks and for what is the same for all instances.
-const BESIDES: usize = 4 << 20;
-
-/// The most memory that this process has had since `forget`, in bytes.
-fn peak() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix("kB").unwrap().trim().parse::<usize>().unwrap() * 1024
-}
-
-/// Begins to look at the memory from what it is now on.
-fn forget() {
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-}
+const BESIDES: u64 = 4 << 20;
 
 fn each(count: usize, of: impl Fn(usize) -> String) -> String {
     (0..count).map(of).collect()
@@ -72,9 +63,9 @@ async fn no_more_is_taken_for_an_instance_than_was_counted() {
         budget.size = 16 << 20;
         budget.instance = u64::MAX;
         let compiled = within(engine.compiler.compile(&code, &budget)).await.unwrap();
-        let counted = usize::try_from(compiled.vetted().instance).unwrap();
-        forget();
-        let before = peak();
+        let counted = compiled.vetted().instance;
+        forget_peak();
+        let before = peak(std::process::id());
         // Memory is what is looked at: on a busy machine the time is not.
         let allowance = Allowance::new(limits(|limits| {
             limits.memory = 1 << 30;
@@ -82,7 +73,7 @@ async fn no_more_is_taken_for_an_instance_than_was_counted() {
             limits.cpu = LIMIT;
         }));
         within(run(&engine.runtime, &compiled, vec![0x80], &allowance, Arc::new(Alone))).await.unwrap();
-        let taken = peak().saturating_sub(before);
+        let taken = peak(std::process::id()).saturating_sub(before);
         assert!(taken <= counted + BESIDES, "{what}: {counted} bytes were counted, {taken} taken");
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/deliveries.rs"]
+mod deliveries;
 #[path = "common/in_process.rs"]
 mod in_process;
 
@@ -23,6 +25,7 @@ use serde_bytes::ByteBuf;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 
+use deliveries::Delivery;
 use in_process::{hosts, in_process, pair, within};
 
 /// The size of a tuple that is not small, in bytes.
@@ -67,6 +70,60 @@ async fn a_source_that_panics_ends_the_run_aloud_and_what_is_pending_goes_on() {
 }
 
 #[tokio::test]
+async fn a_stage_that_panics_costs_that_tuple_and_what_is_processed_beside_it_is_finished() {
+    let (source, worker) = pair("source", "worker").await;
+    let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (notify, wait) = (begun.clone(), gate.clone());
+    let work = Stage::new(move |number: u64, out: Emitter| {
+        let (notify, wait) = (notify.clone(), wait.clone());
+        async move {
+            match number {
+                0 => panic!("at once"),
+                1 => {
+                    tokio::task::yield_now().await;
+                    panic!("in a task of its own")
+                }
+                _ => {
+                    notify.add_permits(1);
+                    wait.acquire().await.unwrap().forget();
+                    Ok(out.emit(number).await?)
+                }
+            }
+        }
+    });
+    worker.register("work", work).unwrap();
+    worker.register("calm", multinodes::Actions::new().action("ask", |()| async { "answer" })).unwrap();
+    hosts(&source, "work", 1).await;
+    hosts(&source, "calm", 1).await;
+    let flow = || Flow::new("f").stage("work", Grouping::Shuffle).max_replays(0);
+    // Another flow goes through the same stage.
+    let mut beside = flow().run(&source, stream::iter(10..20_u64)).unwrap();
+    within(begun.acquire_many(10)).await.unwrap().forget();
+    let mut run = flow().run(&source, stream::iter(0..4_u64)).unwrap();
+    let mut failed = Vec::new();
+    while failed.len() < 2 {
+        match within(run.next()).await.unwrap() {
+            Event::Failed(failure) => failed.push((failure.root, failure.reason)),
+            other => panic!("{other:?}"),
+        }
+    }
+    failed.sort();
+    for ((root, reason), (expected, text)) in failed.iter().zip([(0, "at once"), (1, "in a task of its own")]) {
+        assert!(*root == expected && reason.contains("panicked") && reason.contains(text), "{root}: {reason}");
+    }
+    let answer: String = within(source.call("calm", "ask", ())).await.unwrap();
+    assert_eq!(answer, "answer");
+    gate.add_permits(12);
+    for (run, completed) in [(&mut run, 2), (&mut beside, 10)] {
+        while let Some(event) = within(run.next()).await {
+            assert!(matches!(event, Event::Output(_) | Event::Completed { .. }), "{event:?}");
+        }
+        let counters = run.counters();
+        assert_eq!((counters.acked, counters.outputs, counters.pending), (completed, completed, 0));
+    }
+}
+
+#[tokio::test]
 async fn a_source_is_asked_for_no_more_than_fits_its_window_in_bytes() {
     let (source, worker) = pair("source", "worker").await;
     let (begun, taken) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
@@ -101,29 +158,32 @@ async fn a_stage_processes_and_emits_no_more_large_tuples_than_it_has_room_for()
     let (made, waiting) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (full, count) = (Arc::new(Notify::new()), made.clone());
     let (notify, wait) = (full.clone(), waiting.clone());
+    // What was begun below the limit may end above it, by one for each thread: twice as many come.
+    let most = MAX_EMITTED_BYTES / LARGE + 1 + std::thread::available_parallelism().unwrap().get();
+    let (items, text) = (2 * most, Arc::<str>::from("x".repeat(LARGE)));
     // Small tuples become large ones, for a stage that nobody hosts.
-    let blow_up = Stage::new(move |_: u64, out: Emitter| {
-        let (count, notify, wait) = (count.clone(), notify.clone(), wait.clone());
+    let blow_up = Stage::new(move |_: usize, out: Emitter| {
+        let (text, count, notify, wait) = (text.clone(), count.clone(), notify.clone(), wait.clone());
         async move {
-            if wait.fetch_add(1, SeqCst) == 39 {
+            if wait.fetch_add(1, SeqCst) + 1 == items {
                 notify.notify_one();
             }
-            out.emit(Counted("x".repeat(LARGE), count)).await?;
+            out.emit(Counted(text, count)).await?;
             Ok(())
         }
     });
-    worker.register("blow-up", blow_up).unwrap();
+    // One sender has seven in eight of its places.
+    worker.register("blow-up", blow_up.concurrency(2 * items)).unwrap();
     hosts(&source, "blow-up", 1).await;
     let flow = Flow::new("f").stage("blow-up", Grouping::Shuffle).stage("nobody", Grouping::Shuffle);
-    let run = flow.run(&source, stream::iter(0..40_u64)).unwrap();
+    let run = flow.run(&source, stream::iter(0..items)).unwrap();
     within(full.notified()).await;
-    let most = MAX_EMITTED_BYTES / LARGE + 1 + std::thread::available_parallelism().unwrap().get();
     assert!(made.load(SeqCst) <= most, "{made:?} were encoded, of which {most} have room");
     assert_eq!(run.counters().failed, 0);
 }
 
 /// Counts how often it is encoded.
-struct Counted(String, Arc<AtomicUsize>);
+struct Counted(Arc<str>, Arc<AtomicUsize>);
 
 impl serde::Serialize for Counted {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -132,27 +192,19 @@ impl serde::Serialize for Counted {
     }
 }
 
-#[derive(serde::Serialize)]
-struct Delivery {
-    run: u64,
-    token: (u64, u64),
-    stage: u16,
-    patience: u32,
-    plan: ByteBuf,
-    tuples: Vec<(u64, (u64, u32), u32, ByteBuf)>,
-}
-
-/// A node, and a made-up run of it that leads to the stage `work` and to nobody from there.
-async fn brings(sender: &Node, keypair: &Keypair, run: u64) -> usize {
+/// Brings tuples of a made-up run, which leads to the stage `work` and to nobody from there; gives how many were taken.
+async fn brings(sender: &Node, keypair: &Keypair, run: u64, worker: &Node, tuples: u64) -> usize {
     let next = json!({"application": "nobody", "edges": [], "outputs": false});
     let work = json!({"application": "work", "edges": [{"to": 1, "grouping": "Shuffle"}], "outputs": false});
     let first = json!([{"to": 0, "grouping": "Shuffle"}]);
     let plan = json!({"run": run, "token": [run, 1], "desk": "flow:f", "first": first, "stages": [work, next]});
     let plan = plan::sign(keypair, &SwarmName::default(), &plan).unwrap();
-    let tuple = (1, (0, 1), 60_000, ByteBuf::from(serde_cbor::to_vec(&"word").unwrap()));
+    let word = ByteBuf::from(serde_cbor::to_vec(&"word").unwrap());
+    // Nobody would wait for less than a day.
+    let tuples = (1..=tuples).map(|tuple| (tuple, (tuple, 1), u32::MAX, word.clone())).collect();
     let plan = ByteBuf::from(plan.to_vec());
-    let delivery = Delivery { run, token: (run, 1), stage: 0, patience: 0, plan, tuples: vec![tuple] };
-    within(sender.app("work").on("worker").call("topology.tuples", delivery)).await.unwrap()
+    let delivery = Delivery { run, token: (run, 1), stage: 0, patience: 0, plan, tuples };
+    delivery.send(sender, "work", worker).await.unwrap()
 }
 
 fn with(builder: Builder, keypair: &Keypair, address: &str) -> Builder {
@@ -176,12 +228,50 @@ async fn made_up_runs_of_one_node_keep_nobody_else_out() {
         within(worker.wait_for_node(node.name())).await.unwrap();
     }
     for run in 0..256 {
-        assert_eq!(brings(&attacker, &keypair, run).await, 1);
+        assert_eq!(brings(&attacker, &keypair, run, &worker, 1).await, 1);
     }
-    assert_eq!(brings(&attacker, &keypair, 256).await, 0, "it waits for its own to end");
+    assert_eq!(brings(&attacker, &keypair, 256, &worker, 1).await, 0, "it waits for its own to end");
     let flow = Flow::new("f").stage("work", Grouping::Shuffle).ack_timeout(Duration::from_secs(20));
     let mut run = flow.run(&honest, stream::iter(["other"])).unwrap();
     assert_eq!(within(run.next()).await, Some(Event::Completed { root: 0, attempt: 1 }));
     // Plans of nodes that nobody knows are not begun at all.
-    assert_eq!(brings(&honest, &Keypair::generate_ed25519(), 1).await, 0);
+    assert_eq!(brings(&honest, &Keypair::generate_ed25519(), 1, &worker, 1).await, 0);
+}
+
+#[tokio::test]
+async fn tuples_of_one_node_that_never_end_leave_places_and_room_to_others() {
+    let (worker, address) = in_process("worker");
+    let worker = worker.start().await.unwrap();
+    let keypair = Keypair::generate_ed25519();
+    let attacker = with(in_process("attacker").0, &keypair, &address).start().await.unwrap();
+    let honest = in_process("honest").0.join(&address).start().await.unwrap();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = begun.clone();
+    // Tuples whose text is `word` stay: nobody hosts what comes next.
+    let work = Stage::new(move |word: String, out: Emitter| {
+        count.fetch_add(1, SeqCst);
+        async move { if word == "word" { Ok(out.emit(word).await?) } else { Ok(()) } }
+    });
+    worker.register("work", work.concurrency(16).queue(16)).unwrap();
+    for node in [&attacker, &honest] {
+        hosts(node, "work", 1).await;
+        within(worker.wait_for_node(node.name())).await.unwrap();
+    }
+    // Of as many runs as it likes.
+    let mut taken = 0;
+    for run in 0..4 {
+        taken += brings(&attacker, &keypair, run, &worker, 16).await;
+    }
+    assert_eq!(taken, 28, "of 32, for what is processed and what waits");
+    within(async {
+        while begun.load(SeqCst) < 14 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let flow = Flow::new("f").stage("work", Grouping::Shuffle).ack_timeout(Duration::from_secs(20));
+    let run = flow.run(&honest, stream::iter(vec!["other"; 100])).unwrap();
+    let counters = within(run.finish()).await;
+    assert_eq!((counters.acked, counters.failed, counters.replayed), (100, 0, 0));
+    assert_eq!(begun.load(SeqCst), 14 + 100, "and it has no more of them");
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/deliveries.rs"]
+mod deliveries;
 #[path = "common/in_process.rs"]
 mod in_process;
 
@@ -15,10 +17,10 @@ use multinodes::{
     Actions, AppError, Application, CallError, Context, Node, Payload, PeerId, Profile, Rule,
     topology::{Emitter, Event, Failed, Flow, Grouping, Stage},
 };
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use serde_json::json;
 use tokio::sync::Notify;
 
+use deliveries::Delivery;
 use in_process::{hosts, in_process, within};
 
 /// Passes on what it gets.
@@ -120,24 +122,6 @@ async fn labels_of_a_ticket_go_along_with_the_flow() {
     assert_eq!(run(&through("vault"), &admin).await, None);
 }
 
-/// What a stage gets, as it travels.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Delivery {
-    run: u64,
-    token: (u64, u64),
-    stage: u16,
-    patience: u32,
-    plan: ByteBuf,
-    tuples: Vec<(u64, (u64, u32), u32, ByteBuf)>,
-}
-
-impl Delivery {
-    async fn send(&self, from: &Node, application: &str, to: &Node) -> Result<usize, CallError> {
-        let target = from.app(application).on(to.peer_id().to_base58());
-        within(target.call("topology.tuples", self)).await
-    }
-}
-
 /// A stage that keeps what it gets, and takes nothing.
 struct Thief(Arc<Mutex<Option<Delivery>>>, Arc<Notify>);
 
@@ -182,4 +166,26 @@ async fn whoever_has_seen_a_plan_cannot_have_tuples_of_its_own_sent_on_with_it()
     altered.plan[last] ^= 1;
     let error = altered.send(&thief, "relay", &alpha).await.unwrap_err();
     assert!(matches!(error, CallError::BadArguments { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_a_host_says_of_a_failure_is_kept_only_in_part() {
+    let (alpha, address) = in_process("alpha");
+    let alpha = alpha.start().await.unwrap();
+    let thief = in_process("thief").0.join(&address).start().await.unwrap();
+    meet(&[&alpha, &thief]).await;
+    let (seen, stolen) = (Arc::default(), Arc::new(Notify::new()));
+    thief.register("relay", Thief(Arc::clone(&seen), stolen.clone())).unwrap();
+    hosts(&alpha, "relay", 1).await;
+    let flow = Flow::new("f").stage("relay", Grouping::Shuffle);
+    let mut run = flow.run(&alpha, stream::iter(["word"])).unwrap();
+    within(stolen.notified()).await;
+    let delivery = seen.lock().unwrap().clone().unwrap();
+    let (token, tree) = (delivery.token, delivery.tuples[0].1);
+    let failure = json!({"tree": tree, "reason": "é".repeat(1 << 20), "is_final": true});
+    let acks = json!({"token": token, "sums": [], "failures": [failure]});
+    let desk = format!("flow:f:{:016x}", run.id());
+    within(thief.app(&desk).on(alpha.peer_id().to_base58()).call::<()>("acks", acks)).await.unwrap();
+    let Some(Event::Failed(failed)) = within(run.next()).await else { panic!("it has failed") };
+    assert_eq!(failed.reason, "é".repeat(512));
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/deliveries.rs"]
+mod deliveries;
 #[path = "common/in_process.rs"]
 mod in_process;
 
@@ -21,6 +23,7 @@ use multinodes::{
 };
 use tokio::sync::{Notify, Semaphore};
 
+use deliveries::Delivery;
 use in_process::{hosts, in_process, within};
 
 /// A source and so many workers, all in this process; nothing is registered.
@@ -511,13 +514,9 @@ async fn a_stage_refuses_deliveries_that_make_no_sense() {
         let keypair = multinodes::Keypair::generate_ed25519();
         multinodes_behaviour::plan::sign(&keypair, &multinodes_behaviour::SwarmName::default(), &plan).unwrap().to_vec()
     };
-    let deliver = |stage: u16, plan: Vec<u8>| {
-        let target = source.app("work");
-        async move {
-            let plan = serde_bytes::ByteBuf::from(plan);
-            let delivery = Delivery { run: 1, token: (2, 3), stage, patience: 0, plan, tuples: Vec::new() };
-            within(target.call::<u64>("topology.tuples", delivery)).await
-        }
+    let deliver = async |stage: u16, plan: Vec<u8>| {
+        let delivery = Delivery { run: 1, token: (2, 3), stage, patience: 0, plan: plan.into(), tuples: Vec::new() };
+        delivery.send(&source, "work", &workers[0]).await
     };
     for (stage, plan) in [
         (0, signed(Some(0), "flow:f", 1)),
@@ -533,16 +532,6 @@ async fn a_stage_refuses_deliveries_that_make_no_sense() {
     }
     let answer: String = within(source.call("work", "ask", ())).await.unwrap();
     assert_eq!(answer, "answer");
-}
-
-#[derive(serde::Serialize)]
-struct Delivery {
-    run: u64,
-    token: (u64, u64),
-    stage: u16,
-    patience: u32,
-    plan: serde_bytes::ByteBuf,
-    tuples: Vec<()>,
 }
 
 #[tokio::test]

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "common/processes.rs"]
+mod processes;
 
 use std::{
     future::Future,
@@ -266,14 +269,6 @@ fn numbers_go_to_processes_and_back_exactly_or_are_refused_by_name() {
     });
 }
 
-/// What the process of a node has taken at the most, in MiB.
-#[cfg(target_os = "linux")]
-fn most_memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn small_values_by_the_million_go_through_processes_without_becoming_values() {
@@ -281,7 +276,7 @@ fn small_values_by_the_million_go_through_processes_without_becoming_values() {
         let serve = worker("python3", "misbehaving.py");
         let test = Test::start(&["--exec", "demo=cat", "--serve", &format!("count={serve}")]).await;
         let node = test.worker.as_ref().unwrap().id();
-        let before = most_memory(node);
+        let before = processes::peak(node);
         // A million maps of three bytes, of which each would take 650.
         let million = [&[0x81, 0x9a, 0, 0x10, 0, 0][..], &b"\xa1\x60\xf6".repeat(1 << 20)].concat();
         let arguments = Payload::from_bytes(million.clone());
@@ -290,7 +285,7 @@ fn small_values_by_the_million_go_through_processes_without_becoming_values() {
         let served = test.asker.app("count").timeout(LIMIT);
         let refused = served.call_raw("process", arguments).await.unwrap_err();
         assert!(matches!(refused, CallError::BadArguments { .. }), "it takes none: {refused:?}");
-        let taken = most_memory(node) - before;
+        let taken = (processes::peak(node) - before) / processes::MIB;
         assert!(taken < 150, "{taken} MiB for 3 MiB");
     });
 }

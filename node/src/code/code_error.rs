@@ -157,6 +157,20 @@ pub enum CodeError {
     },
 }
 
+/// What errors count: the names are passed on by the process that looks at code, and read by the node.
+pub(super) mod counted {
+    pub(in crate::code) const ONE_FUNCTION: &str = "one function";
+    pub(in crate::code) const ALL_FUNCTIONS: &str = "all functions";
+    pub(in crate::code) const NESTED: &str = "components and modules within each other";
+    pub(in crate::code) const CORE_INSTANCES: &str = "core instances";
+    pub(in crate::code) const COMPONENT_INSTANCES: &str = "instances of components";
+    pub(in crate::code) const NAMES: &str = "names in types";
+
+    /// All of them.
+    pub(in crate::code) const EACH: [&str; 6] =
+        [ONE_FUNCTION, ALL_FUNCTIONS, NESTED, CORE_INSTANCES, COMPONENT_INSTANCES, NAMES];
+}
+
 impl CodeError {
     pub(crate) fn unreadable(path: &std::path::Path, error: &io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), reason: error.to_string() }

@@ -251,17 +251,25 @@ impl Compiler {
         if allowance.sender().is_some() && Arc::strong_count(&making) > WAITING_OF_ONE {
             return Err(CodeError::CompilerBusy { waiting: WAITING_OF_ONE, own: true });
         }
+        let begun = Instant::now();
         let _alone = making.lock().await;
         if let Some(error) = self.0.refused().find(&key) {
             return Err(error);
         }
-        let result = self.0.clone().compile(cid, bytes.clone(), *budget, allowance).await;
-        if let Err(error) = &result
-            && error.is_lasting()
-        {
-            self.0.refused().insert(key, error.clone());
+        match self.0.clone().compile(cid, bytes.clone(), *budget, allowance).await {
+            Ok(mut compiled) => {
+                let Timings { vetting, compile, waiting, .. } = &mut compiled.timings;
+                *waiting = begun.elapsed().saturating_sub(*vetting + *compile);
+                tracing::debug!(%cid, timings = ?compiled.timings, "code is ready");
+                Ok(compiled)
+            }
+            Err(error) => {
+                if error.is_lasting() {
+                    self.0.refused().insert(key, error.clone());
+                }
+                Err(error)
+            }
         }
-        result
     }
 }
 
@@ -292,23 +300,20 @@ impl Inner {
         if let Some(compiled) = self.loaded().find(&cid) {
             return Ok(compiled);
         }
-        let begun = Instant::now();
         let (output, turn) = self.home.compile(bytes, &self.engine, &budget, self.limits, turn).await?;
         let Output { vetted, vetting, native } = output;
         let this = self.clone();
-        let compiled = tokio::task::spawn_blocking(move || {
-            // It is not over while this goes on, whoever waits for it.
-            let _turn = turn;
+        let compiled = tokio::task::spawn_blocking(move || -> Result<Compiled, CodeError> {
             if let Some(Err(error)) = this.cache.as_ref().map(|cache| cache.write(&cid, &vetted, &native)) {
                 // It runs all the same, and is compiled again after the next start.
                 tracing::warn!(%cid, %error, "compiled code cannot be kept");
             }
-            this.load(cid, vetted, &native)
+            let compiled = this.load(cid, vetted, &native)?;
+            // The turn is not over before this, whoever waits for it.
+            let timings = Timings { vetting, compile: turn.held().saturating_sub(vetting), ..Timings::default() };
+            Ok(Compiled { timings, ..compiled })
         });
-        let compiled = compiled.await.map_err(CodeError::compiler)??;
-        let timings = Timings { vetting, compile: begun.elapsed().saturating_sub(vetting), ..Timings::default() };
-        tracing::debug!(%cid, ?timings, "code compiled");
-        Ok(Compiled { timings, ..compiled })
+        compiled.await.map_err(CodeError::compiler)?
     }
 
     /// Loads what our own compiler has made.

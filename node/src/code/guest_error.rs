@@ -74,6 +74,12 @@ pub enum GuestError {
         /// What it did.
         reason: String,
     },
+    /// What it has asked its node for panicked there. The next request gets a new instance.
+    #[error("what the guest asked for panicked: {reason}")]
+    Panicked {
+        /// What the panic said.
+        reason: String,
+    },
     /// It says itself that it failed.
     #[error("{0}")]
     Failed(String),

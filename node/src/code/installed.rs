@@ -1,6 +1,7 @@
 //! Guests that stay: installed under a name, announced like any other application, replaced by later versions, and there
 //! again when the node is started anew.
 
+mod file;
 mod guests;
 mod record;
 mod versions;
@@ -90,7 +91,7 @@ async fn host(
     let _turn = core.workshop.turn(&name).await;
     let there = there(core, &code, &config, &name).await;
     if !matches!(there, There::Same(_) | There::Later(_)) {
-        check_version(core, &code, &name, &behalf).await?;
+        check_version(core, &code, &behalf).await?;
     }
     match there {
         There::Same(held) => {
@@ -106,8 +107,8 @@ async fn host(
             return Err(AppError::new("superseded", text));
         }
         There::Other(application) => upgrade(core, application, code, compiled, &name, config, behalf).await?,
-        There::Nothing => {
-            let bringer = behalf.asker.sender;
+        There::Nothing(bringer) => {
+            let bringer = bringer.unwrap_or(behalf.asker.sender);
             begin(core, code, compiled, &name, config, behalf, bringer).await?;
             let mut installed = core.workshop.installed.lock().await;
             if let Err(error) = guests::keep(core, &installed).await {
@@ -121,17 +122,18 @@ async fn host(
 }
 
 /// Whoever may install it only because of its signature brings back nothing older than what was here.
-async fn check_version(core: &Core, code: &CodeRef, name: &str, behalf: &Behalf) -> Result<(), AppError> {
+async fn check_version(core: &Core, code: &CodeRef, behalf: &Behalf) -> Result<(), AppError> {
     let Some(publisher) = behalf.asker.publisher else { return Ok(()) };
     let unsigned = Asker { publisher: None, ..behalf.asker.clone() };
     if unsigned.admit(core).is_some() {
         return Ok(());
     }
-    let stale = core.workshop.installed.lock().await.versions.check(&publisher, code, name);
+    let stale = core.workshop.installed.lock().await.versions.check(&publisher, code);
     stale.map_err(|stale| match stale {
         Stale::Older(highest) => {
             let text = format!(
-                "version {highest} of it, signed by `{publisher}`, was here: a higher version may take its place"
+                "version {highest} of it, signed by `{publisher}`, was here: a higher version may take its place{}",
+                if code.name().is_some() { "" } else { "; all code that is signed without a name is one program" }
             );
             AppError::new("superseded", text)
         }
@@ -144,7 +146,8 @@ async fn check_version(core: &Core, code: &CodeRef, name: &str, behalf: &Behalf)
 
 /// What is hosted under a name.
 enum There {
-    Nothing,
+    /// Perhaps what is not hosted at present: then who has brought that, if it is the same code.
+    Nothing(Option<PeerId>),
     Same(Box<Behalf>),
     Later(Cid),
     Other(GuestApplication),
@@ -157,7 +160,13 @@ async fn there(core: &Core, code: &CodeRef, config: &[u8], name: &str) -> There 
         installed.here.remove(name);
     }
     match installed.here.get(name) {
-        None => There::Nothing,
+        None => match installed.away(core, name) {
+            // It is about to be back: as if it were here.
+            Some((away, true)) if rank(&away.code) > rank(code) => There::Later(away.code.cid()),
+            // That gives nobody a right that others had.
+            Some((away, _)) if rank(&away.code) == rank(code) => There::Nothing(away.bringer()),
+            _ => There::Nothing(None),
+        },
         // By a rule that is good no more it would not be there for long.
         Some(there) if there.code == *code && there.config == config && there.behalf.holds(core) => {
             There::Same(there.behalf.clone().into())
@@ -187,7 +196,7 @@ async fn upgrade(
     if rank(&code) > rank(&there.code) || !there.behalf.holds(core) {
         there.bringer = behalf.asker.sender;
     }
-    installed.versions.note(core, &code, name, &behalf);
+    installed.versions.note(core, &code, &behalf);
     let announcement = Announcement::new().description(description(&code, &behalf));
     let announcement = match code.version() {
         Some(version) => announcement.version(version),
@@ -222,7 +231,7 @@ async fn begin(
     installed.check_room(core, name)?;
     let registered = Node::inner(core.clone()).host(name, application.clone(), Maker::Code);
     registered.map_err(|error| AppError::new("not_registered", error.to_string()))?;
-    installed.versions.note(core, &code, name, &behalf);
+    installed.versions.note(core, &code, &behalf);
     installed.add(name, Installed { application, code, config, behalf, bringer });
     Ok(())
 }

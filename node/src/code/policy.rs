@@ -31,7 +31,7 @@ use crate::permissions::{Caller, Permissions, Proof, Rule, RuleError};
 /// arguments are signed: whoever has signed code chooses them. Who may install only what a publisher has signed brings no
 /// version back that is older than one that was here, under any name, also after it was uninstalled and after a start; and
 /// whoever installs the same version anew, with another configuration, may not uninstall it for that: whoever brought the
-/// version may.
+/// version may. What a publisher signs without a name of its own counts as one program, whatever it is: give code a name.
 ///
 /// As a text, as in `multinodes start --allow-code`, it says who, and after a colon, separated by commas, what and within
 /// which limits: `12D3KooW...:run,app=calculator,cpu=1s`. Who is any [`Rule`] (`any`, a peer id, `@FILE`, a condition on

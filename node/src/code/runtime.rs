@@ -7,8 +7,9 @@ mod meter;
 mod pace;
 mod ticker;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tokio::{
     runtime::{Builder, Handle},
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -20,13 +21,14 @@ use wasmtime::{
 };
 
 use super::{
-    code_error::CodeError,
+    code_error::{CodeError, shorten},
     engine::engine,
     guest::{Guest, Owned},
     guest_error::GuestError,
     host,
     memory::{self, Memory},
 };
+use crate::registry::panic_text;
 
 pub(crate) use meter::{computed, metered};
 use pace::at_its_pace;
@@ -178,6 +180,15 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T, GuestError>>,
 ) -> Result<T, GuestError> {
     timeout(limit, work).await.unwrap_or(Err(GuestError::TimeLimit { limit }))
+}
+
+/// Does what a guest asks for; a panic in that is an error of this request alone, and of no thread.
+pub(crate) async fn sheltered<T>(work: impl Future<Output = Result<T, GuestError>>) -> Result<T, GuestError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let reason = shorten(panic_text(&*panic));
+        tracing::error!(panic = reason, "what a guest asked for panicked");
+        Err(GuestError::Panicked { reason })
+    })
 }
 
 impl Drop for Runtime {

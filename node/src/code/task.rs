@@ -13,7 +13,7 @@ use super::{
     guest::{Binding, Callers, Guest, instantiate},
     guest_error::GuestError,
     memory::Memory,
-    runtime::{Runtime, metered, within},
+    runtime::{Runtime, metered, sheltered, within},
     surroundings::Surroundings,
     timings::Timings,
 };
@@ -53,7 +53,7 @@ pub async fn run(
     let work = |answer: oneshot::Sender<_>| async move {
         let mut spent = None;
         let work = run_here(&memory, &compiled, arguments, binding, &mut spent);
-        let outcome = within(wall, metered(&account, work)).await;
+        let outcome = within(wall, metered(&account, sheltered(work))).await;
         // It runs no more. To clear it away takes as long as a small task, and nobody has to wait for that.
         drop(places);
         // Nobody may wait any more.

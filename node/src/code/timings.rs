@@ -10,9 +10,12 @@ use super::cid::Cid;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timings {
+    /// Waiting until the compiler had time for it, or until it was done with the same code for another request.
+    pub waiting: Duration,
     /// Looking at the code before it is compiled.
     pub vetting: Duration,
-    /// Compiling it, with the process for it, and loading what was compiled.
+    /// Compiling it, with the process for it, and loading what was compiled. What took long and had to begin anew has taken
+    /// both times.
     pub compile: Duration,
     /// Making an instance.
     pub instantiate: Duration,
@@ -29,6 +32,7 @@ impl Timings {
         tracing::debug!(
             %cid,
             %caller,
+            waiting_us = micros(self.waiting),
             vetting_us = micros(self.vetting),
             compile_us = micros(self.compile),
             instantiate_us = micros(self.instantiate),

@@ -13,7 +13,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use wasmparser::{FuncValidatorAllocations, Parser, ValidPayload, Validator, WasmFeatures};
 
-use super::{code_error::CodeError, code_ref::World, limits::Limits};
+use super::{
+    code_error::{CodeError, counted},
+    code_ref::World,
+    limits::Limits,
+};
 
 pub use types::imports;
 pub(super) use weight::MAX_PARTS;
@@ -84,8 +88,8 @@ impl Vetted {
     /// [`CodeError::TooLarge`], [`CodeError::TooComplex`], [`CodeError::TooHeavy`].
     pub fn check(&self, budget: &Budget) -> Result<(), CodeError> {
         check_size(self.size, budget)?;
-        within("one function", self.largest, budget.function)?;
-        within("all functions", self.cost, budget.total)?;
+        within(counted::ONE_FUNCTION, self.largest, budget.function)?;
+        within(counted::ALL_FUNCTIONS, self.cost, budget.total)?;
         check_weight(self.instance, budget)
     }
 }
@@ -140,10 +144,10 @@ fn validate(component: &[u8], budget: &Budget) -> Result<(wasmparser::types::Typ
                 let mut function = function.into_validator(allocations);
                 let cost = shape::cost(&mut function, &body).map_err(CodeError::not_wasm)?;
                 allocations = function.into_allocations();
-                within("one function", cost, budget.function)?;
+                within(counted::ONE_FUNCTION, cost, budget.function)?;
                 total = total.saturating_add(cost);
                 largest = largest.max(cost);
-                within("all functions", total, budget.total)?;
+                within(counted::ALL_FUNCTIONS, total, budget.total)?;
             }
             ValidPayload::End(types) => last = Some(types),
             ValidPayload::Ok | ValidPayload::Parser(_) => {}

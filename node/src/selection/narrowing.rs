@@ -32,9 +32,17 @@ pub(crate) struct Verifying(AtomicU64);
 /// The hosts that are verified, if there are others that are too many to be taken as they are. Where nobody is verified
 /// there is nobody to prefer.
 pub(crate) fn narrow(hosts: &[Arc<Host>]) -> Option<Vec<Arc<Host>>> {
+    narrow_if(hosts, |host| host.info.verified && !host.local)
+}
+
+/// The same where this node itself, which is verified, will do.
+pub(crate) fn narrow_or_here(hosts: &[Arc<Host>]) -> Option<Vec<Arc<Host>>> {
+    narrow_if(hosts, |host| host.info.verified)
+}
+
+fn narrow_if(hosts: &[Arc<Host>], will_do: impl Fn(&Host) -> bool) -> Option<Vec<Arc<Host>>> {
     let unverified = hosts.iter().filter(|host| !host.info.verified).count();
-    let any_verified = || hosts.iter().any(|host| host.info.verified && !host.local);
-    let narrowed = unverified > MAX_UNVERIFIED && any_verified();
+    let narrowed = unverified > MAX_UNVERIFIED && hosts.iter().any(|host| will_do(host));
     narrowed.then(|| hosts.iter().filter(|host| host.info.verified).cloned().collect())
 }
 
@@ -79,5 +87,13 @@ mod tests {
         assert!(narrow(&hosts(0, 9_000)).is_none(), "there is nobody to prefer");
         let narrowed = narrow(&hosts(2, 9_000)).unwrap();
         assert!(narrowed.len() == 2 && narrowed.iter().all(|host| host.info.verified));
+    }
+
+    #[test]
+    fn this_node_alone_will_do_where_it_takes_part_like_others() {
+        let mut hosts = hosts(1, 9_000);
+        Arc::make_mut(&mut hosts[0]).local = true;
+        assert!(narrow(&hosts).is_none());
+        assert_eq!(narrow_or_here(&hosts).unwrap().len(), 1);
     }
 }

@@ -19,12 +19,10 @@ use crate::{call_error::CallError, payload::Payload, registry::Busy};
 const MAX_TREES: usize = 65_536;
 /// Failures of which the source was not told yet, at the most, for the same reason: 1 MiB of texts.
 const MAX_FAILURES: usize = 1024;
-/// Trees in one message: 32 bytes each at the most, and failures with texts of [`MAX_REASON`] besides.
+/// Trees in one message: 32 bytes each at the most, and failures with texts of up to 1 KiB besides.
 const BATCH: usize = 4096;
 /// Failures in one message.
 const BATCH_FAILURES: usize = 64;
-/// The longest reason that travels, in bytes.
-const MAX_REASON: usize = 1024;
 /// A part of a run in which nothing has happened for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long one message may take.
@@ -93,9 +91,7 @@ impl Acker {
 
 impl Report for Acker {
     fn fail(&self, mut failure: Failure) {
-        if failure.reason.len() > MAX_REASON {
-            failure.reason.truncate(failure.reason.floor_char_boundary(MAX_REASON));
-        }
+        failure.shorten();
         let mut news = self.news();
         if news.failures.len() < MAX_FAILURES {
             news.failures.push(failure);
@@ -164,11 +160,11 @@ mod tests {
         let acker = Acker::default();
         for root in 0..MAX_TREES as u64 + 10 {
             acker.ack(TreeId(root, 1), 1);
-            acker.fail(Failure { tree: TreeId(root, 1), reason: "é".repeat(MAX_REASON), is_final: false });
+            acker.fail(Failure { tree: TreeId(root, 1), reason: "é".repeat(1024), is_final: false });
         }
         let acks = acker.take().unwrap().0;
         assert_eq!((acks.sums.len(), acks.failures.len()), (BATCH, BATCH_FAILURES));
-        assert!(acks.failures.iter().all(|failure| failure.reason.len() == MAX_REASON));
+        assert!(acks.failures.iter().all(|failure| failure.reason.len() == 1024));
         assert_eq!(acker.news().sums.len(), MAX_TREES - BATCH);
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::{
     acker::Acker,
-    budget::{Budget, Held},
+    budget::{self, Budget, Held},
     parts::Part,
     plan::StageIndex,
     queue::Room,
@@ -40,8 +40,8 @@ struct Emission {
     stage: StageIndex,
     tree: TreeId,
     deadline: Instant,
-    /// What the stage may have emitted on this node.
-    budget: Arc<Budget>,
+    /// What the stage may have emitted on this node for the sender of the tuple.
+    budgets: [Arc<Budget>; 2],
     sum: Mutex<Sum>,
 }
 
@@ -54,10 +54,10 @@ struct Sum {
 
 impl Emitter {
     /// For one tuple of a stage.
-    pub(crate) fn new(part: &Part, budget: Arc<Budget>, stage: StageIndex, tuple: &Tuple) -> Self {
+    pub(crate) fn new(part: &Part, budgets: [Arc<Budget>; 2], stage: StageIndex, tuple: &Tuple) -> Self {
         let (router, acker) = (part.router.clone(), part.acker.clone());
         let sum = Mutex::new(Sum { ids: tuple.id, is_closed: false, busy: tuple.busy.clone() });
-        Self(Arc::new(Emission { router, acker, stage, tree: tuple.tree, deadline: tuple.deadline, budget, sum }))
+        Self(Arc::new(Emission { router, acker, stage, tree: tuple.tree, deadline: tuple.deadline, budgets, sum }))
     }
 
     /// Emits a tuple to every stage that takes the tuples of this one; from a last stage it goes to the source, as an
@@ -128,10 +128,10 @@ impl Emitter {
 
     /// Waits first until less than the limit waits to be sent: what is encoded already would be held while it waits.
     async fn encode(&self, value: impl Serialize + Send) -> Result<(Bytes, Arc<Held>), EmitError> {
-        let Emission { budget, deadline, .. } = &*self.0;
-        timeout_at((*deadline).into(), budget.wait()).await.map_err(|_| EmitError::Late)?;
+        let Emission { budgets, deadline, .. } = &*self.0;
+        timeout_at((*deadline).into(), budget::wait(budgets)).await.map_err(|_| EmitError::Late)?;
         let payload = Payload::encode(&value)?.into_bytes();
-        let held = budget.hold(payload.len());
+        let held = budget::hold(budgets, payload.len());
         Ok((payload, held))
     }
 

@@ -52,11 +52,6 @@ impl<T> Queue<T> {
 
     /// The next item; `None` when the queue is closed and empty.
     pub(crate) async fn pop(&self) -> Option<T> {
-        self.pop_kept().await.map(|(item, _)| item)
-    }
-
-    /// The next item and the room that it has taken, which stays taken until that is dropped.
-    pub(crate) async fn pop_kept(&self) -> Option<(T, OwnedSemaphorePermit)> {
         if let Ok(ready) = self.ready.acquire().await {
             ready.forget();
         }
@@ -66,7 +61,7 @@ impl<T> Queue<T> {
     /// The next item if there is one now.
     pub(crate) fn try_pop(&self) -> Option<T> {
         self.ready.try_acquire().ok()?.forget();
-        self.take().map(|(item, _)| item)
+        self.take()
     }
 
     /// Takes nothing more. What is in it can still be popped.
@@ -84,8 +79,8 @@ impl<T> Queue<T> {
         self.room.available_permits() > 0
     }
 
-    fn take(&self) -> Option<(T, OwnedSemaphorePermit)> {
-        self.items().pop_front()
+    fn take(&self) -> Option<T> {
+        self.items().pop_front().map(|(item, _)| item)
     }
 
     fn items(&self) -> MutexGuard<'_, VecDeque<(T, OwnedSemaphorePermit)>> {

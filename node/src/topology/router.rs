@@ -67,14 +67,29 @@ pub(crate) struct Router {
 #[derive(Default)]
 struct Known {
     version: Option<u64>,
-    hosts: Arc<[StageHost]>,
+    hosts: Hosts,
+}
+
+/// The hosts of a stage.
+#[derive(Clone, Default)]
+struct Hosts {
+    all: Arc<[StageHost]>,
+    /// Those that get what may go to any of them, if there are very many others to which this node was never connected:
+    /// anybody can make those up.
+    preferred: Option<Arc<[StageHost]>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StageHost {
+struct StageHost {
     peer_id: PeerId,
     hash: u64,
     local: bool,
+}
+
+impl StageHost {
+    fn of(host: &Host) -> Self {
+        Self { peer_id: host.peer_id, hash: owner::hash_of_host(&host.peer_id), local: host.local }
+    }
 }
 
 impl Router {
@@ -168,7 +183,7 @@ impl Router {
         until: Option<Instant>,
     ) -> Result<Vec<Room<Tuple>>, EmitError> {
         let mut rooms = Vec::new();
-        for host in self.wait_for_hosts(way, until).await?.iter() {
+        for host in self.wait_for_hosts(way, until).await?.all.iter() {
             let outlet = self.outlet(way, host.peer_id)?;
             let reserve = outlet.queue.reserve(units);
             let room = match until {
@@ -200,43 +215,55 @@ impl Router {
     /// Whether the directory still has the host of an outlet.
     pub(crate) fn is_host(&self, way: Way, peer_id: PeerId) -> bool {
         match self.edge(way) {
-            Some(edge) => self.hosts(usize::from(edge.to)).iter().any(|host| host.peer_id == peer_id),
+            Some(edge) => self.hosts(usize::from(edge.to)).all.iter().any(|host| host.peer_id == peer_id),
             None => true,
         }
     }
 
-    fn pick(&self, way: Way, key: u64, hosts: &[StageHost]) -> Option<PeerId> {
-        match &self.edge(way)?.grouping {
+    fn pick(&self, way: Way, key: u64, hosts: &Hosts) -> Option<PeerId> {
+        let Edge { to, grouping } = self.edge(way)?;
+        match grouping {
+            // All nodes have to choose the same one, whomever they are connected to.
             Grouping::ByKey(_) => {
-                owner::owner(key, hosts.iter().map(|host| host.hash)).map(|index| hosts[index].peer_id)
+                owner::owner(key, hosts.all.iter().map(|host| host.hash)).map(|index| hosts.all[index].peer_id)
             }
             Grouping::LocalFirst => {
                 let outlets = self.outlets();
                 let fits = |host: &&StageHost| {
                     host.local && outlets.get(&(way, host.peer_id)).is_none_or(|outlet| outlet.is_free())
                 };
-                match hosts.iter().find(fits) {
+                match hosts.all.iter().find(fits) {
                     Some(host) => Some(host.peer_id),
-                    None => least_busy(&outlets, way, hosts),
+                    None => least_busy(&outlets, way, self.any_of(*to, hosts)),
                 }
             }
             // All: whoever is not reached any more is no reason to go to another one twice.
             Grouping::All => None,
-            Grouping::Shuffle => least_busy(&self.outlets(), way, hosts),
+            Grouping::Shuffle => least_busy(&self.outlets(), way, self.any_of(*to, hosts)),
         }
     }
 
-    async fn wait_for_hosts(&self, way: Way, until: Option<Instant>) -> Result<Arc<[StageHost]>, EmitError> {
+    /// Those of which any one will do. The others are dialled aside, one after the other.
+    fn any_of<'a>(&self, stage: StageIndex, hosts: &'a Hosts) -> &'a [StageHost] {
+        let Some(preferred) = &hosts.preferred else { return &hosts.all };
+        let (core, application) = (self.node.core(), &self.plan.stages[usize::from(stage)].application);
+        if let Some(hosts) = core.snapshot.load().by_application.get(application.as_str()) {
+            selection::verify_one(core, hosts);
+        }
+        preferred
+    }
+
+    async fn wait_for_hosts(&self, way: Way, until: Option<Instant>) -> Result<Hosts, EmitError> {
         let stage = usize::from(self.edge(way).ok_or(EmitError::Ended)?.to);
         let hosts = self.hosts(stage);
-        if !hosts.is_empty() {
+        if !hosts.all.is_empty() {
             return Ok(hosts);
         }
         let mut changed = self.node.core().changed.subscribe();
         let wait = async {
             loop {
                 let hosts = self.hosts(stage);
-                if !hosts.is_empty() {
+                if !hosts.all.is_empty() {
                     return Ok(hosts);
                 }
                 changed.changed().await.map_err(|_| EmitError::Ended)?;
@@ -270,23 +297,18 @@ impl Router {
     }
 
     /// The hosts of a stage that the directory has now.
-    pub(crate) fn hosts(&self, stage: usize) -> Arc<[StageHost]> {
+    fn hosts(&self, stage: usize) -> Hosts {
         let version = *self.node.core().changed.borrow();
         let mut known = self.hosts[stage].lock().unwrap_or_else(PoisonError::into_inner);
         if known.version != Some(version) {
             let hosts = self.node.hosts(&self.plan.stages[stage].application);
             let stops = self.node.core().registry.is_draining();
             let takes = |host: &Host| !(host.local && stops) && host.actions.iter().any(|action| action == TUPLES);
-            let stages = hosts.iter().filter(|host| takes(host));
-            known.hosts = stages
-                .map(|host| StageHost {
-                    peer_id: host.peer_id,
-                    hash: owner::hash_of_host(&host.peer_id),
-                    local: host.local,
-                })
-                .collect();
-            // A host without any is looked for every time: what is registered here shows before it is announced.
-            known.version = (!known.hosts.is_empty()).then_some(version);
+            let all: Vec<Arc<Host>> = hosts.iter().filter(|host| takes(host)).cloned().collect();
+            let of = |hosts: &[Arc<Host>]| hosts.iter().map(|host| StageHost::of(host)).collect();
+            known.hosts = Hosts { all: of(&all), preferred: selection::narrow_or_here(&all).as_deref().map(of) };
+            // A stage without any is looked for every time: what is registered here shows before it is announced.
+            known.version = (!all.is_empty()).then_some(version);
         }
         known.hosts.clone()
     }
@@ -295,7 +317,7 @@ impl Router {
     pub(crate) fn all_hosts(&self) -> Vec<(String, PeerId)> {
         let mut all = Vec::new();
         for (index, stage) in self.plan.stages.iter().enumerate() {
-            all.extend(self.hosts(index).iter().map(|host| (stage.application.clone(), host.peer_id)));
+            all.extend(self.hosts(index).all.iter().map(|host| (stage.application.clone(), host.peer_id)));
         }
         all
     }
@@ -333,10 +355,10 @@ impl Router {
         if !matches!(edge.grouping, Grouping::Shuffle | Grouping::LocalFirst) {
             return false;
         }
-        let hosts = self.hosts(usize::from(edge.to));
+        let Hosts { all, preferred } = self.hosts(usize::from(edge.to));
         let outlets = self.outlets();
         let takes = |host: &StageHost| outlets.get(&(outlet.way, host.peer_id)).is_none_or(|other| !other.is_refused());
-        hosts.iter().any(|host| host.peer_id != outlet.peer_id && takes(host))
+        preferred.unwrap_or(all).iter().any(|host| host.peer_id != outlet.peer_id && takes(host))
     }
 
     /// Whether nothing is on its way from here.

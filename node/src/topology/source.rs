@@ -118,7 +118,9 @@ impl Source {
                 trees.ack(tree, ids);
             }
         });
-        for failure in acks.failures {
+        for mut failure in acks.failures {
+            // It is kept with the item, whoever has said it.
+            failure.shorten();
             self.fail(failure);
         }
         Ok(())

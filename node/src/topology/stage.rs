@@ -15,18 +15,14 @@ use futures::{
     future::{BoxFuture, poll_immediate},
 };
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinSet,
-    time::timeout_at,
-};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout_at};
 
 use super::{
-    budget::Budget,
     emitter::Emitter,
+    inbox::{Inbox, Place},
     parts::{Part, Parts},
     plan::StageIndex,
-    queue::{Queue, units},
+    queue::units,
     wire::{Delivery, END, TUPLES, Tuple},
 };
 use crate::{
@@ -44,7 +40,8 @@ pub const DEFAULT_STAGE_CONCURRENCY: usize = 64;
 pub const DEFAULT_STAGE_QUEUE: u32 = 1024;
 
 /// Bytes of tuples that a stage has emitted on one node and that the next stages have not taken yet: from there on it
-/// waits. What was begun before may be above it by one tuple for each thread.
+/// waits. What was begun before may be above it by one tuple for each thread. One flow has half of it, and all that one node
+/// brings three quarters.
 pub const MAX_EMITTED_BYTES: usize = 32 * 1024 * 1024;
 
 /// No sender may let a call wait for room longer than this.
@@ -94,10 +91,8 @@ struct Crew {
 
 struct Shared {
     process: Handler,
-    inbox: Arc<Queue<Work>>,
-    slots: Arc<Semaphore>,
+    inbox: Arc<Inbox<Work>>,
     parts: Arc<Parts>,
-    emitted: Arc<Budget>,
 }
 
 /// A tuple that waits to be processed.
@@ -131,7 +126,8 @@ impl Stage {
     }
 
     /// How many tuples it processes at once on one node, 64 by default and at least 1. With 1 they are processed one
-    /// after the other, in the order in which they came.
+    /// after the other, in the order in which they came. One in eight of these places is kept for other flows than that
+    /// which has most of them, and so is one in eight of the [queue](Self::queue): a stage with less than 8 has none to spare.
     pub fn concurrency(mut self, tuples: usize) -> Self {
         self.concurrency = tuples.clamp(1, Semaphore::MAX_PERMITS);
         self
@@ -147,14 +143,10 @@ impl Stage {
 
     fn crew(&self) -> &Crew {
         self.crew.get_or_init(|| {
-            let shared = Arc::new(Shared {
-                process: self.process.clone(),
-                // What is being processed keeps its room: it is in memory all the same.
-                inbox: Queue::new(self.queue.saturating_add(self.concurrency.try_into().unwrap_or(u32::MAX))),
-                slots: Arc::new(Semaphore::new(self.concurrency)),
-                parts: Arc::default(),
-                emitted: Budget::new(MAX_EMITTED_BYTES),
-            });
+            // What is being processed keeps its room: it is in memory all the same.
+            let room = self.queue.saturating_add(self.concurrency.try_into().unwrap_or(u32::MAX));
+            let inbox = Inbox::new(room, self.concurrency, MAX_EMITTED_BYTES);
+            let shared = Arc::new(Shared { process: self.process.clone(), inbox, parts: Arc::default() });
             let cores = available_parallelism().map_or(1, NonZero::get);
             let mut workers = JoinSet::new();
             for _ in 0..cores.min(self.concurrency) {
@@ -174,15 +166,9 @@ impl Stage {
         let now = Instant::now();
         let until = now + Duration::from_millis(patience.into()).min(LONGEST_PATIENCE);
         let (mut taken, busy) = (0, context.node().core().registry.busy());
+        let sender = shared.inbox.sender(context.caller(), part.router.source);
         for tuple in tuples {
-            let units = units(tuple.3.len());
-            let room = match shared.inbox.try_reserve(units) {
-                Some(room) => room,
-                None => match timeout_at(until.into(), shared.inbox.reserve(units)).await {
-                    Ok(Some(room)) => room,
-                    Ok(None) | Err(_) => break,
-                },
-            };
+            let Some(room) = shared.inbox.reserve(&sender, units(tuple.3.len()), until).await else { break };
             room.put(Work { part: part.clone(), stage, tuple: tuple.received(now, busy.clone()) });
             taken += 1;
         }
@@ -241,24 +227,23 @@ impl Drop for Stage {
 /// Takes tuples from the queue and polls each once: most are done then. One that has to wait goes on in a task of its
 /// own.
 async fn work(shared: Arc<Shared>) {
-    while let Ok(slot) = shared.slots.clone().acquire_owned().await {
-        let Some((work, room)) = shared.inbox.pop_kept().await else { return };
+    while let Some((work, place)) = shared.inbox.next().await {
         // Panics of the stage fail its tuple; whatever else of it breaks, such as a `Drop`, must not cost a worker.
-        if AssertUnwindSafe(work.start(&shared, (slot, room))).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(work.start(&shared, place)).catch_unwind().await.is_err() {
             tracing::error!("a stage broke outside of its processing");
         }
     }
 }
 
 impl Work {
-    /// `places` are kept until it is processed.
-    async fn start(self, shared: &Shared, places: (OwnedSemaphorePermit, OwnedSemaphorePermit)) {
+    /// `place` is kept until it is processed.
+    async fn start(self, shared: &Shared, place: Place<Self>) {
         let Self { part, stage, tuple } = self;
         // The source replays what comes too late by itself.
         if tuple.deadline <= Instant::now() || part.router.has_ended() {
             return;
         }
-        let emitter = Emitter::new(&part, shared.emitted.clone(), stage, &tuple);
+        let emitter = Emitter::new(&part, place.sender().budgets(), stage, &tuple);
         let (process, given) = (shared.process.clone(), emitter.clone());
         let processing = async move { process(Payload::from_bytes(tuple.payload), given).await };
         // A panic may leave the stage's own state broken, never ours.
@@ -269,7 +254,7 @@ impl Work {
         let router = part.router.clone();
         router.spawn(async move {
             // The part is kept until it is done, too.
-            let _kept = (places, part);
+            let _kept = (place, part);
             if let Ok(outcome) = timeout_at(tuple.deadline.into(), processing).await {
                 emitter.finish(outcome);
             }

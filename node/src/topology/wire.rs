@@ -112,6 +112,9 @@ pub(crate) struct Acks {
     pub(crate) failures: Vec<Failure>,
 }
 
+/// The longest reason that travels, or is kept, in bytes.
+const MAX_REASON: usize = 1024;
+
 /// A tuple could not be processed: its tree cannot be completed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failure {
@@ -120,4 +123,11 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
     /// Another attempt would end in the same way.
     pub(crate) is_final: bool,
+}
+
+impl Failure {
+    /// Cuts a reason that is too long.
+    pub(crate) fn shorten(&mut self) {
+        self.reason.truncate(self.reason.floor_char_boundary(MAX_REASON));
+    }
 }

@@ -24,7 +24,7 @@ use crate::{
         compiler::Compiled,
         guest::{Binding, Callers},
         guest_error::GuestError,
-        runtime::{Clock, Runtime, metered},
+        runtime::{Clock, Runtime, metered, sheltered},
     },
 };
 
@@ -74,7 +74,7 @@ impl Turns {
             let (ticking, begun) = (self.clock.tick(), Instant::now());
             let mut next = Some(first);
             while let Some(job) = next {
-                // A panic may cost an instance and this answer, but not those after it.
+                // Whatever else panics may cost an instance and this answer, but not those after it.
                 if AssertUnwindSafe(self.take(job, &mut outcomes)).catch_unwind().await.is_err() {
                     tracing::error!("a request of a guest broke outside the guest");
                 }
@@ -102,7 +102,7 @@ impl Turns {
                     callers: callers.with(self.id),
                 };
                 // Dropped in the middle, the state is left without its instance.
-                outcomes.of(answer, metered(&account, self.state.serve(request, binding))).await;
+                outcomes.of(answer, metered(&account, sheltered(self.state.serve(request, binding)))).await;
             }
             Job::Replace { compiled, configuration, terms, answer } => {
                 outcomes.of(answer, self.replace(compiled, configuration, terms)).await;
@@ -133,7 +133,7 @@ impl Turns {
             home: self.home.clone(),
             callers: Callers::default().with(self.id),
         };
-        metered(&account, new.serve(Request::Start, binding)).await?;
+        metered(&account, sheltered(new.serve(Request::Start, binding))).await?;
         self.state = new;
         Ok(Vec::new())
     }

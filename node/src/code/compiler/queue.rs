@@ -3,9 +3,11 @@
 //! There are two places, each for one piece of code at a time. All begins in the quick one. What is not done after
 //! [`QUICK`] goes on in the slow one if that is free; else it is stopped, and begun anew there when its turn comes: to let
 //! it wait in the middle would keep its memory. So nobody waits longer than that for each of the senders before him, and
-//! there are never more than two compilers. The time in a place is what a sender pays with.
+//! there are never more than two compilers. That holds for processes, which can be stopped: where there is no command that
+//! compiles, the node does it by itself, one piece after the other and each to its end, and those behind wait as long.
 //!
-//! A turn belongs to the work and not to whoever waits for it.
+//! What the node itself wants, such as what was installed here, comes before what others send. The time in a place is what
+//! a sender pays with. A turn belongs to the work and not to whoever waits for it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -62,6 +64,8 @@ pub(super) struct Turn {
     sender: Sender,
     account: Arc<Account>,
     since: Instant,
+    /// How long the same work has had a place before.
+    before: Duration,
     /// Nobody wanted it any more.
     is_unused: bool,
 }
@@ -98,7 +102,7 @@ impl Queue {
             return Err(CodeError::CompilerBusy { waiting: all, own: false });
         }
         if own == 0 {
-            place.order.push_back(sender);
+            place.line_up(sender);
         }
         place.waiting.entry(sender).or_default().push_back(waiting);
         let is_free = !mem::replace(&mut place.is_taken, true);
@@ -115,7 +119,8 @@ impl Queue {
             let next = self.places()[speed as usize].next();
             let Some((sender, Waiting { account, answer })) = next else { return };
             let (queue, since) = (self.clone(), Instant::now());
-            match answer.send(Turn { queue, speed, sender, account, since, is_unused: false }) {
+            let turn = Turn { queue, speed, sender, account, since, before: Duration::ZERO, is_unused: false };
+            match answer.send(turn) {
                 Ok(()) => return,
                 Err(mut turn) => turn.is_unused = true,
             }
@@ -128,7 +133,15 @@ impl Queue {
 }
 
 impl Place {
-    /// Who has the next turn: after it, the sender is behind all others. Without anybody the place is free.
+    /// Behind all others, and the node itself before them.
+    fn line_up(&mut self, sender: Sender) {
+        match sender {
+            Some(_) => self.order.push_back(sender),
+            None => self.order.push_front(sender),
+        }
+    }
+
+    /// Who has the next turn: after it, a sender is behind all others. Without anybody the place is free.
     fn next(&mut self) -> Option<(Sender, Waiting)> {
         while let Some(sender) = self.order.pop_front() {
             let Some(own) = self.waiting.get_mut(&sender) else { continue };
@@ -136,7 +149,7 @@ impl Place {
             if own.is_empty() {
                 self.waiting.remove(&sender);
             } else {
-                self.order.push_back(sender);
+                self.line_up(sender);
             }
             if let Some(next) = next {
                 return Some((sender, next));
@@ -186,9 +199,16 @@ impl Turn {
 
     /// Gives the place up, and waits for the slow one.
     pub(super) async fn begin_anew(self) -> Result<Self, CodeError> {
-        let (queue, sender, account) = (self.queue.clone(), self.sender, self.account.clone());
+        let (queue, sender, account, before) = (self.queue.clone(), self.sender, self.account.clone(), self.held());
         drop(self);
-        queue.wait(Speed::Slow, sender, account).await
+        let mut turn = queue.wait(Speed::Slow, sender, account).await?;
+        turn.before = before;
+        Ok(turn)
+    }
+
+    /// How long the work has had a place, without what it has waited for one.
+    pub(super) fn held(&self) -> Duration {
+        self.before + self.since.elapsed()
     }
 }
 
@@ -265,11 +285,28 @@ mod tests {
         assert!(long.slow_down() && long.slow_down());
         let mut second = granted(&mut others).await.unwrap();
         assert!(!second.slow_down(), "there are never more than two");
+        second.since -= Duration::from_secs(2);
         let mut anew = second.begin_anew().boxed();
         assert!(poll!(&mut anew).is_pending());
         assert!(queue.turn(&rule).await.is_ok(), "the quick place is free");
         drop(long);
-        assert!(!granted(&mut anew).await.unwrap().is_quick());
+        let anew = granted(&mut anew).await.unwrap();
+        assert!(!anew.is_quick() && anew.held() >= Duration::from_secs(2), "what was stopped took its time, too");
+    }
+
+    #[tokio::test]
+    async fn what_the_node_itself_wants_comes_before_what_others_send() {
+        let (queue, rule) = (Queue::default(), Allowance::default());
+        let turn = queue.turn(&rule.of(PeerId::random())).await.unwrap();
+        let mut others = waiting(&queue, &rule.of(PeerId::random())).await;
+        let mut own = [waiting(&queue, &rule).await, waiting(&queue, &rule).await];
+        drop(turn);
+        for own in &mut own {
+            let turn = granted(own).await.expect("it is first");
+            assert!(granted(&mut others).await.is_none());
+            drop(turn);
+        }
+        assert!(granted(&mut others).await.is_some());
     }
 
     #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::{fmt, io, path::Path};
 
+use hmac::{Hmac, KeyInit, Mac};
 use libp2p::identity::Keypair;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,9 +15,6 @@ use crate::{
 
 /// The length of a seal, and of a key, in bytes.
 pub(super) const LENGTH: usize = 32;
-
-/// The block of SHA-256, in bytes.
-const BLOCK: usize = 64;
 
 /// Part of the seal, so that a file of another form has none.
 const FORM: &[u8] = b"multinodes-compiled-4";
@@ -53,25 +51,40 @@ impl SealKey {
     }
 
     /// The seal of machine code, and of what is known of the code that it was made of: HMAC-SHA256.
-    pub(super) fn seal(&self, engine: &str, cid: &Cid, known: &[u8], native: &[u8]) -> [u8; LENGTH] {
-        let cid = cid.to_bytes();
-        let parts = [FORM, engine.as_bytes(), &cid, known, native];
-        // Each with its length: nothing can move from one into the next.
-        let lengths = parts.map(|part| (part.len() as u64).to_be_bytes());
-        let all = lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], part]);
-        hmac(&self.0, all)
+    pub(super) fn seal(&self, sealed: &Sealed<'_>) -> [u8; LENGTH] {
+        self.mac(sealed).finalize().into_bytes().into()
     }
+
+    /// Whether it is the seal of that, in a time that says nothing of where it differs.
+    pub(super) fn fits(&self, seal: &[u8], sealed: &Sealed<'_>) -> bool {
+        self.mac(sealed).verify_slice(seal).is_ok()
+    }
+
+    fn mac(&self, sealed: &Sealed<'_>) -> Hmac<Sha256> {
+        let Sealed { engine, cid, known, native } = *sealed;
+        let mut mac: Hmac<Sha256> = Hmac::new_from_slice(&*self.0).expect("a key of any length will do");
+        for part in [FORM, engine.as_bytes(), &cid.to_bytes(), known, native] {
+            // Each with its length: nothing can move from one into the next.
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac
+    }
+}
+
+/// What a seal is on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealed<'a> {
+    pub(super) engine: &'a str,
+    pub(super) cid: &'a Cid,
+    pub(super) known: &'a [u8],
+    pub(super) native: &'a [u8],
 }
 
 impl fmt::Debug for SealKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("SealKey")
     }
-}
-
-/// Whether two seals are the same, in a time that says nothing of where they differ.
-pub(super) fn is_same(one: &[u8], other: &[u8; LENGTH]) -> bool {
-    one.len() == LENGTH && one.iter().zip(other).fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
 }
 
 fn read(path: &Path) -> Result<SealKey, PrivateFileError> {
@@ -83,50 +96,42 @@ fn read(path: &Path) -> Result<SealKey, PrivateFileError> {
     Ok(SealKey(Zeroizing::new(key)))
 }
 
-/// RFC 2104 with a key that is shorter than a block.
-fn hmac<'a>(key: &[u8; LENGTH], parts: impl Iterator<Item = &'a [u8]>) -> [u8; LENGTH] {
-    let padded = |pad: u8| {
-        let mut block = Zeroizing::new([pad; BLOCK]);
-        block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-        Sha256::new().chain_update(block.as_slice())
-    };
-    let inner = parts.fold(padded(0x36), |hash, part| hash.chain_update(part)).finalize();
-    padded(0x5c).chain_update(inner).finalize().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_keyed_hash_is_the_one_of_rfc_4231() {
-        // Test case 1: 20 bytes of 0x0b, which are padded with zeros as any key is.
-        let mut key = [0; LENGTH];
-        key[..20].fill(0x0b);
-        let text: String = hmac(&key, [&b"Hi "[..], b"There"].into_iter()).map(|byte| format!("{byte:02x}")).concat();
-        assert_eq!(text, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    fn a_seal_is_the_same_as_that_of_another_implementation() {
+        let key = SealKey(Zeroizing::new([7; LENGTH]));
+        let cid = Cid::of(b"code");
+        let seal = key.seal(&Sealed { engine: "engine", cid: &cid, known: b"known", native: b"native" });
+        let text: String = seal.map(|byte| format!("{byte:02x}")).concat();
+        assert_eq!(text, "24e7c398f74ef2913229944b881244f88ba043631a6feb0f4855d85f0674bc46");
     }
 
     #[test]
     fn a_seal_fits_one_key_one_engine_and_one_piece_of_code() {
         let [key, other] = [(); 2].map(|()| SealKey::of_identity(&Keypair::generate_ed25519()).unwrap());
-        let seal = key.seal("engine", &Cid::of(b"code"), b"known", b"native");
-        assert!(is_same(&seal, &key.seal("engine", &Cid::of(b"code"), b"known", b"native")));
+        let (cid, another) = (Cid::of(b"code"), Cid::of(b"edoc"));
+        let sealed = Sealed { engine: "engine", cid: &cid, known: b"known", native: b"native" };
+        let seal = key.seal(&sealed);
+        assert!(key.fits(&seal, &sealed));
+        assert!(!other.fits(&seal, &sealed) && !key.fits(&seal[1..], &sealed) && !key.fits(&[], &sealed));
         for changed in [
-            other.seal("engine", &Cid::of(b"code"), b"known", b"native"),
-            key.seal("engines", &Cid::of(b"code"), b"known", b"native"),
-            key.seal("engine", &Cid::of(b"edoc"), b"known", b"native"),
-            key.seal("engine", &Cid::of(b"code"), b"knownn", b"ative"),
+            Sealed { engine: "engines", ..sealed },
+            Sealed { cid: &another, ..sealed },
+            Sealed { known: b"knownn", native: b"ative", ..sealed },
         ] {
-            assert!(!is_same(&seal, &changed));
+            assert!(!key.fits(&seal, &changed));
         }
-        assert!(!is_same(&seal[1..], &seal));
     }
 
     #[test]
     fn a_key_beside_the_code_stays_unless_others_could_read_it() {
         let folder = tempfile::tempdir().unwrap();
-        let seal = || SealKey::in_folder(folder.path()).unwrap().seal("", &Cid::of(b""), b"", b"");
+        let cid = Cid::of(b"");
+        let sealed = Sealed { engine: "", cid: &cid, known: b"", native: b"" };
+        let seal = || SealKey::in_folder(folder.path()).unwrap().seal(&sealed);
         let first = seal();
         assert_eq!(first, seal());
         let file = folder.path().join(FILE);

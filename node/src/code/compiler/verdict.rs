@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::code::{
-    code_error::{CodeError, shorten},
+    code_error::{CodeError, counted, shorten},
     vetting::Vetted,
 };
 
@@ -14,16 +14,6 @@ pub(super) const LENGTH: usize = 4;
 
 /// The longest verdict, in bytes: the texts in it are cut before.
 pub(super) const MOST: usize = 16 * 1024;
-
-/// What errors name, so that what is read names nothing else.
-const NAMED: [&str; 6] = [
-    "one function",
-    "all functions",
-    "components and modules within each other",
-    "core instances",
-    "instances of components",
-    "names in types",
-];
 
 /// Why code is refused: those errors that a look at it, or the compiler, can give.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,8 +79,9 @@ impl Refusal {
     }
 }
 
+/// What is read names nothing else.
 fn named(what: &str) -> &'static str {
-    NAMED.into_iter().find(|named| *named == what).unwrap_or("parts")
+    counted::EACH.into_iter().find(|named| *named == what).unwrap_or("parts")
 }
 
 #[cfg(test)]
@@ -104,7 +95,7 @@ mod tests {
         let found = (vetted, Duration::from_micros(7));
         let bytes = [write(Ok(found)), b"native".to_vec()].concat();
         assert_eq!(read(bytes), Some((Ok(found), b"native".to_vec())));
-        for what in NAMED {
+        for what in counted::EACH {
             let error = CodeError::TooComplex { what, cost: 2, limit: 1 };
             assert_eq!(read(write(Err(&error))), Some((Err(error), Vec::new())));
         }

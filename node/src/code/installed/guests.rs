@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     application::AppError,
-    code::{reach::Behalf, shipping},
+    code::{data::DataFolderError, reach::Behalf, shipping},
     core::Core,
     factories::Maker,
     node::Node,
@@ -100,6 +100,13 @@ impl Guests {
         }
     }
 
+    /// What is away under a name although a rule admits it, and whether it is on its way back: nothing was in its way.
+    pub(super) fn away(&self, core: &Core, name: &str) -> Option<(&Record, bool)> {
+        let Away { record, is_broken } = self.away.get(name)?;
+        record.asker(core)?.admit(core)?;
+        Some((record, !is_broken))
+    }
+
     /// Those that are away and are admitted now.
     fn admitted(&self, core: &Core) -> Vec<(Record, Behalf)> {
         let sound = self.away.values().filter(|away| !away.is_broken).map(|away| &away.record);
@@ -138,30 +145,21 @@ fn pin(core: &Core, records: &[Record]) {
 
 /// Reads what was installed when the node ran last, and which versions were here: before anybody can install anything. Gives
 /// whether there is something to bring back.
-pub(crate) async fn load(core: &Core) -> bool {
-    let Some(folder) = core.workshop.folder.clone() else { return false };
-    let read = tokio::task::spawn_blocking(move || {
-        let path = folder.path();
-        let records = record::read(path).inspect_err(|_| _ = record::set_aside(path));
-        (records, versions::read(path).inspect_err(|_| _ = versions::set_aside(path)))
-    });
-    let (records, versions) = match read.await {
-        Ok(read) => read,
-        Err(error) => (Err(io::Error::other(error.to_string())), Err(io::Error::other(error))),
-    };
-    let records = records.unwrap_or_else(|error| {
-        tracing::error!(%error, "what was installed cannot be read, and was put aside");
-        Vec::new()
-    });
-    let mut versions = versions.unwrap_or_else(|error| {
-        tracing::error!(%error, "which versions were installed cannot be read, and was put aside");
-        Versions::default()
-    });
+///
+/// # Errors
+///
+/// It cannot be read now. To go on without it would be to write over it.
+pub(crate) async fn load(core: &Core) -> Result<bool, DataFolderError> {
+    let Some(folder) = core.workshop.folder.clone() else { return Ok(false) };
+    let failed = |source| DataFolderError::Io { path: folder.path().to_owned(), source };
+    let path = folder.path().to_owned();
+    let read = tokio::task::spawn_blocking(move || io::Result::Ok((record::load(&path)?, versions::load(&path)?)));
+    let (records, mut versions) = read.await.map_err(io::Error::other).flatten().map_err(failed)?;
     for record in &records {
         if let Ok(Some(publisher)) = core.workshop.publisher(&record.code)
             && core.workshop.policy.trusts_publisher(&publisher)
         {
-            versions.raise(&publisher, &record.code, &record.name);
+            versions.raise(&publisher, &record.code);
         }
     }
     if !records.is_empty() {
@@ -171,7 +169,7 @@ pub(crate) async fn load(core: &Core) -> bool {
     let mut installed = core.workshop.installed.lock().await;
     installed.versions = versions;
     installed.away = away.map(|record| (record.name.clone(), Away { record, is_broken: false })).collect();
-    !installed.away.is_empty()
+    Ok(!installed.away.is_empty())
 }
 
 /// Brings back what was loaded, as far as its rules admit it now.

@@ -1,14 +1,13 @@
-//! What is written down of guests that stay: one CBOR file, replaced as a whole.
+//! What is written down of guests that stay.
 
 use std::{io, path::Path, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use libp2p::PeerId;
-use multinodes_behaviour::codec;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::Installed;
+use super::{Installed, file};
 use crate::{
     code::{
         code_ref::CodeRef,
@@ -16,15 +15,11 @@ use crate::{
         reach::{Asker, Behalf, Bound},
     },
     core::Core,
-    files,
     permissions::Proof,
 };
 
 /// In the folder with the code.
 const FILE: &str = "installed.cbor";
-
-/// As many guests as may be, with the largest configuration, and some.
-const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// A guest that is to be there again after a start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,15 +77,8 @@ impl Record {
     }
 }
 
-/// Puts a file aside that cannot be read, so that the next one does not take its place.
-pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
-    std::fs::rename(folder.join(FILE), folder.join(format!("{FILE}.unreadable")))?;
-    files::sync_folder(folder)
-}
-
 pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
-    let bytes = codec::encode(&records).map_err(io::Error::other)?;
-    files::replace(&folder.join(FILE), &[&bytes])
+    file::write(folder, FILE, &records)
 }
 
 /// Reads what is installed by a node that keeps code in this folder.
@@ -99,11 +87,14 @@ pub(super) fn write(folder: &Path, records: &[Record]) -> io::Result<()> {
 ///
 /// The file cannot be read, or is damaged. That there is none means that nothing is installed.
 pub fn read(folder: &Path) -> io::Result<Vec<Record>> {
-    let path = folder.join(FILE);
-    let bytes = match files::read_own(&path, MAX_FILE as u64) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    codec::decode(&bytes, MAX_FILE).map_err(|error| io::Error::other(format!("`{}`: {error}", path.display())))
+    file::read(folder, FILE)
+}
+
+/// The same at a start: a file that is damaged is put aside.
+///
+/// # Errors
+///
+/// The file cannot be read now.
+pub(super) fn load(folder: &Path) -> io::Result<Vec<Record>> {
+    file::read_or_set_aside(folder, FILE)
 }

@@ -4,31 +4,23 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use libp2p::PeerId;
-use multinodes_behaviour::codec;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use super::file;
 use crate::{
     code::{code_ref::CodeRef, reach::Behalf},
     core::Core,
-    files,
 };
 
 /// In the folder with the code.
 const FILE: &str = "versions.cbor";
-
-/// As many programs as may be, with the longest names and versions, and some.
-const MAX_FILE: usize = 8 * 1024 * 1024;
 
 /// Publishers that are remembered: rules of the node name them.
 const MAX_PUBLISHERS: usize = 128;
 
 /// Programs of one publisher that are remembered. Nothing is forgotten to make room, or it could be brought back.
 const MAX_NAMED: usize = 256;
-
-/// The same of programs without a name of their own: those who install them choose the names, so that one publisher's
-/// strangers must not use up what there is for others.
-const MAX_UNNAMED: usize = 64;
 
 /// What is remembered, by publisher.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,8 +31,30 @@ pub(super) struct Versions(BTreeMap<String, Programs>);
 struct Programs {
     /// By the name that is signed with the code.
     named: BTreeMap<String, String>,
-    /// By that of the application, where the code has none.
-    unnamed: BTreeMap<String, String>,
+    /// Of all code that is signed without a name: nothing else that is signed tells one such program from another, and the
+    /// application's name is chosen by whoever installs it. A place for each of those could be used up by anybody, and would
+    /// let an older version in under a new one.
+    unnamed: Option<String>,
+}
+
+impl Programs {
+    /// The highest version of the program that the code is of.
+    fn highest(&self, code: &CodeRef) -> Option<Version> {
+        let highest = code.name().map_or(self.unnamed.as_ref(), |name| self.named.get(name));
+        highest.and_then(|highest| highest.parse().ok())
+    }
+
+    /// Whether there is a place for what is remembered of the program.
+    fn has_room(&self, code: &CodeRef) -> bool {
+        code.name().is_none_or(|name| self.named.len() < MAX_NAMED || self.named.contains_key(name))
+    }
+
+    fn remember(&mut self, code: &CodeRef, highest: String) {
+        match code.name() {
+            Some(name) => _ = self.named.insert(name.to_owned(), highest),
+            None => self.unnamed = Some(highest),
+        }
+    }
 }
 
 /// Why a program is not taken for its publisher's.
@@ -53,45 +67,36 @@ pub(super) enum Stale {
 }
 
 impl Versions {
-    /// Whether code is as new as what was here of the same publisher and name. `application` is its name here.
-    pub(super) fn check(&self, publisher: &PeerId, code: &CodeRef, application: &str) -> Result<(), Stale> {
+    /// Whether code is as new as what was here of the same publisher and name.
+    pub(super) fn check(&self, publisher: &PeerId, code: &CodeRef) -> Result<(), Stale> {
         let Some(programs) = self.0.get(&publisher.to_base58()) else {
             return if self.0.len() < MAX_PUBLISHERS { Ok(()) } else { Err(Stale::TooMany(MAX_PUBLISHERS)) };
         };
-        let (known, name, most) = match code.name() {
-            Some(name) => (&programs.named, name, MAX_NAMED),
-            None => (&programs.unnamed, application, MAX_UNNAMED),
-        };
-        match (known.get(name).and_then(|highest| highest.parse().ok()), version(code)) {
+        match (programs.highest(code), version(code)) {
             (Some(highest), given) if given.as_ref() < Some(&highest) => Err(Stale::Older(highest)),
-            (None, Some(_)) if known.len() >= most => Err(Stale::TooMany(most)),
+            (None, Some(_)) if !programs.has_room(code) => Err(Stale::TooMany(MAX_NAMED)),
             _ => Ok(()),
         }
     }
 
     /// Remembers what is installed on somebody's behalf, if its publisher is one whose code anybody may bring: of others, and
     /// there can be any number, nothing could be brought back.
-    pub(super) fn note(&mut self, core: &Core, code: &CodeRef, application: &str, behalf: &Behalf) {
+    pub(super) fn note(&mut self, core: &Core, code: &CodeRef, behalf: &Behalf) {
         if let Some(publisher) = behalf.asker.publisher.filter(|by| core.workshop.policy.trusts_publisher(by)) {
-            self.raise(&publisher, code, application);
+            self.raise(&publisher, code);
         }
     }
 
     /// Remembers that it is here.
-    pub(super) fn raise(&mut self, publisher: &PeerId, code: &CodeRef, application: &str) {
+    pub(super) fn raise(&mut self, publisher: &PeerId, code: &CodeRef) {
         let (Some(given), publisher) = (version(code), publisher.to_base58()) else { return };
         if self.0.len() >= MAX_PUBLISHERS && !self.0.contains_key(&publisher) {
             return;
         }
         let programs = self.0.entry(publisher).or_default();
-        let (known, name, most) = match code.name() {
-            Some(name) => (&mut programs.named, name, MAX_NAMED),
-            None => (&mut programs.unnamed, application, MAX_UNNAMED),
-        };
-        let highest = known.get(name).and_then(|highest| highest.parse::<Version>().ok());
-        let is_new = highest.is_none_or(|highest| highest < given);
-        if is_new && (known.len() < most || known.contains_key(name)) {
-            known.insert(name.to_owned(), given.to_string());
+        let is_new = programs.highest(code).is_none_or(|highest| highest < given);
+        if is_new && programs.has_room(code) {
+            programs.remember(code, given.to_string());
         }
     }
 }
@@ -101,33 +106,22 @@ fn version(code: &CodeRef) -> Option<Version> {
 }
 
 pub(super) fn write(folder: &Path, versions: &Versions) -> io::Result<()> {
-    let path = folder.join(FILE);
-    let bytes = codec::encode(versions).map_err(io::Error::other)?;
-    if files::read_own(&path, MAX_FILE as u64).is_ok_and(|written| written == bytes) {
-        return Ok(());
-    }
-    files::replace(&path, &[&bytes])
+    file::write(folder, FILE, versions)
 }
 
-/// Puts a file aside that cannot be read, for people.
-pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
-    std::fs::rename(folder.join(FILE), folder.join(format!("{FILE}.unreadable")))?;
-    files::sync_folder(folder)
-}
-
-pub(super) fn read(folder: &Path) -> io::Result<Versions> {
-    let path = folder.join(FILE);
-    match files::read_own(&path, MAX_FILE as u64) {
-        Ok(bytes) => {
-            codec::decode(&bytes, MAX_FILE).map_err(|error| io::Error::other(format!("`{}`: {error}", path.display())))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Versions::default()),
-        Err(error) => Err(error),
-    }
+/// What was remembered when the node ran last. A file that is damaged is put aside.
+///
+/// # Errors
+///
+/// The file cannot be read now.
+pub(super) fn load(folder: &Path) -> io::Result<Versions> {
+    file::read_or_set_aside(folder, FILE)
 }
 
 #[cfg(test)]
 mod tests {
+    use multinodes_behaviour::codec;
+
     use super::*;
     use crate::code::{cid::Cid, code_ref::World};
 
@@ -144,39 +138,48 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_the_highest_version_of_its_name_is_stale_under_any_application() {
+    fn what_is_older_than_the_highest_version_of_its_name_is_stale() {
         let (publisher, other) = (PeerId::random(), PeerId::random());
         let mut versions = Versions::default();
-        versions.raise(&publisher, &code(Some("counter"), Some("1.10.0")), "one");
-        versions.raise(&publisher, &code(Some("counter"), Some("1.9.0")), "one");
+        versions.raise(&publisher, &code(Some("counter"), Some("1.10.0")));
+        versions.raise(&publisher, &code(Some("counter"), Some("1.9.0")));
         let highest = Stale::Older("1.10.0".parse().unwrap());
         for older in [Some("1.9.0"), Some("1.10.0-rc.1"), None] {
             let older = code(Some("counter"), older);
-            assert_eq!(versions.check(&publisher, &older, "two").unwrap_err(), highest);
-            versions.check(&other, &older, "two").unwrap();
+            assert_eq!(versions.check(&publisher, &older).unwrap_err(), highest);
+            versions.check(&other, &older).unwrap();
         }
         for version in ["1.10.0", "2.0.0"] {
-            versions.check(&publisher, &code(Some("counter"), Some(version)), "two").unwrap();
+            versions.check(&publisher, &code(Some("counter"), Some(version))).unwrap();
         }
-        versions.check(&publisher, &code(Some("clock"), Some("0.1.0")), "one").unwrap();
+        versions.check(&publisher, &code(Some("clock"), Some("0.1.0"))).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path()).unwrap(), Versions::default());
+        assert_eq!(load(folder.path()).unwrap(), Versions::default());
         write(folder.path(), &versions).unwrap();
-        assert_eq!(read(folder.path()).unwrap(), versions);
+        assert_eq!(load(folder.path()).unwrap(), versions);
     }
 
     #[test]
-    fn names_that_strangers_choose_use_up_nothing_and_push_nothing_out() {
+    fn all_code_of_a_publisher_that_is_signed_without_a_name_is_one_program_and_takes_one_place() {
         let publisher = PeerId::random();
         let mut versions = Versions::default();
-        versions.raise(&publisher, &code(None, Some("2.0.0")), "first");
-        for number in 0..2 * MAX_UNNAMED {
-            versions.raise(&publisher, &code(None, Some("1.0.0")), &number.to_string());
+        for version in ["1.0.0", "2.0.0", "1.5.0"] {
+            versions.raise(&publisher, &code(None, Some(version)));
         }
-        assert!(matches!(versions.check(&publisher, &code(None, Some("1.0.0")), "first"), Err(Stale::Older(_))));
-        let full = versions.check(&publisher, &code(None, Some("1.0.0")), "another").unwrap_err();
-        assert_eq!(full, Stale::TooMany(MAX_UNNAMED));
-        versions.check(&publisher, &code(Some("counter"), Some("1.0.0")), "another").unwrap();
+        let highest = Stale::Older("2.0.0".parse().unwrap());
+        for older in [Some("1.0.0"), None] {
+            assert_eq!(versions.check(&publisher, &code(None, older)).unwrap_err(), highest);
+        }
+        versions.check(&publisher, &code(None, Some("2.0.0"))).unwrap();
+        // That all places for names are taken, which only the publisher can bring about, is nothing to it.
+        for number in 0..2 * MAX_NAMED {
+            versions.raise(&publisher, &code(Some(&number.to_string()), Some("1.0.0")));
+        }
+        let full = versions.check(&publisher, &code(Some("another"), Some("1.0.0"))).unwrap_err();
+        assert_eq!(full, Stale::TooMany(MAX_NAMED));
+        versions.check(&publisher, &code(None, Some("3.0.0"))).unwrap();
+        versions.raise(&publisher, &code(None, Some("3.0.0")));
+        assert!(matches!(versions.check(&publisher, &code(None, Some("2.0.0"))), Err(Stale::Older(_))));
     }
 
     #[test]
@@ -185,13 +188,11 @@ mod tests {
         let version = format!("1.2.3-{}", "x".repeat(58));
         for publisher in (0..2 * MAX_PUBLISHERS).map(|_| PeerId::random()) {
             for number in 0..MAX_NAMED {
-                versions.raise(&publisher, &code(Some(&format!("{number:064}")), Some(&version)), "any");
+                versions.raise(&publisher, &code(Some(&format!("{number:064}")), Some(&version)));
             }
-            for number in 0..MAX_UNNAMED {
-                versions.raise(&publisher, &code(None, Some(&version)), &format!("{number:0128}"));
-            }
+            versions.raise(&publisher, &code(None, Some(&version)));
         }
         assert_eq!(versions.0.len(), MAX_PUBLISHERS);
-        assert!(codec::encode(&versions).unwrap().len() <= MAX_FILE);
+        assert!(codec::encode(&versions).unwrap().len() <= file::MAX_FILE);
     }
 }

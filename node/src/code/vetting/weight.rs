@@ -13,7 +13,7 @@ use wasmparser::{
 
 use super::names::{self, Names, find};
 
-use crate::code::code_error::CodeError;
+use crate::code::code_error::{CodeError, counted};
 
 /// Core instances, tables and memories that one component may have. Python's has 38 core instances.
 pub(crate) const MAX_PARTS: usize = 128;
@@ -104,7 +104,7 @@ pub(super) fn weigh(component: &[u8]) -> Result<Weighed, CodeError> {
         items = items.saturating_add(listed(&payload));
         match payload {
             Payload::Version { encoding, .. } => {
-                within("components and modules within each other", frames.len() as u64, MAX_DEPTH as u64)?;
+                within(counted::NESTED, frames.len() as u64, MAX_DEPTH as u64)?;
                 frames.push(match encoding {
                     Encoding::Component => Frame::Component(Scope::default()),
                     Encoding::Module => Frame::Module(Weight { bytes: INSTANCE, modules: 1, ..Weight::default() }),
@@ -168,9 +168,9 @@ impl Weight {
         self.components = self.components.saturating_add(other.components);
         self.name(other.names);
         // At once: what is counted next may be as much again for each byte.
-        within("core instances", self.modules, MAX_PARTS as u64)?;
-        within("instances of components", self.components, MAX_COMPONENTS)?;
-        within("names in types", self.names, MAX_NAMES)
+        within(counted::CORE_INSTANCES, self.modules, MAX_PARTS as u64)?;
+        within(counted::COMPONENT_INSTANCES, self.components, MAX_COMPONENTS)?;
+        within(counted::NAMES, self.names, MAX_NAMES)
     }
 
     fn name(&mut self, names: u64) {
@@ -182,7 +182,7 @@ impl Weight {
     }
 
     fn weighed(self, items: u64) -> Result<Weighed, CodeError> {
-        within("names in types", self.names, MAX_NAMES)?;
+        within(counted::NAMES, self.names, MAX_NAMES)?;
         Ok(Weighed { instance: self.bytes, items })
     }
 }
@@ -303,7 +303,7 @@ impl Scope {
 
     fn named(&mut self, count: u64) -> Result<(), CodeError> {
         self.weight.name(count);
-        within("names in types", self.weight.names, MAX_NAMES)
+        within(counted::NAMES, self.weight.names, MAX_NAMES)
     }
 }
 
