@@ -9,7 +9,7 @@ use multinodes_behaviour::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::payload::Payload;
+use crate::{length::length, payload::Payload};
 
 /// Why a call has no result, why a tell was not accepted, or why a cast was not queued.
 ///
@@ -81,7 +81,7 @@ pub enum CallError {
         reason: String,
     },
     /// No answer within the time: it may or may not have run.
-    #[error("no answer from `{application}` on node `{node}` within {after:?}")]
+    #[error("no answer from `{application}` on node `{node}` within {}", length(*.after))]
     TimedOut {
         /// The application.
         application: String,

@@ -36,6 +36,7 @@ mod nodes;
 mod options;
 mod origin;
 mod output;
+mod paste;
 mod permissions;
 mod ping;
 mod publish;
@@ -46,6 +47,7 @@ mod session;
 mod shapes;
 mod signals;
 mod start;
+mod streams;
 mod style;
 mod subscribe;
 mod table;
@@ -69,8 +71,9 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing help into a closed pipe is no failure, as long as somebody could have read it.
-            return match error.print() {
+            // Printing help into a pipe that nobody reads is no failure, as long as somebody could have read it.
+            let printed = if error.use_stderr() { Ok(()) } else { streams::stdout().map(drop) };
+            return match printed.and_then(|()| error.print()) {
                 Err(io) if io.kind() != std::io::ErrorKind::BrokenPipe => Failure::from(io).report(),
                 _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
             };
@@ -87,7 +90,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         return verb.run();
     }
     if let Verb::Secret(verb) = cli.verb {
-        return verb.run(cli.options.json());
+        return verb.run(cli.options.json(), &cli.options.typed());
     }
     if let Verb::KeepGroups(verb) = cli.verb {
         verb.run();
@@ -189,7 +192,7 @@ impl Verb {
             Self::Subscribe(verb) => verb.run(settings, output).await,
             Self::Ping(verb) => verb.run(settings, output).await,
             Self::Events(verb) => verb.run(settings, output).await,
-            Self::Secret(verb) => verb.run(settings.json),
+            Self::Secret(verb) => verb.run(settings.json, &settings.typed),
             Self::Ticket(verb) => verb.run(settings, output).await,
             Self::Completion(verb) => verb.run(),
             Self::KeepGroups(verb) => {
@@ -204,19 +207,20 @@ impl Verb {
 
 const EXAMPLES: &str = "\
 Examples:
-  multinodes demo                                 a whole swarm on this machine, in a few seconds
-  multinodes start --name alpha                   a node; it finds the others by itself
-  multinodes nodes                                who is there
-  multinodes doctor                               what does not work here, and what to do about it
-  multinodes call node echo '\"hi\"' --node alpha   call an action; arguments are JSON
-  seq 1000 | multinodes map node echo             an action for each line, spread over all hosts
-  multinodes explain node                         which host would be taken, and why not the others
-  multinodes subscribe news                       what others publish: multinodes publish news 7
-  multinodes secret new garden.secret             for a private swarm: start --secret garden.secret
-  multinodes ticket --out garden.ticket           others join with it: start --ticket garden.ticket
-  multinodes run task.wasm 27 --node alpha        your own code on another node, if that allows it
+  multinodes demo                            a whole swarm on this machine
+  multinodes start --name alpha              a node; it finds the others itself
+  multinodes nodes                           who is there
+  multinodes doctor                          what does not work here, and why
+  multinodes call node echo 1 --node alpha   call an action; arguments are JSON
+  seq 1000 | multinodes map node echo        an action for each line of input
+  multinodes explain node                    which host would be taken, and why
+  multinodes subscribe news                  what `publish news 7` publishes
+  multinodes secret new garden.secret        then: start --secret garden.secret
+  multinodes ticket --out garden.ticket      then: start --ticket garden.ticket
+  multinodes run task.wasm 27 --node alpha   your own code on another node
 
 Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
+
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";
 
 #[cfg(test)]
@@ -226,5 +230,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// A paragraph is one line, which is broken where the terminal ends; whatever is aligned fits any terminal.
+    #[test]
+    fn no_help_is_broken_into_lines_twice() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let name = command.get_name().to_owned();
+            for text in [command.get_after_help(), command.get_about()].into_iter().flatten() {
+                let text = text.to_string();
+                let lines: Vec<&str> = text.lines().collect();
+                for pair in lines.windows(2) {
+                    let is_text = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+                    assert!(!is_text(pair[0]) || !is_text(pair[1]), "`{name}` goes on in a line of its own: {pair:?}");
+                }
+                for line in lines.iter().filter(|line| line.starts_with(' ')) {
+                    assert!(line.chars().count() <= 80, "`{name}` has an aligned line that is too long: {line}");
+                }
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
     }
 }

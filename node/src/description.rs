@@ -193,6 +193,14 @@ pub enum Event {
         /// What does not work, and the remedy.
         reason: String,
     },
+    /// Nobody of the swarm answers at an address to join through. It is tried again, for ever; told again when something
+    /// else comes of it.
+    JoinFailed {
+        /// The address, as it was given.
+        address: String,
+        /// What came instead of an answer; of a name, at each of its addresses.
+        reason: String,
+    },
     /// The network part failed and was started again with the same identity.
     NetworkRestarted {
         /// What had happened.

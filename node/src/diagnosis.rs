@@ -17,7 +17,7 @@ use crate::{
     builder::{Builder, StartError},
     core::Settings,
     identity::{Identity, IdentityError},
-    rendezvous::inspection,
+    rendezvous::{self, inspection},
 };
 
 /// The settings of a node that is not started.
@@ -69,6 +69,12 @@ impl Diagnosis {
         }
         joins
     }
+}
+
+/// That `$XDG_RUNTIME_DIR` is of no use, and which folder is used instead.
+#[must_use]
+pub fn unusable_runtime() -> Option<String> {
+    rendezvous::unusable_runtime()
 }
 
 /// Whether this host may dial `address` of a node that may be elsewhere.

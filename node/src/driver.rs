@@ -5,6 +5,7 @@
 
 mod admitting;
 mod answering;
+pub(crate) mod answers;
 mod balancing;
 mod book;
 mod connections;
@@ -18,6 +19,7 @@ mod lag;
 mod lanes;
 mod listening;
 mod losing;
+pub(crate) mod no_answer;
 mod prospects;
 mod rations;
 mod status;
@@ -147,6 +149,8 @@ enum Done {
     Notes(io::Result<Vec<Note>>),
     /// The addresses of a name to join through.
     Resolved { join: usize, result: io::Result<Vec<Multiaddr>> },
+    /// Who listens at the silent addresses of a join.
+    Knocked { join: usize, listens: Vec<(Multiaddr, bool)> },
     /// The files with rules were looked at.
     Rules { changed: bool },
     /// A peer has refused a lane, perhaps only for now.
@@ -337,6 +341,7 @@ impl Driver {
         match done {
             Some(Done::Notes(notes)) => self.on_notes(notes),
             Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
+            Some(Done::Knocked { join, listens }) => self.on_knocked(join, listens),
             Some(Done::Rules { changed }) => self.on_rules(changed),
             Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
             Some(Done::Verified { peer_id, weight, verified }) => self.on_verified(peer_id, weight, verified),
@@ -367,6 +372,7 @@ impl Driver {
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
                 Due::Join(join) => self.join(join),
+                Due::Answers(join) => self.look_for_answers(join),
                 Due::Release(peer_id) => self.let_go(peer_id),
                 Due::Held => self.release_held(),
                 Due::Written => self.leave(),
@@ -444,6 +450,9 @@ impl Driver {
             Event::NameConflict { name, peer_ids, more } => {
                 let peer_ids: Vec<String> = peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect();
                 tracing::warn!(%name, ?peer_ids, more, "several nodes claim one name");
+            }
+            Event::JoinFailed { address, reason } => {
+                tracing::warn!(%address, %reason, "cannot join through this address yet; trying on");
             }
             Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
             _ => {}

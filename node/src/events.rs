@@ -1,7 +1,7 @@
 //! The feed of what changes in the swarm.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt,
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -19,11 +19,21 @@ const KEPT: usize = 1024;
 /// What does not work is kept for later readers, the latest of it: there are only a few ways of finding others.
 const KEPT_TROUBLES: usize = 16;
 
+/// The same for addresses to join through: more than a node takes.
+const KEPT_JOINS: usize = 128;
+
 /// Where events are told, for all readers.
 pub(crate) struct Teller {
     events: broadcast::Sender<Event>,
-    /// Why the node is degraded: most of it shows while the node starts, when nobody can read yet.
-    troubles: Mutex<VecDeque<String>>,
+    /// What does not work: most of it shows while the node starts, when nobody can read yet.
+    troubles: Mutex<Troubles>,
+}
+
+#[derive(Default)]
+struct Troubles {
+    degraded: VecDeque<String>,
+    /// Why an address to join through leads nowhere, by the address. There are only so many of them.
+    joins: BTreeMap<String, String>,
 }
 
 impl Teller {
@@ -33,31 +43,50 @@ impl Teller {
 
     pub(crate) fn tell(&self, event: Event) {
         let mut troubles = self.troubles();
-        if let Event::Degraded { reason } = &event {
-            troubles.retain(|known| known != reason);
-            if troubles.len() >= KEPT_TROUBLES {
-                troubles.pop_front();
+        match &event {
+            Event::Degraded { reason } => {
+                let degraded = &mut troubles.degraded;
+                degraded.retain(|known| known != reason);
+                if degraded.len() >= KEPT_TROUBLES {
+                    degraded.pop_front();
+                }
+                degraded.push_back(reason.clone());
             }
-            troubles.push_back(reason.clone());
+            Event::JoinFailed { address, reason }
+                if troubles.joins.len() < KEPT_JOINS || troubles.joins.contains_key(address) =>
+            {
+                troubles.joins.insert(address.clone(), reason.clone());
+            }
+            _ => {}
         }
         // Nobody has to listen.
         let _ = self.events.send(event);
     }
 
+    /// An address to join through leads somewhere.
+    pub(crate) fn joined(&self, address: &str) {
+        self.troubles().joins.remove(address);
+    }
+
     /// What happens from now on, after what was degraded before.
     pub(crate) fn subscribe(&self) -> Events {
         let troubles = self.troubles();
-        let before: Vec<_> = troubles.iter().map(|reason| Event::Degraded { reason: reason.clone() }).collect();
+        let degraded = troubles.degraded.iter().map(|reason| Event::Degraded { reason: reason.clone() });
+        let failed = |(address, reason): (&String, &String)| Event::JoinFailed {
+            address: address.clone(),
+            reason: reason.clone(),
+        };
+        let before: Vec<_> = degraded.chain(troubles.joins.iter().map(failed)).collect();
         Events::new(before, self.events.subscribe())
     }
 
-    fn troubles(&self) -> MutexGuard<'_, VecDeque<String>> {
+    fn troubles(&self) -> MutexGuard<'_, Troubles> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What changes in the swarm from now on: see [`Event`]. Begins with what the node has found not to work
-/// ([`Event::Degraded`]), ends when the node has stopped.
+/// ([`Event::Degraded`], [`Event::JoinFailed`]), ends when the node has stopped.
 #[must_use = "events are only seen by who reads them"]
 pub struct Events(BoxStream<'static, Event>);
 
@@ -114,6 +143,19 @@ mod tests {
         teller.tell(degraded(2));
         let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
         assert_eq!(heard, [degraded(1), degraded(0), degraded(2)]);
+    }
+
+    #[test]
+    fn a_late_reader_hears_of_each_address_that_leads_nowhere_what_came_last() {
+        let teller = Teller::new();
+        let failed = |address: &str, reason: &str| Event::JoinFailed { address: address.into(), reason: reason.into() };
+        for (address, reason) in [("a", "first"), ("b", "first"), ("a", "second"), ("c", "first")] {
+            teller.tell(failed(address, reason));
+        }
+        teller.joined("b");
+        let mut events = teller.subscribe();
+        let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+        assert_eq!(heard, [failed("a", "second"), failed("c", "first")]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct LastError {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It would get the message.
+    /// It would get the message. Whether its rules allow what is asked is known only when it is.
     Taken,
     /// It fits, but another one would get the message.
     Possible,
@@ -78,8 +78,11 @@ impl AppRef {
     pub fn explain(&self) -> Vec<Considered> {
         let core = self.node().core();
         let aside = core.selection.asides.look();
-        let taken = self.route().pick(core, &[]).ok().map(|target: Target| target.peer_id(core));
         let hosts = self.node().hosts(self.application());
+        // A message that cannot get to one host goes on to the next.
+        let out_of_reach = hosts.iter().filter(|host| self.is_out_of_reach(&Candidate::alone(core, host)));
+        let out_of_reach: Vec<PeerId> = out_of_reach.map(|host| host.peer_id).collect();
+        let taken = self.route().pick(core, &out_of_reach).ok().map(|target: Target| target.peer_id(core));
         let mut all: Vec<_> = hosts.iter().map(|host| self.consider(host, taken, aside.as_ref())).collect();
         all.extend(aside.as_ref().map(|aside| self.gone(aside, &hosts)).into_iter().flatten());
         all
@@ -227,5 +230,34 @@ fn with_error(reason: String, last_error: Option<&LastError>) -> String {
     match last_error {
         Some(LastError { error, since, .. }) => format!("{reason}; no answer since {since:.0} s ago: {error}"),
         None => reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        description::{NodeInfo, Snapshot, tests::node},
+        node::Node,
+    };
+
+    #[tokio::test]
+    async fn a_host_without_an_address_is_not_taken_and_another_one_is() {
+        let asking = Node::builder().mdns(false).rendezvous(false).passive(true).start().await.unwrap();
+        let addresses = vec!["/ip4/127.0.0.1/tcp/9".parse().unwrap()];
+        let near = Arc::new(NodeInfo { addresses, ..NodeInfo::clone(&node("near", Value::Null)) });
+        asking.core().snapshot.store(Arc::new(Snapshot::new(vec![near, node("far", Value::Null)])));
+        // Which of two equals is taken is a matter of chance.
+        for _ in 0..20 {
+            let considered = asking.app("test").explain();
+            let of = |name: &str| considered.iter().find(|host| host.node == name).unwrap();
+            assert_eq!((of("near").verdict, of("far").verdict), (Verdict::Taken, Verdict::Possible));
+            assert_eq!(of("far").reason, "no address of it is known");
+        }
+        let only = asking.app("test").on("far").explain();
+        assert!(only.iter().all(|host| host.verdict != Verdict::Taken), "{only:?}");
+        asking.stop().await;
     }
 }

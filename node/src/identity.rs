@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     files::{self, Unfinished},
     private_file::{Exposure, exposure},
+    quoting::quoted_path,
 };
 
 /// No identity file is anywhere near so long.
@@ -38,7 +39,7 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// There is none.
-    #[error("there is no identity file `{0}`: `multinodes start --identity {0}` makes one", .path.display())]
+    #[error("there is no identity file `{}`: a node that is started with it makes one", .path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -59,7 +60,7 @@ pub enum IdentityError {
     },
     /// It has nothing in it, and is not filled: a key that was lost would be another one without a word.
     #[error(
-        "the identity file `{0}` is empty: put its key back from a copy, or remove the file, and `multinodes start --identity {0}` makes a new one with another peer id",
+        "the identity file `{0}` is empty: put its key back from a copy, or remove the file, and a node that is started with it makes a new one with another peer id",
         .path.display()
     )]
     Empty {
@@ -67,7 +68,7 @@ pub enum IdentityError {
         path: PathBuf,
     },
     /// Others than its owner may read it.
-    #[error("the identity file `{0}` may be read by others than its owner: chmod 600 {0}", .path.display())]
+    #[error("the identity file `{0}` may be read by others than its owner: chmod 600 {1}", .path.display(), quoted_path(.path))]
     Exposed {
         /// The file.
         path: PathBuf,

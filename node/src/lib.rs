@@ -119,6 +119,7 @@ mod identity;
 mod installation;
 pub mod json;
 mod later;
+mod length;
 mod links;
 pub mod map;
 #[cfg(feature = "measure")]
@@ -134,6 +135,7 @@ mod predicate;
 #[path = "no_predicate.rs"]
 mod predicate;
 mod private_file;
+mod quoting;
 mod random_name;
 mod registry;
 mod rendezvous;
@@ -183,6 +185,8 @@ pub use permissions::{Caller, Guard, MAX_RULE_FILE, Rule, RuleError, RuleFileErr
 #[cfg(feature = "cel")]
 pub use predicate::{MAX_PREDICATE, Predicate, PredicateError, PredicateFault};
 pub use private_file::PrivateFileError;
+#[doc(hidden)]
+pub use quoting::{quoted, quoted_path};
 pub use registry::RegisterError;
 pub use secret::{Secret, SecretError};
 pub use semver::VersionReq;

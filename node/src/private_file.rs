@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::{files, quoting::quoted_path};
 
 /// What is wrong with a file for a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub enum PrivateFileError {
         source: io::Error,
     },
     /// Others than its owner may read it.
-    #[error("the file `{0}` holds a secret and may be read by others than its owner: chmod 600 {0}", .path.display())]
+    #[error("the file `{0}` holds a secret and may be read by others than its owner: chmod 600 {1}", .path.display(), quoted_path(.path))]
     Exposed {
         /// The file.
         path: PathBuf,

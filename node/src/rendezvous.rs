@@ -127,17 +127,51 @@ impl Rendezvous {
     }
 }
 
-/// The folder for the nodes of this user and the swarm with this name or mark: in `$XDG_RUNTIME_DIR`, else in the folder for temporary files.
+/// The folder for the nodes of this user and the swarm with this name or mark: in `$XDG_RUNTIME_DIR`, else, or if that is
+/// of no use, in the folder for temporary files.
 pub(crate) fn default_folder(swarm: &str) -> PathBuf {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    folder_below(runtime.filter(|runtime| runtime.is_absolute() && runtime.is_dir()), swarm)
+    folder_below(runtime().filter(|runtime| fault(runtime).is_none()), swarm)
+}
+
+/// That `$XDG_RUNTIME_DIR` is of no use, and what is used instead: nodes that are started without it, or with another one,
+/// look elsewhere.
+pub(crate) fn unusable_runtime() -> Option<String> {
+    let runtime = runtime()?;
+    let fault = fault(&runtime)?;
+    let instead = shared_folder();
+    let (runtime, instead) = (runtime.display(), instead.display());
+    Some(format!("`{instead}` is used, as XDG_RUNTIME_DIR, `{runtime}`, {fault}"))
+}
+
+fn runtime() -> Option<PathBuf> {
+    // Empty is as not set, by the specification.
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|runtime| !runtime.is_empty()).map(PathBuf::from)
+}
+
+/// Why a folder is none for this user's running programs.
+fn fault(runtime: &Path) -> Option<&'static str> {
+    if !runtime.is_absolute() {
+        return Some("is not absolute");
+    }
+    if !runtime.is_dir() {
+        return Some("is no folder");
+    }
+    #[cfg(unix)]
+    if rustix::fs::access(runtime, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_err() {
+        return Some("cannot be written to");
+    }
+    None
 }
 
 fn folder_below(runtime: Option<PathBuf>, swarm: &str) -> PathBuf {
     match runtime {
         Some(runtime) => folder_in(&runtime, swarm),
-        None => std::env::temp_dir().join(format!("{SHARED_PREFIX}{}", user())).join(leaf(swarm)),
+        None => shared_folder().join(leaf(swarm)),
     }
+}
+
+fn shared_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("{SHARED_PREFIX}{}", user()))
 }
 
 /// The same below a folder that the user has named.

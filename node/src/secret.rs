@@ -129,7 +129,7 @@ pub enum SecretError {
         error: Box<SecretError>,
     },
     /// The text is something else.
-    #[error("a secret begins with `{PREFIX}{VERSION}:`; `multinodes secret new` makes one")]
+    #[error("a secret begins with `{PREFIX}{VERSION}:`; the verb `secret new` of the command makes one")]
     Foreign,
     /// It is of a later version.
     #[error("this version of the software knows only secrets that begin with `{PREFIX}{VERSION}:`")]

@@ -359,7 +359,7 @@ pub enum TicketError {
     #[error(transparent)]
     File(#[from] PrivateFileError),
     /// The text is something else.
-    #[error("this is no ticket: one begins with `{PREFIX}{VERSION}`; `multinodes ticket` makes one")]
+    #[error("this is no ticket: one begins with `{PREFIX}{VERSION}`; the verb `ticket` of the command makes one")]
     Foreign,
     /// It is of a later version.
     #[error("the ticket is of another version: this software knows those that begin with `{PREFIX}{VERSION}`")]

@@ -105,7 +105,7 @@ async fn whoever_has_had_the_compiler_for_long_waits_and_is_told_how_long() {
     let echo = guest("echo");
     within(beta.run(&echo).on("alpha").call::<Vec<i64>>((1, 2))).await.unwrap();
     let (code, text) = failed(within(beta.run(&guest("failing")).on("alpha").call::<()>(())).await);
-    assert!(code == "compile_rate" && text.contains("1ms in each 3600s") && text.contains("wait "), "{code}: {text}");
+    assert!(code == "compile_rate" && text.contains("1ms in each 1h") && text.contains("wait "), "{code}: {text}");
     // What is compiled costs nothing, and others have their own time.
     within(beta.run(&echo).on("alpha").call::<Vec<i64>>((1, 2))).await.unwrap();
     let (code, _) = failed(within(gamma.run(&guest("failing")).on("alpha").call::<()>(())).await);
@@ -158,7 +158,7 @@ async fn a_guest_that_stays_computes_no_more_than_the_rate_of_its_installer() {
                 Ok(()) => {}
                 Err(CallError::Busy { .. }) => return true,
                 // Stopped in the middle.
-                Err(error) => assert!(error.to_string().contains("100ms in each 3600s"), "{error}"),
+                Err(error) => assert!(error.to_string().contains("100ms in each 1h"), "{error}"),
             }
         }
     });

@@ -72,6 +72,14 @@ fn a_healthy_swarm_is_ok_in_every_line_and_the_exit_code_is_0() {
 }
 
 #[test]
+fn a_node_that_uses_permissions_is_nothing_to_warn_of() {
+    let swarm = Swarm::new();
+    let _store = swarm.start("store", &["--allow", "node=peer.labels.role == 'admin'"]);
+    let outcome = swarm.until_code(0, &["doctor", "--json"]);
+    assert_eq!(verdict(&findings(&outcome), "clock", "store"), "ok");
+}
+
+#[test]
 fn finding_nobody_is_a_warning_with_what_to_do() {
     let swarm = Swarm::new();
     let outcome = swarm.run(&["doctor"]).expect(1);

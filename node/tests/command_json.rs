@@ -92,3 +92,38 @@ fn a_result_that_json_cannot_say_is_named_and_not_printed_as_something_else() {
     let echoed = runtime.block_on(node.app("node").on("strange").call_raw("echo", echoed)).unwrap();
     assert!(echoed.json().unwrap_err().to_string().contains("tag 2"));
 }
+
+#[test]
+fn what_a_terminal_would_obey_or_not_show_is_printed_as_json_can_write_it() {
+    let swarm = Swarm::new();
+    let mut alpha = swarm.start("alpha", &[]);
+    alpha.started();
+    let (text, shown) = ("\"a\u{202e}\u{9b}2J\u{7f}b\"", r#""a\u202e\u009b2J\u007fb""#);
+    let map = run(swarm.command(&["map", "node", "echo"]), text).expect(0);
+    let call = swarm.run(&["call", "node", "echo", text]).expect(0);
+    let all = swarm.run(&["call", "node", "echo", text, "--all"]).expect(0);
+    for outcome in [map, call, all] {
+        assert!(outcome.stdout.contains(shown), "{outcome:?}");
+        assert!(!outcome.stdout.contains(['\u{202e}', '\u{9b}', '\u{7f}']), "{outcome:?}");
+    }
+}
+
+#[test]
+fn bytes_are_printed_as_numbers_or_as_they_are() {
+    let swarm = Swarm::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let files = Actions::new()
+        .action("bytes", |()| async { serde_bytes::ByteBuf::from(*b"\0\x01hi") })
+        .action("text", |()| async { "hi\n" })
+        .action("number", |()| async { 7 });
+    let node = runtime.block_on(swarm.builder().name("files").start()).unwrap();
+    node.register("files", files).unwrap();
+    assert_eq!(swarm.run(&["call", "files", "bytes"]).expect(0).stdout, "[0,1,104,105]\n");
+    assert_eq!(swarm.run(&["call", "files", "bytes", "--raw"]).expect(0).stdout, "\0\x01hi");
+    assert_eq!(swarm.run(&["call", "files", "text", "--raw"]).expect(0).stdout, "hi\n");
+    let neither = swarm.run(&["call", "files", "number", "--raw"]).expect(2);
+    assert!(neither.stderr.contains("neither a byte string nor a text"), "{neither:?}");
+    let help = swarm.run(&["call", "--help"]).expect(0).stdout;
+    assert!(help.contains("byte string") && help.contains("array of numbers") && help.contains("--raw"), "{help}");
+}

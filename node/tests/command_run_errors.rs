@@ -11,6 +11,14 @@ use common::Swarm;
 /// What nobody wants to read: names of the inside, and values as programs print them.
 const INSIDE: [&str; 5] = ["multinodes/code", "Some(", "Err(", "{ ", "Elapsed"];
 
+/// What compilers make where nothing else is asked for: a program for runtimes of WASI 0.2.
+const COMMAND_OF_WASI: &str = r#"(component
+    (core module $code (func (export "run") (result i32) (i32.const 0)))
+    (core instance $made (instantiate $code))
+    (func $run (result (result)) (canon lift (core func $made "run")))
+    (instance $runs (export "run" (func $run)))
+    (export "wasi:cli/run@0.2.0" (instance $runs)))"#;
+
 /// Runs it, and looks whether it fails so.
 #[track_caller]
 fn fails(swarm: &Swarm, line: &str, code: i32, parts: &[&str]) {
@@ -37,6 +45,7 @@ fn swarm() -> Swarm {
     fs::write(swarm.path("big.wat"), echo.replace(r#"(memory (export "memory") 1)"#, &big)).unwrap();
     fs::write(swarm.path("bad.wasm"), "nonsense").unwrap();
     fs::write(swarm.path("other.wat"), "(module)").unwrap();
+    fs::write(swarm.path("command.wat"), COMMAND_OF_WASI).unwrap();
     swarm
 }
 
@@ -47,6 +56,9 @@ fn whoever_runs_code_in_vain_reads_what_is_wrong_with_it_or_which_limit_it_meets
     let _beta = swarm.start("beta", &["--allow-code", rule]);
     fails(&swarm, "run bad.wasm", 2, &["`bad.wasm`: it is not WebAssembly"]);
     fails(&swarm, "run other.wat", 2, &["`other.wat`", "exports neither `run`"]);
+    let needed =
+        ["exports `wasi:cli/run@0.2.0`", "a runtime of WASI", "node/wit/node.wit", "examples/guests/README.md"];
+    fails(&swarm, "run command.wat", 2, &needed);
     fails(&swarm, "run none.wasm", 2, &["`none.wasm` cannot be read"]);
     fails(&swarm, "run echo.wat --node nobody --timeout 2s", 1, &["no node `nobody`", "multinodes nodes"]);
     for (guest, text) in [

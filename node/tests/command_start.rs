@@ -149,6 +149,27 @@ fn a_rendezvous_folder_of_no_use_is_said_and_nothing_else_breaks() {
 }
 
 #[test]
+fn a_folder_of_the_system_that_is_of_no_use_is_said_with_the_one_that_is_used() {
+    let swarm = Swarm::new();
+    let temporary = swarm.path("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = swarm.command(arguments);
+        command.env_remove("MULTINODES_RUNTIME_DIR").env("XDG_RUNTIME_DIR", "/no/such/folder");
+        command.env("TMPDIR", &temporary);
+        command
+    };
+    let nobody = common::run(command(&["info", "alpha"]), "").expect(1);
+    let mut alpha = common::Process::spawn("alpha", command(&["start", "--json", "--name", "alpha"]));
+    let line = alpha.wait_for("what does not work", |line| line.value["event"] == "degraded");
+    for said in [&nobody.stderr, line.value["reason"].as_str().unwrap()] {
+        let parts = [temporary.to_str().unwrap(), "XDG_RUNTIME_DIR, `/no/such/folder`, is no folder"];
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+    common::run(command(&["info", "alpha"]), "").expect(0);
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let swarm = Swarm::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

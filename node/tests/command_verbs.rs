@@ -80,6 +80,8 @@ fn arguments_come_from_the_command_line_and_from_stdin() {
     assert_eq!(swarm.run(&["call", "calculator", "add", "-5", "7"]).expect(0).stdout, "2\n");
     let outcome = run(swarm.command(&["call", "calculator", "add", "1", "-"]), "41\n").expect(0);
     assert_eq!(outcome.stdout, "42\n");
+    let outcome = run(swarm.command(&["call", "calculator", "add", "1", "-"]), "\u{feff}41\n").expect(0);
+    assert_eq!(outcome.stdout, "42\n", "some editors begin a file with a byte order mark");
     swarm.run(&["tell", "journal", "\"a line\""]).expect(0);
     run(swarm.command(&["tell", "journal", "-"]), "\"another\"").expect(0);
     swarm.until(&["call", "journal", "count"], |count| *count == json!(2));
@@ -154,6 +156,31 @@ fn ping_measures_round_trips() {
     let lines: Vec<serde_json::Value> =
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[2]["event"], &lines[2]["answered"]), (3, &json!("summary"), &json!(2)));
+}
+
+#[test]
+fn a_node_that_forbids_calls_of_its_application_node_answers_pings() {
+    let swarm = Swarm::new();
+    let _alpha = swarm.start("alpha", &["--allow", "node=peer.labels.role == 'admin'"]);
+    let outcome = swarm.run(&["ping", "alpha", "--count", "1"]).expect(0);
+    assert!(outcome.stdout.contains("1 sent, 1 answered"), "{outcome:?}");
+    let explained = swarm.run(&["explain", "node"]).expect(0);
+    assert!(explained.stderr.contains("whether its rules allow a call"), "{explained:?}");
+    swarm.run(&["call", "node", "echo", "1"]).expect(1);
+}
+
+#[test]
+fn nothing_is_printed_of_a_table_without_rows() {
+    let swarm = Swarm::new();
+    assert_eq!(swarm.run(&["nodes"]).expect(0).stdout, "");
+    assert_eq!(swarm.run(&["apps"]).expect(0).stdout, "");
+    let _alpha = swarm.start("alpha", &[]);
+    for verb in ["nodes", "apps"] {
+        let outcome = swarm.run(&[verb, "--where", "node.name == 'nobody'"]).expect(1);
+        assert!(outcome.stdout.is_empty() && outcome.stderr.contains("matches"), "{outcome:?}");
+        let json = swarm.run(&[verb, "--where", "node.name == 'nobody'", "--json"]).expect(1);
+        assert_eq!(json.json(), json!([]));
+    }
 }
 
 #[test]

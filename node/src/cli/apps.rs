@@ -37,7 +37,7 @@ impl Apps {
                 if session.others() == 0 {
                     style::note(style::WARN, "nothing found:", &session.nobody());
                 }
-                if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }?;
+                output.rows(&rows, || table(&rows))?;
                 let hosts: usize = others().map(|node| node.applications.len()).sum();
                 match &predicate {
                     Some(predicate) if rows.is_empty() && hosts > 0 => {

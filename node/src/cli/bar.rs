@@ -16,6 +16,8 @@ use super::{
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Position {
     pub(crate) done: u64,
+    /// So many of them were done before, by another run.
+    pub(crate) recorded: u64,
     /// How many there are in all, if that is known.
     pub(crate) total: Option<u64>,
     pub(crate) failed: u64,
@@ -38,6 +40,13 @@ pub(crate) struct Bar {
 #[derive(Debug, Default)]
 struct Rate(VecDeque<(Instant, u64)>);
 
+impl Position {
+    /// How many were run now.
+    fn run(&self) -> u64 {
+        self.done.saturating_sub(self.recorded)
+    }
+}
+
 impl Bar {
     /// A bar, if there is a terminal to draw it on.
     pub(crate) fn new() -> Option<Self> {
@@ -45,7 +54,7 @@ impl Bar {
     }
 
     pub(crate) fn draw(&mut self, position: Position, now: Instant) {
-        let rate = self.rate.note(now, position.done);
+        let rate = self.rate.note(now, position.run());
         // The last column stays free: some terminals begin a new line after it.
         let width = terminal_size::terminal_size_of(std::io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
         self.text = render(position, rate, width.saturating_sub(1));
@@ -94,7 +103,7 @@ impl Rate {
 
 /// The line in at most `width` characters: what matters least is left out first.
 fn render(position: Position, rate: f64, width: usize) -> String {
-    let Position { done, total, failed, workers } = position;
+    let Position { done, total, failed, workers, .. } = position;
     let mut parts = vec![match total {
         Some(total) => format!("{done}/{}", total.max(done)),
         None => format!("{done} done"),
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn it_says_how_far_it_is_and_how_long_it_takes() {
-        let position = Position { done: 250, total: Some(1000), failed: 3, workers: 4 };
+        let position = Position { done: 250, total: Some(1000), failed: 3, workers: 4, recorded: 0 };
         assert_eq!(
             plain(position, 100.0, 80),
             "━━━━━━━━────────────────────────  250/1000  3 failed  100/s  8 s left  4 workers"
@@ -175,9 +184,18 @@ mod tests {
 
     #[test]
     fn on_a_narrow_terminal_the_least_important_goes_first() {
-        let position = Position { done: 250, total: Some(1000), failed: 3, workers: 4 };
+        let position = Position { done: 250, total: Some(1000), failed: 3, workers: 4, recorded: 0 };
         assert_eq!(plain(position, 100.0, 30), "250/1000  3 failed  100/s");
         assert_eq!(plain(position, 100.0, 8), "250/1000");
+    }
+
+    #[test]
+    fn what_was_recorded_before_says_nothing_of_the_rate_and_of_the_time_that_is_left() {
+        let (mut rate, begin) = (Rate::default(), Instant::now());
+        rate.note(begin, Position::default().run());
+        let position = Position { done: 5100, recorded: 5000, total: Some(10_000), failed: 0, workers: 1 };
+        let text = plain(position, rate.note(begin + Duration::from_secs(1), position.run()), 80);
+        assert!(text.contains("100/s") && text.contains("49 s left"), "{text}");
     }
 
     #[test]

@@ -6,11 +6,15 @@ use clap::Args;
 use multinodes::{All, AppRef, Payload};
 use serde_bytes::ByteBuf;
 
-use super::{choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session};
+use super::{
+    choice::Choice, everyone, failure::Failure, json, options::Settings, output::Output, session::Session, streams,
+};
 
 /// Call an action of an application and print its result as JSON
 #[derive(Debug, Args)]
-#[command(after_help = "Arguments are JSON, one value each: multinodes call calculator add 1 2")]
+#[command(
+    after_help = "Arguments are JSON, one value each: multinodes call calculator add 1 2\n\nA byte string in the result is printed as an array of numbers; --raw writes its bytes."
+)]
 pub(crate) struct Call {
     /// The application
     #[arg(value_name = "APP")]
@@ -30,7 +34,7 @@ pub(crate) struct Call {
     #[arg(long)]
     all: bool,
 
-    /// Write the result's bytes as they are, if it is a byte string or a text; needs no terminal that could be harmed
+    /// Write the bytes of a result that is a byte string or a text as they are, for a file or another program
     #[arg(long, conflicts_with = "all")]
     raw: bool,
 
@@ -46,6 +50,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        output.check()?;
         let chosen = self.choice.clone().settle()?;
         let payload = json::arguments(&self.arguments)?;
         if self.all {
@@ -102,7 +107,7 @@ fn raw(answer: &Payload) -> Result<(), Failure> {
             Failure::own("--raw: the result is neither a byte string nor a text; without it, it is printed as JSON")
         })?,
     };
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = streams::stdout()?;
     stdout.write_all(&bytes)?;
     Ok(stdout.flush()?)
 }

@@ -31,9 +31,9 @@ enum Verb {
 
 const HELP: &str = "\
 Examples:
-  multinodes code inspect task.wasm                          what it is, who has signed it
-  multinodes code sign task.wasm --identity me.key           makes task.wasm.sig for `run`
-  multinodes code ls --identity alpha.key                    what the node of that key keeps
+  multinodes code inspect task.wasm                    what it is, who signed it
+  multinodes code sign task.wasm --identity me.key     makes task.wasm.sig
+  multinodes code ls --identity alpha.key              what that node keeps
   multinodes code rm bafkrei... --data alpha.data
   multinodes code uninstall counter --node beta";
 

@@ -5,7 +5,7 @@ use std::{io::Write, process::ExitCode};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, failure::Failure};
+use super::{Cli, failure::Failure, streams};
 
 /// Print the completion script of a shell
 #[derive(Debug, Args)]
@@ -20,7 +20,9 @@ impl Completion {
         // Into memory first: `generate` panics when a pipe is closed.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "multinodes", &mut script);
-        std::io::stdout().write_all(&script)?;
+        let mut stdout = streams::stdout()?;
+        stdout.write_all(&script)?;
+        stdout.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 }

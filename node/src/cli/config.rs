@@ -100,7 +100,7 @@ struct ApplicationKeys {
     serve: Option<String>,
     exec: Option<String>,
     slots: Option<u32>,
-    description: Option<Value>,
+    description: Option<toml::Value>,
     actions: Option<Vec<String>>,
     idempotent: Option<Vec<String>>,
     version: Option<String>,
@@ -117,8 +117,36 @@ impl TryFrom<ApplicationKeys> for Application {
             (None, None) => return Err("an application needs `serve` or `exec`".to_owned()),
             (Some(_), Some(_)) => return Err("an application has `serve` or `exec`, not both".to_owned()),
         };
+        let description = description.map(|value| json(value, "description")).transpose()?;
         Ok(Self { run, slots: slots.map(child::slots).transpose()?, description, actions, idempotent, version })
     }
+}
+
+/// The same value as JSON. What JSON does not have is named, with the place.
+fn json(value: toml::Value, place: &str) -> Result<Value, String> {
+    Ok(match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) if number.is_finite() => number.into(),
+        toml::Value::Float(number) => {
+            return Err(format!("`{place}` is `{}`, a number that JSON does not have", toml::Value::Float(number)));
+        }
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Datetime(time) => {
+            return Err(format!("`{place}` is the time `{time}`, which JSON does not have: write it as a text"));
+        }
+        toml::Value::Array(values) => {
+            let values = values.into_iter().enumerate();
+            values.map(|(index, value)| json(value, &format!("{place}[{index}]"))).collect::<Result<_, _>>()?
+        }
+        toml::Value::Table(table) => {
+            let pair = |(key, value): (String, toml::Value)| {
+                let value = json(value, &format!("{place}.{key}"))?;
+                Ok::<_, String>((key, value))
+            };
+            Value::Object(table.into_iter().map(pair).collect::<Result<_, _>>()?)
+        }
+    })
 }
 
 /// Reads `given`, or `multinodes.toml` of the working directory if it is there.
@@ -225,6 +253,11 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_no_key() {
+        assert_eq!(parse("\u{feff}swarm = 'a'").unwrap().swarm.as_deref(), Some("a"));
+    }
+
+    #[test]
     fn a_time_without_a_unit_is_refused() {
         let error = parse("timeout = '10'").unwrap_err();
         assert!(error.contains("`10` is no length of time"), "{error}");
@@ -250,6 +283,23 @@ mod tests {
         assert!(wrong("serve = 'a'\nexec = 'b'").contains("not both"));
         assert!(wrong("serve = 'a'\nslots = 0").contains("1 to 1024"));
         assert!(wrong("serve = 'a'\ncommand = 'b'").contains("unknown key `command`"));
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_refused_in_a_description_by_name() {
+        let description = |text: &str| parse(&format!("[applications.one]\nserve = 'a'\ndescription = {text}"));
+        for (text, parts) in [
+            ("nan", ["`description`", "`nan`"]),
+            ("{ load = -inf }", ["`description.load`", "`-inf`"]),
+            ("{ a = [1, { b = inf }] }", ["`description.a[1].b`", "`inf`"]),
+            ("{ since = 2026-01-02 }", ["`description.since`", "`2026-01-02`"]),
+        ] {
+            let error = description(text).unwrap_err();
+            assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+        }
+        let config = description("{ a = [1, 2.5, true, 'text'], b = {} }").unwrap();
+        let read = config.applications.all["one"].description.clone();
+        assert_eq!(read, Some(serde_json::json!({ "a": [1, 2.5, true, "text"], "b": {} })));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) struct Demo {}
 
 impl Demo {
     pub(crate) async fn run(self, output: Output) -> Result<ExitCode, Failure> {
+        output.check()?;
         let mut signals = Signals::take()?;
         let mut story = Story::new(output)?;
         let result = tokio::select! {

@@ -57,6 +57,9 @@ impl Doctor {
         };
         // Before a node starts: it would make the folder.
         let inspection = diagnosis.rendezvous();
+        if settings.runtime_dir.is_none() && inspection.is_some() {
+            report.tell(folder::elsewhere(diagnosis::unusable_runtime()))?;
+        }
         report.tell(folder::state(inspection.as_ref()))?;
         match Session::open(settings.clone()).await {
             Ok(session) => {
@@ -142,13 +145,13 @@ const DIAL_LIMIT: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Examples:
-  multinodes doctor                                   this host, and every node of the swarm `default`
-  multinodes doctor --join 192.0.2.7:4001             why does joining there not work?
-  multinodes doctor --listen /ip4/0.0.0.0/tcp/4001    can a node listen there?
+  multinodes doctor                                  this host, and every node
+  multinodes doctor --join 192.0.2.7:4001            why joining does not work
+  multinodes doctor --listen /ip4/0.0.0.0/tcp/4001   can a node listen there?
   multinodes doctor --json | jq 'select(.verdict != \"ok\")'
 
-Looked at: settings, limits, the rendezvous folder, multicast out and in on each interface, where nodes listen, each
-address of each node by a dial of its own, identities, clocks, versions. Each line is ok, a warning or a failure, with
+Looked at: settings, limits, the rendezvous folder, multicast out and in on each interface, where nodes listen, each \
+address of each node by a dial of its own, identities, clocks, versions. Each line is ok, a warning or a failure, with \
 the remedy below. With --json one object per line: check, subject, verdict, text, remedy.
 
 Exit codes: 0 all is ok, 1 there are warnings, 3 there are failures, 2 usage or a failure of our own.";

@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 use super::{
     failure::Failure,
+    options::DEFAULT_SWARM,
     origin::{self, Place},
+    streams,
 };
 
 /// What stands for standard input.
@@ -63,7 +65,7 @@ impl Entry {
             notes.push(format!("{}: {other} counts more, and says something else", place.name("ticket")));
         }
         let swarm = first(given, |given| given.swarm.as_ref());
-        let swarm = swarm.map_or_else(|| "default".to_owned(), |(_, swarm)| swarm.clone());
+        let swarm = swarm.map_or_else(|| DEFAULT_SWARM.to_owned(), |(_, swarm)| swarm.clone());
         let secret = secret.map(|(place, path)| read_secret(place, path)).transpose()?;
         Ok((Self::Name { swarm, secret }, notes))
     }
@@ -152,7 +154,7 @@ fn read_ticket(given: &Given) -> Result<Ticket, Failure> {
     }
     // One line only: what follows is the verb's own input.
     let mut line = Zeroizing::new(String::new());
-    let stdin = std::io::stdin().lock();
-    stdin.take(MAX_LINE).read_line(&mut line).map_err(|error| failed("stdin cannot be read", &error))?;
+    let read = streams::stdin().and_then(|stdin| stdin.take(MAX_LINE).read_line(&mut line));
+    read.map_err(|error| failed("stdin cannot be read", &error))?;
     Ticket::parse(&line).map_err(|error| failed("stdin", &error))
 }

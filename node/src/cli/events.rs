@@ -15,6 +15,7 @@ pub(crate) struct Events {}
 
 impl Events {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        output.check()?;
         let mut signals = Signals::take()?;
         let session = Session::open(settings).await?;
         session

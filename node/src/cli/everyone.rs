@@ -6,7 +6,9 @@ use futures::StreamExt;
 use multinodes::{All, CallError, HostOutcome, Outcomes, Payload};
 use serde::Serialize;
 
-use super::{choice::Chosen, failure::Failure, options::Settings, output::Output, session::Session};
+use super::{
+    choice::Chosen, duration::milliseconds, failure::Failure, options::Settings, output::Output, session::Session,
+};
 
 /// One line of `call --all` and `tell --all`.
 #[derive(Debug, Serialize)]
@@ -81,6 +83,7 @@ pub(crate) async fn ask<R: Done>(
     application: &str,
     ask: impl AsyncFnOnce(All) -> Result<Outcomes<R>, CallError>,
 ) -> Result<ExitCode, Failure> {
+    output.check()?;
     let work = async |session: &Session| {
         session.settle().await;
         let all = chosen.target(&session.node, application).timeout(session.left()).all();
@@ -108,6 +111,6 @@ fn line<R: Done>(outcome: HostOutcome<R>) -> Result<Line, Failure> {
         Ok(result) => result.shown()?.0,
         Err(error) => Answer::Error { code: error.code(), message: error.to_string(), data: said(&error) },
     };
-    let ms = (outcome.duration.as_secs_f64() * 1e6).round() / 1e3;
+    let ms = milliseconds(outcome.duration);
     Ok(Line { node: outcome.node, peer_id: outcome.peer_id.to_string(), ms, answer })
 }

@@ -43,6 +43,11 @@ impl Explain {
                 } else {
                     output.text(&table(&considered).render(output.width, 0))
                 }?;
+                style::note(
+                    style::DIM,
+                    "not asked:",
+                    "whether its rules allow a call, a host says only when it is called",
+                );
                 Ok(considered.iter().any(|host| host.verdict == Verdict::Taken))
             })
             .await?;
@@ -57,7 +62,7 @@ fn table(considered: &[Considered]) -> Table {
         Column::number("LOAD"),
         Column::number("SLOTS"),
         Column::text("VERDICT"),
-        Column::elastic("REASON", 16),
+        Column::wrapped("REASON", 16),
     ]);
     for host in considered {
         let verdict = match host.verdict {

@@ -50,6 +50,10 @@ impl Feed {
             Event::Left { node, reason } => self.on_left(node, *reason),
             Event::NameConflict { name, peer_ids, more } => self.on_name_conflict(name, peer_ids, *more),
             Event::Degraded { reason } => self.on_trouble(&Line::Degraded { reason }, reason),
+            Event::JoinFailed { address, reason } => {
+                let text = format!("cannot join through `{address}` yet: {reason}; it is tried again");
+                self.on_trouble(&Line::JoinFailed { address, reason }, &text)
+            }
             Event::NetworkRestarted { reason } => {
                 let text = format!("the network part was started again: {reason}");
                 self.on_trouble(&Line::NetworkRestarted { reason }, &text)
@@ -147,7 +151,7 @@ pub(crate) fn conflict_text(name: &str, peer_ids: &[PeerId], more: usize) -> Str
 }
 
 fn name(node: &NodeInfo) -> String {
-    paint(style::NODE, printable(&node.name))
+    paint(style::NODE, &node.name)
 }
 
 /// What a node hosts beyond what every node does.

@@ -8,7 +8,7 @@ use std::{
 
 use multinodes::{CallError, Code, CodeRef, Payload, PeerId, World, code::MAX_CODE, files, read_identity};
 
-use super::{failure::Failure, session::Session};
+use super::{failure::Failure, session::Session, streams};
 
 /// No signature is anywhere near so long, in bytes.
 const MAX_SIGNATURE_FILE: u64 = 16 * 1024;
@@ -25,7 +25,7 @@ pub(crate) fn read(file: &Path) -> Result<Code, Failure> {
         });
     }
     let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(MAX_CODE + 1).read_to_end(&mut bytes);
+    let read = streams::stdin().and_then(|stdin| stdin.take(MAX_CODE + 1).read_to_end(&mut bytes));
     read.map_err(|error| Failure::own(format_args!("cannot read stdin: {error}")))?;
     Code::from_bytes(bytes).map_err(|error| Failure::own(format_args!("what is on stdin: {error}")))
 }
@@ -74,10 +74,10 @@ pub(crate) fn with_signature(code: &Code, file: &Path) -> Result<Option<Code>, F
     };
     let signed: CodeRef = Payload::from_bytes(bytes)
         .decode()
-        .map_err(|error| wrong(&format_args!("it is no signature made by `multinodes code sign`: {error}")))?;
+        .map_err(|error| wrong(&format_args!("it is no signature made by `code sign`: {error}")))?;
     if signed.cid() != code.cid() || signed.world() != code.world() {
         return Err(wrong(&format_args!(
-            "it signs `{}`, but `{}` is `{}` now: sign it again with `multinodes code sign`, or remove the signature",
+            "it signs `{}`, but `{}` is `{}` now: sign it again with `code sign`, or remove the signature",
             signed.cid(),
             file.display(),
             code.cid()
@@ -127,7 +127,7 @@ impl Asked<'_> {
                 Failure::negative(format_args!("node `{node}` runs no code: its build has no feature `wasm`"))
             }
             CallError::NoMatch { hosts, .. } => Failure::negative(format_args!(
-                "none of {hosts} nodes takes code: `multinodes start --allow-code RULE` does, where {}",
+                "none of {hosts} nodes takes code: one that is started with `--allow-code RULE` does, where {}",
                 self.rule()
             )),
             CallError::Unsendable { .. } | CallError::TooLarge { .. } => Failure::own(error),
@@ -142,14 +142,14 @@ impl Asked<'_> {
         }
         let matching = condition.map_or(String::new(), |condition| format!(" that matches `{condition}`"));
         Failure::negative(format_args!(
-            "no node{matching} takes code: `multinodes start --allow-code RULE` does, where {}",
+            "no node{matching} takes code: one that is started with `--allow-code RULE` does, where {}",
             self.rule()
         ))
     }
 
     fn rules(&self) -> String {
         let node = self.node.map_or("that node".to_owned(), |node| format!("node `{node}`"));
-        format!("who runs {node} can allow it with `multinodes start --allow-code RULE`, where {}", self.rule())
+        format!("who runs {node} can allow it by starting it with `--allow-code RULE`, where {}", self.rule())
     }
 
     fn rule(&self) -> String {

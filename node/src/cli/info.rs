@@ -15,7 +15,7 @@ use super::{
     output::Output,
     session::Session,
     shapes::dialable,
-    style::{self, paint, printable},
+    style::{self, paint},
     table::{Column, Table},
 };
 
@@ -76,9 +76,9 @@ fn applications(applications: &[Arc<ApplicationInfo>], width: Option<usize>) -> 
     let mut table = Table::new([
         Column::elastic("APPLICATION", 8),
         Column::text("VERSION"),
-        Column::elastic("ACTIONS", 12),
+        Column::wrapped("ACTIONS", 12),
         Column::number("SLOTS"),
-        Column::gives_way("DESCRIPTION", 12),
+        Column::wrapped("DESCRIPTION", 12),
     ]);
     for application in applications {
         let description = &application.description;
@@ -92,7 +92,7 @@ fn applications(applications: &[Arc<ApplicationInfo>], width: Option<usize>) -> 
                 match &application.trouble {
                     Some(trouble) => format!("in trouble: {trouble}"),
                     None if description.is_null() => String::new(),
-                    None => printable(&description.to_string()),
+                    None => description.to_string(),
                 },
             ),
         ]);

@@ -7,7 +7,7 @@ use multinodes::{
     json::{JsonError, JsonProblem},
 };
 
-use super::failure::Failure;
+use super::{failure::Failure, streams};
 
 /// Reads `arguments` as JSON, the arguments of a call; `-` stands for what is on stdin, at most once.
 pub(crate) fn arguments(arguments: &[String]) -> Result<Payload, Failure> {
@@ -57,19 +57,22 @@ pub(crate) fn unwritable(error: JsonError) -> Failure {
 
 fn stdin() -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(LIMIT + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| Failure::own(format!("cannot read stdin: {error}")))?;
+    let read = streams::stdin().and_then(|stdin| stdin.take(LIMIT + 1).read_to_end(&mut text));
+    read.map_err(|error| Failure::own(format!("cannot read stdin: {error}")))?;
     if text.len() as u64 > LIMIT {
         return Err(Failure::own(format!("stdin is longer than {} MiB, the most that is read", LIMIT >> 20)));
+    }
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(text)
 }
 
 /// The most that is read from stdin: well above what any node accepts as one message.
 const LIMIT: u64 = 64 << 20;
+
+/// What some editors put at the beginning of a text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How much of a wrong argument the error shows.
 const SHOWN: usize = 60;

@@ -16,7 +16,7 @@ use self::{
     files::Files,
     input::{Format, Input, Reading},
     output::Outcomes,
-    work::Work,
+    work::{Recorded, Work},
 };
 use super::{
     bar::Bar,
@@ -132,7 +132,7 @@ stderr has a progress bar if it is a terminal, and a summary by worker; with --j
 failure of our own, 3 an item may have run (--at-most-once).
 
   seq 1000 | multinodes map worker square > squares.jsonl
-  multinodes map resize run --lines --in pictures.txt --out sizes.jsonl --journal sizes.journal";
+  multinodes map resize run --lines --in names.txt --out out.jsonl --journal j";
 
 impl Map {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
@@ -154,7 +154,8 @@ impl Map {
             .with(async |session| {
                 let (map, reading) = self.begin(session, &chosen, input);
                 let work = Work::new(map, reading, outcomes, bar, timeout);
-                work.run(interrupt, session, output, self.journal.is_some()).await
+                let recorded = if self.retry_failed { Recorded::RunAgain } else { Recorded::Kept };
+                work.run(interrupt, session, output, self.journal.as_ref().map(|_| recorded)).await
             })
             .await
     }

@@ -42,7 +42,7 @@ impl Nodes {
                 for (name, holders) in feed::conflicts(nodes.iter().map(|node| &**node)) {
                     style::note(style::WARN, "name conflict:", &feed::conflict_text(name, &holders, 0));
                 }
-                if output.json { output.value(&rows) } else { output.text(&table(&rows).render(output.width, 0)) }?;
+                output.rows(&rows, || table(&rows))?;
                 match &predicate {
                     Some(predicate) if rows.is_empty() && !others.is_empty() => {
                         let count = others.len();

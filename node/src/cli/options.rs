@@ -12,6 +12,7 @@ use super::{
     entry::{Entry, Given},
     failure::Failure,
     origin::{self, Origins, Place, Written},
+    paste,
 };
 
 /// The flags of every verb, as given.
@@ -104,6 +105,8 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
     pub(crate) verbose: u8,
     pub(crate) color: Color,
+    /// The flags that were typed and that decide in which swarm others are found, and how: words for another command.
+    pub(crate) typed: Vec<String>,
     /// What people are told of settings that are not used.
     pub(crate) notes: Vec<String>,
     pub(crate) origins: Origins,
@@ -138,7 +141,33 @@ impl Options {
         self.json.unwrap_or(false)
     }
 
+    /// The flags that were typed and that another command needs as well. What is in the environment or in the file is there
+    /// for that one, too.
+    pub(crate) fn typed(&self) -> Vec<String> {
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let mut values = vec![
+            ("config", self.config.as_ref().map(text)),
+            ("swarm", self.swarm.clone()),
+            ("secret", self.secret.as_ref().map(text)),
+            ("ticket", self.ticket.as_ref().map(text)),
+            ("runtime-dir", self.runtime_dir.as_ref().map(text)),
+        ];
+        values.extend(self.join.iter().map(|address| ("join", Some(address.clone()))));
+        let switches =
+            [("no-mdns", self.no_mdns), ("no-kademlia", self.no_kademlia), ("no-rendezvous", self.no_rendezvous)];
+        let is_typed = |flag: &str| !self.origins.is_from_environment(flag);
+        let mut words = Vec::new();
+        for (flag, value) in values.into_iter().filter(|(flag, _)| is_typed(flag)) {
+            words.extend(value.into_iter().flat_map(|value| paste::flag(flag, &value)));
+        }
+        for (flag, value) in switches.into_iter().filter(|(flag, _)| is_typed(flag)) {
+            words.extend(value.map(|value| if value { format!("--{flag}") } else { format!("--{flag}=false") }));
+        }
+        words
+    }
+
     fn over(self, file: Config) -> Result<Settings, Failure> {
+        let words = self.typed();
         let place = Place::File(file.path.clone());
         let in_file = Given { place, swarm: file.swarm, secret: file.secret, ticket: file.ticket };
         let (entry, notes) = Entry::settle(&[
@@ -167,6 +196,7 @@ impl Options {
             json: self.json.or(file.json).unwrap_or(false),
             verbose: if self.verbose > 0 { self.verbose } else { file.verbose.unwrap_or(0) },
             color: self.color.or(file.color).unwrap_or_default(),
+            typed: words,
             notes,
             origins: self.origins,
             file: file.path,
@@ -195,6 +225,11 @@ impl Settings {
     /// What a setting is called in the file, for people.
     pub(crate) fn in_file(&self, key: &str) -> String {
         Place::File(self.file.clone()).name(key)
+    }
+
+    /// A command for people to paste: these words, and the flags that were typed.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        paste::command(words.iter().copied().chain(self.typed.iter().map(String::as_str)))
     }
 
     /// A node as these settings want it.
@@ -234,6 +269,9 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+/// The swarm of those who name none.
+pub(crate) const DEFAULT_SWARM: &str = "default";
+
 /// How long an answer may take when nobody says otherwise; the library's own default.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -261,6 +299,15 @@ mod tests {
         assert_eq!((settings.entry.swarm(), settings.mdns), ("flag", true));
         assert_eq!(settings.timeout, Duration::from_secs(3));
         assert!(settings.kademlia, "nobody has said otherwise");
+    }
+
+    #[test]
+    fn what_was_typed_and_finds_the_swarm_is_typed_again() {
+        let settings = settle(&["--swarm", "my garden", "--join", "a:1,b:2", "--no-mdns", "--no-kademlia=no"], "");
+        let line = settings.command(&["call", "node", "echo", "\"hi\""]);
+        let flags = "--swarm 'my garden' --join a:1 --join b:2 --no-mdns --no-kademlia=false";
+        assert!(line.ends_with(&format!(" call node echo '\"hi\"' {flags}")), "{line}");
+        assert!(settle(&["--timeout", "3s", "--json"], "swarm = 'file'").typed.is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use multinodes::json::Exact;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-use super::failure::Failure;
+use super::{failure::Failure, streams, table::Table};
 
 /// The way to stdout. A reader that has gone away is [`Failure::Unread`], never a panic.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +27,14 @@ impl Output {
         Self { json, width: terminal.then_some(width) }
     }
 
+    /// Fails if nothing can be written there: what would be done for nobody is better not begun.
+    pub(crate) fn check(self) -> Result<(), Failure> {
+        Ok(streams::stdout().map(drop)?)
+    }
+
     /// A line, or several, for people.
     pub(crate) fn text(self, text: &str) -> Result<(), Failure> {
+        self.check()?;
         let mut stdout = anstream::stdout().lock();
         writeln!(stdout, "{text}")?;
         Ok(stdout.flush()?)
@@ -37,6 +43,15 @@ impl Output {
     /// A value as JSON: one line in a pipe, spread out on a terminal.
     pub(crate) fn value(self, value: &impl Serialize) -> Result<(), Failure> {
         if self.width.is_some() { write(value, PrettyFormatter::new()) } else { self.line(value) }
+    }
+
+    /// Rows as a table or as JSON. A table without any is nothing: titles alone say that something is missing.
+    pub(crate) fn rows<T: Serialize>(self, rows: &[T], table: impl FnOnce() -> Table) -> Result<(), Failure> {
+        match (self.json, rows) {
+            (true, _) => self.value(&rows),
+            (false, []) => Ok(()),
+            (false, _) => self.text(&table().render(self.width, 0)),
+        }
     }
 
     /// A value as JSON on one line, wherever it goes.
@@ -48,7 +63,7 @@ impl Output {
 /// Writes a value piece by piece: as one text it would be in memory twice.
 fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<(), Failure> {
     // Not through `anstream`: it would take an escape sequence out of the data.
-    let mut stdout = Shown(BufWriter::with_capacity(BUFFER, std::io::stdout().lock()));
+    let mut stdout = Shown(BufWriter::with_capacity(BUFFER, streams::stdout()?));
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, Exact(formatter)));
     written.map_err(|error| if error.is_io() { Failure::from(io::Error::from(error)) } else { Failure::own(error) })?;
     stdout.write_all(b"\n")?;
@@ -59,7 +74,7 @@ fn write(value: &impl Serialize, formatter: impl Formatter) -> Result<(), Failur
 const BUFFER: usize = 64 * 1024;
 
 /// Escapes what a terminal would obey or not show. The serializer hands over whole texts, so each is UTF-8 by itself.
-struct Shown<W>(W);
+pub(crate) struct Shown<W>(pub(crate) W);
 
 impl<W: Write> Write for Shown<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -76,7 +91,7 @@ impl<W: Write> Write for Shown<W> {
 }
 
 /// The same JSON, with what a terminal would obey or not show written as JSON can: it is only within texts.
-fn shown(json: &str) -> Cow<'_, str> {
+pub(crate) fn shown(json: &str) -> Cow<'_, str> {
     let unfit = |letter: char| letter != '\n' && (letter.is_control() || multinodes::is_hidden(letter));
     if !json.contains(unfit) {
         return Cow::Borrowed(json);

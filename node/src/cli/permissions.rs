@@ -58,7 +58,7 @@ impl Permissions {
         for Written { place, value } in settings.written("trust", &self.trust, file.trust.as_ref())? {
             let issuer: Result<PeerId, _> = value.trim().parse();
             builder = builder.trust(issuer.map_err(|_| {
-                let text = "is no peer id: `multinodes ticket` shows that of the issuer";
+                let text = "is no peer id: the verb `ticket` shows that of the issuer";
                 Failure::own(format_args!("{place}: `{value}` {text}"))
             })?);
         }

@@ -7,6 +7,7 @@ use multinodes::{CallError, NodeInfo};
 use serde_json::json;
 
 use super::{
+    duration::milliseconds,
     failure::Failure,
     options::Settings,
     output::Output,
@@ -89,11 +90,7 @@ impl Tally {
                 "milliseconds": milliseconds(time),
             }));
         }
-        output.text(&format!(
-            "{}  {number:>4}  {:>9.3} ms",
-            paint(style::NODE, printable(&node.name)),
-            milliseconds(time)
-        ))
+        output.text(&format!("{}  {number:>4}  {:>9.3} ms", paint(style::NODE, &node.name), milliseconds(time)))
     }
 
     fn on_silence(&self, node: &NodeInfo, number: u32, error: &CallError, output: Output) -> Result<(), Failure> {
@@ -104,7 +101,7 @@ impl Tally {
             }));
         }
         let reason = printable(&error.to_string());
-        let node = paint(style::NODE, printable(&node.name));
+        let node = paint(style::NODE, &node.name);
         output.text(&format!("{node}  {number:>4}  {}: {reason}", paint(style::BAD, "no answer")))
     }
 
@@ -125,8 +122,4 @@ impl Tally {
         }
         output.text(&text)
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

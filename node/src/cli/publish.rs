@@ -23,12 +23,17 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        if output.json {
+            output.check()?;
+        }
         let payload = json::message(&self.message)?;
         Session::open(settings)
             .await?
             .with(async |session| {
                 let published = tokio::time::timeout(session.left(), session.node.publish_raw(&self.topic, payload));
-                let published = published.await.map_err(|_| Failure::TimedOut("not published in time".into()))?;
+                let published = published
+                    .await
+                    .map_err(|_| Failure::TimedOut("not published in time; `--timeout TIME` allows more".into()))?;
                 let published = published.map_err(|error| match error {
                     PublishError::Busy => Failure::negative(error),
                     error => Failure::own(error),

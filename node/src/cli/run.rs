@@ -63,15 +63,16 @@ const HELP: &str = "\
 The code runs in a sandbox, within limits, and only where a rule allows it: `multinodes start --allow-code RULE`. It is sent \
 the first time only. Arguments and result are JSON, as with `call`; with --install it stays, and `call` reaches it.
 
-  multinodes run collatz.wasm 27 --node beta                    once, on that node
-  multinodes run task.wat --app calculator                      once, bound to an application
-  multinodes run counter.wasm --install counter --node beta     it stays: multinodes call counter count
+  multinodes run collatz.wasm 27 --node beta                    once, there
+  multinodes run task.wat --app calculator                      beside that
+  multinodes run counter.wasm --install counter --node beta     it stays
   multinodes run counter.wasm --install counter --all --version 1.1.0
-  multinodes run crawler.wasm --install crawler --everywhere    on newcomers, too
+  multinodes run crawler.wasm --install crawler --everywhere    newcomers, too
   multinodes code uninstall counter --node beta";
 
 impl Run {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        output.check()?;
         if self.file.as_os_str() == "-" && self.arguments.iter().any(|argument| argument == "-") {
             return Err(Failure::own("`-` was given twice, but there is only one stdin"));
         }

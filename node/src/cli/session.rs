@@ -1,12 +1,14 @@
 //! A passive node for the time of one verb: it hosts nothing, is announced to nobody and leaves no trace.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use multinodes::{Builder, CallError, Node, NodeInfo, PeerId};
+use futures::FutureExt;
+use multinodes::{Builder, CallError, Event, Node, NodeInfo, PeerId, diagnosis};
 use multinodes_behaviour::{names, record::MAX_NODE_NAME};
 
 use super::{failure::Failure, options::Settings};
@@ -43,7 +45,9 @@ impl Session {
 
     /// Waits until what is not known by now is probably not there, for a bounded time.
     pub(crate) async fn settle(&self) {
-        let limit = self.left().min(DISCOVERY);
+        let joins = !self.settings.join.is_empty() || self.settings.entry.has_addresses();
+        let limit = if joins { JOINING } else { DISCOVERY };
+        let limit = self.left().min(limit);
         if tokio::time::timeout(limit, self.node.settled()).await.is_err() {
             tracing::debug!(?limit, "not settled in time, showing what is known");
         }
@@ -104,7 +108,7 @@ impl Session {
         if self.others() == 0 {
             self.nobody()
         } else {
-            "`multinodes apps` and `multinodes nodes` list what is there".into()
+            format!("`{}` and `{}` list what is there", self.command(&["apps"]), self.command(&["nodes"]))
         }
     }
 
@@ -116,29 +120,59 @@ impl Session {
                 Some(folder) => {
                     format!("on this host (below `{}`)", folder.display())
                 }
-                None => "on this host (rendezvous folder)".to_owned(),
+                None => match diagnosis::unusable_runtime() {
+                    Some(fault) => format!("on this host ({fault})"),
+                    None => "on this host (rendezvous folder)".to_owned(),
+                },
             });
         }
         if self.settings.mdns {
             tried.push("on the LAN (mDNS)".to_owned());
         }
+        let mut answers = self.answers();
+        let joins: Vec<_> =
+            self.settings.join.iter().map(|address| (address, answers.remove(address.trim()))).collect();
         if self.settings.entry.has_addresses() {
-            tried.push("where the ticket says".to_owned());
+            let answers: Vec<_> = answers.iter().map(|(address, answer)| format!("`{address}`: {answer}")).collect();
+            let answers = if answers.is_empty() { String::new() } else { format!(" ({})", answers.join("; ")) };
+            tried.push(format!("where the ticket says{answers}"));
         }
-        if !self.settings.join.is_empty() {
-            tried.push(format!("at `{}`", self.settings.join.join("`, `")));
+        for (address, answer) in joins {
+            tried.push(match answer {
+                Some(answer) => format!("at `{address}` ({answer})"),
+                None => format!("at `{address}`"),
+            });
         }
         let looked =
             if tried.is_empty() { "everything is switched off".into() } else { format!("looked {}", tried.join(", ")) };
         let swarm = self.swarm();
         format!(
-            "no node of {swarm} was found ({looked}); start one with `multinodes start`, or name one with `--join ADDR`"
+            "no node of {swarm} was found ({looked}); start one with `{}`, or name one with `--join ADDR`",
+            self.command(&["start"])
         )
+    }
+
+    /// What came instead of an answer at addresses to join through.
+    fn answers(&self) -> BTreeMap<String, String> {
+        // What was found not to work comes first; nothing has to be waited for.
+        let mut events = self.node.events();
+        let mut answers = BTreeMap::new();
+        while let Some(Some(event)) = events.next().now_or_never() {
+            if let Event::JoinFailed { address, reason } = event {
+                answers.insert(address, reason);
+            }
+        }
+        answers
     }
 
     /// How many nodes are known, this one aside.
     pub(crate) fn others(&self) -> usize {
         self.node.nodes().iter().filter(|node| !node.local).count()
+    }
+
+    /// A command for people to paste.
+    fn command(&self, words: &[&str]) -> String {
+        self.settings.command(words)
     }
 
     fn swarm(&self) -> String {
@@ -151,7 +185,7 @@ impl Session {
     fn unknown_node(&self, name: &str) -> String {
         match self.others() {
             0 => self.nobody(),
-            _ => format!("no node `{name}` in {}; `multinodes nodes` lists them", self.swarm()),
+            _ => format!("no node `{name}` in {}; `{}` lists them", self.swarm(), self.command(&["nodes"])),
         }
     }
 }
@@ -166,3 +200,6 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long to look for nodes at most. Rendezvous takes milliseconds, mDNS well below a second.
 const DISCOVERY: Duration = Duration::from_secs(2);
+
+/// The same where there are addresses to join through: what each of them answers, or that it does not, is known by then.
+const JOINING: Duration = Duration::from_millis(2_500);

@@ -33,6 +33,10 @@ pub(crate) enum Line<'a> {
     Degraded {
         reason: &'a str,
     },
+    JoinFailed {
+        address: &'a str,
+        reason: &'a str,
+    },
     NetworkRestarted {
         reason: &'a str,
     },

@@ -14,12 +14,12 @@ use super::{
     duration::any_time,
     failure::Failure,
     feed::Feed,
-    options::{Settings, given},
+    options::{DEFAULT_SWARM, Settings, given},
     output::Output,
-    permissions,
+    paste, permissions,
     shapes::{Line, dialable},
     signals::Signals,
-    style::{self, paint, printable},
+    style::{self, paint},
 };
 
 /// Run a node until it is interrupted
@@ -68,10 +68,10 @@ pub(crate) struct Start {
 
 impl Start {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        output.check()?;
         let commands = self.commands.commands(&settings.applications)?;
         let signals = Signals::take()?;
         let node = self.start(&settings).await?;
-        let private = settings.entry.is_private();
         let events = node.events();
         for kind in &self.demo_applications {
             kind.register(&node).map_err(Failure::own)?;
@@ -93,7 +93,7 @@ impl Start {
         let (stopped, stopping) = oneshot::channel();
         tokio::spawn(stop_on_signal(signals, self.until_stdin_closes, node.clone(), children.clone(), stopped));
         let mut stopping = stopping;
-        let mut result = show(&node, private, events, &mut stopping, output).await;
+        let mut result = show(&node, &settings, events, &mut stopping, output).await;
         if matches!(result, Err(Failure::Unread)) {
             // Whoever read us is gone (`| tee`, a terminal): no reason for the node to go, too.
             tracing::warn!("nobody reads the output any more; the node goes on without it");
@@ -144,12 +144,12 @@ impl Start {
 /// Shows what happens until the node is stopped.
 async fn show(
     node: &Node,
-    private: bool,
+    settings: &Settings,
     mut events: Events,
     stopping: &mut oneshot::Receiver<()>,
     output: Output,
 ) -> Result<(), Failure> {
-    welcome(node, private, output)?;
+    welcome(node, settings, output)?;
     let mut feed = Feed::new(node, output);
     feed.on_known(node)?;
     loop {
@@ -169,7 +169,7 @@ async fn show(
     if output.json {
         return output.line(&Line::Stopped { name: node.name(), peer_id: node.peer_id().to_string() });
     }
-    output.text(&format!("{} stopped", paint(style::NODE, printable(node.name()))))
+    output.text(&format!("{} stopped", paint(style::NODE, node.name())))
 }
 
 /// What a node that was stopped has given up.
@@ -182,7 +182,7 @@ fn unfinished(node: &Node) -> Option<Failure> {
 }
 
 /// What the node is called, how to reach it, what to try next.
-fn welcome(node: &Node, private: bool, output: Output) -> Result<(), Failure> {
+fn welcome(node: &Node, settings: &Settings, output: Output) -> Result<(), Failure> {
     let name = node.name();
     let swarm = node.description().swarm;
     let mut addresses = dialable(&node.addresses(), node.peer_id());
@@ -192,17 +192,34 @@ fn welcome(node: &Node, private: bool, output: Output) -> Result<(), Failure> {
     if output.json {
         return output.line(&Line::Started { name, peer_id: node.peer_id().to_string(), addresses });
     }
-    let title = paint(style::NODE, printable(name));
+    let title = paint(style::NODE, name);
+    let private = settings.entry.is_private();
     let kind = if private { "private swarm" } else { "swarm" };
     output.text(&format!("{title} is up in {kind} `{swarm}`, peer id {}", paint(style::DIM, node.peer_id())))?;
+    let here = |words: &[&str], more: &[String]| command_here(settings, &addresses, words, more);
+    let elsewhere = |flags: Vec<String>| {
+        let words = ["start"].into_iter().chain(flags.iter().map(String::as_str));
+        style::note(style::DIM, "from elsewhere:", &paste::elsewhere(words));
+    };
     if private {
-        style::note(style::DIM, "for others:", "multinodes ticket --out FILE    multinodes start --ticket FILE");
+        let ticket = format!("{swarm}.ticket");
+        style::note(style::DIM, "for others:", &here(&["ticket"], &paste::flag("out", &ticket)));
+        elsewhere(paste::flag("ticket", &ticket));
     } else if let Some(address) = addresses.first() {
-        let swarm = if swarm == "default" { String::new() } else { format!(" --swarm {swarm}") };
-        style::note(style::DIM, "from elsewhere:", &format!("multinodes start{swarm} --join {address}"));
+        let swarm = if swarm == DEFAULT_SWARM { Vec::new() } else { paste::flag("swarm", &swarm) };
+        elsewhere([swarm, paste::flag("join", address)].concat());
     }
-    style::note(style::DIM, "try next:", "multinodes nodes    multinodes call node echo '\"hi\"'    Ctrl-C stops");
+    style::note(style::DIM, "try next:", &here(&["nodes"], &[]));
+    style::note(style::DIM, "try next:", &here(&["call", "node", "echo", "\"hi\""], &[]));
+    style::note(style::DIM, "to stop:", "Ctrl-C");
     Ok(())
+}
+
+/// A command that finds this node from the same shell: without the rendezvous folder by its address.
+fn command_here(settings: &Settings, addresses: &[String], words: &[&str], more: &[String]) -> String {
+    let address = addresses.first().filter(|_| !settings.rendezvous);
+    let join = address.map(|address| ["--join", address.as_str()]).into_iter().flatten();
+    settings.command(&words.iter().copied().chain(more.iter().map(String::as_str)).chain(join).collect::<Vec<_>>())
 }
 
 /// The starts of the addresses by which this host reaches others: those of the interface with the default route. Bridges of

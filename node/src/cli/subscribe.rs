@@ -43,6 +43,7 @@ enum Line<'a> {
 
 impl Subscribe {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
+        output.check()?;
         let mut signals = Signals::take()?;
         let session = Session::open(settings).await?;
         session

@@ -22,6 +22,8 @@ pub(crate) struct Column {
     least: Option<usize>,
     /// Is shortened before all others.
     gives_way: bool,
+    /// Goes on in the next line where it is too long, and is not cut.
+    wraps: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +35,22 @@ enum Align {
 impl Column {
     /// Text that is never shortened.
     pub(crate) fn text(title: &'static str) -> Self {
-        Self { title, align: Align::Left, least: None, gives_way: false }
+        Self { title, align: Align::Left, least: None, gives_way: false, wraps: false }
     }
 
     /// A number: right-aligned.
     pub(crate) fn number(title: &'static str) -> Self {
-        Self { title, align: Align::Right, least: None, gives_way: false }
+        Self { title, align: Align::Right, least: None, gives_way: false, wraps: false }
     }
 
     /// Text that may be shortened to `least` characters when the terminal is narrow.
     pub(crate) fn elastic(title: &'static str, least: usize) -> Self {
-        Self { title, align: Align::Left, least: Some(least), gives_way: false }
+        Self { title, align: Align::Left, least: Some(least), gives_way: false, wraps: false }
+    }
+
+    /// Text that takes several lines when the terminal is narrow: all of it is wanted.
+    pub(crate) fn wrapped(title: &'static str, least: usize) -> Self {
+        Self { wraps: true, ..Self::elastic(title, least) }
     }
 
     /// Like [`elastic`](Self::elastic), and shortened first: what few people read.
@@ -78,20 +85,27 @@ impl Table {
     }
 
     fn line(&self, text: &mut String, cells: &[(Style, String)], widths: &[usize], indent: usize) {
-        let mut blanks = indent;
-        for ((column, (style, cell)), width) in self.columns.iter().zip(cells).zip(widths) {
-            let cell = shorten(cell, *width);
-            let padding = width.saturating_sub(length(&cell));
-            let (before, after) = if column.align == Align::Right { (padding, 0) } else { (0, padding) };
-            if !cell.is_empty() {
-                // Writing into a `String` cannot fail.
-                let _ = write!(text, "{:1$}{style}{cell}{style:#}", "", blanks + before);
-                blanks = after + GAP;
-            } else {
-                blanks += width + GAP;
+        let split = |((column, (_, cell)), width): ((&Column, &(Style, String)), &usize)| {
+            if column.wraps { wrap(cell, *width) } else { vec![shorten(cell, *width)] }
+        };
+        let lines: Vec<Vec<String>> = self.columns.iter().zip(cells).zip(widths).map(split).collect();
+        let height = lines.iter().map(Vec::len).max().unwrap_or(0);
+        for number in 0..height {
+            let mut blanks = indent;
+            for (((column, (style, _)), width), lines) in self.columns.iter().zip(cells).zip(widths).zip(&lines) {
+                let cell = lines.get(number).map_or("", String::as_str);
+                let padding = width.saturating_sub(length(cell));
+                let (before, after) = if column.align == Align::Right { (padding, 0) } else { (0, padding) };
+                if !cell.is_empty() {
+                    // Writing into a `String` cannot fail.
+                    let _ = write!(text, "{:1$}{style}{cell}{style:#}", "", blanks + before);
+                    blanks = after + GAP;
+                } else {
+                    blanks += width + GAP;
+                }
             }
+            text.push('\n');
         }
-        text.push('\n');
     }
 
     /// The width of each column: as wide as its cells, less where it may and the terminal is too narrow.
@@ -125,6 +139,30 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// `text` in lines of at most `width` characters, broken at blanks where there are any.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let mut word = word;
+        if lines.last().is_some_and(|line| !line.is_empty() && length(line) + 1 + length(word) > width) {
+            lines.push(String::new());
+        }
+        while length(word) > width {
+            let at = word.char_indices().nth(width).map_or(word.len(), |(at, _)| at);
+            lines.insert(lines.len() - 1, word[..at].to_owned());
+            word = &word[at..];
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
 fn length(text: &str) -> usize {
     text.chars().count()
 }
@@ -148,6 +186,19 @@ mod tests {
     fn columns_line_up_and_numbers_are_right_aligned() {
         let text = anstream::adapter::strip_str(&table().render(None, 0)).to_string();
         assert_eq!(text, "NAME   LOAD  APPLICATIONS\nalpha     7  calculator, node\nb       120");
+    }
+
+    #[test]
+    fn what_is_wanted_whole_goes_on_in_the_next_line() {
+        let mut table = Table::new([Column::text("NAME"), Column::wrapped("ACTIONS", 8), Column::number("N")]);
+        let plain = |text: &str| (style::PLAIN, text.to_owned());
+        table.row([plain("alpha"), plain("add, subtract, abcdefghijklmnop"), plain("4")]);
+        table.row([plain("b"), plain(""), plain("5")]);
+        let text = anstream::adapter::strip_str(&table.render(Some(20), 0)).to_string();
+        let wanted = "NAME   ACTIONS     N\nalpha  add,        4\n       subtract,\n       abcdefghij\n       klmnop\nb                  5";
+        assert_eq!(text, wanted);
+        let wide = anstream::adapter::strip_str(&table.render(None, 0)).to_string();
+        assert!(wide.contains("add, subtract, abcdefghijklmnop"), "{wide}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use multinodes::read_identity;
 use serde::Serialize;
 
-use super::{failure::Failure, options::Settings, output::Output, permissions, session::Session, style};
+use super::{failure::Failure, options::Settings, output::Output, permissions, session::Session, streams, style};
 
 /// Make a ticket, with which others join the swarm
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Ticket {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = lifetime)]
     expires: Lifetime,
 
-    /// A file to be made, which only its owner may read [default: print it]
+    /// A file to be made, which only its owner may read [default: print it, as with `-`]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
@@ -51,8 +51,12 @@ struct Row<'a> {
 
 impl Ticket {
     pub(crate) async fn run(self, settings: Settings, output: Output) -> Result<ExitCode, Failure> {
-        if output.json && self.out.is_none() {
+        let out = self.out.as_deref().filter(|file| !streams::is_stdout(file));
+        if output.json && out.is_none() {
             return Err(Failure::own(NO_JSON));
+        }
+        if output.json || out.is_none() {
+            output.check()?;
         }
         let Lifetime(lifetime) = self.expires;
         let labels = permissions::labels(&self.label)?;
@@ -70,7 +74,7 @@ impl Ticket {
         };
         let ticket = Session::open(settings).await?.with(make).await?;
         let expires = ticket.expires().map(|time| humantime::format_rfc3339_seconds(time).to_string());
-        let Some(file) = &self.out else {
+        let Some(file) = out else {
             output.text(&ticket.reveal())?;
             if ticket.is_private() {
                 style::note(style::WARN, "keep it safe:", "whoever has this ticket has the swarm's secret");

@@ -7,6 +7,7 @@ use super::{
     code_ref::{MAX_CODE_NAME, World},
     rate::Rate,
 };
+use crate::length::length;
 
 /// Why code is refused, or cannot be made ready to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +100,7 @@ pub enum CodeError {
         own: bool,
     },
     /// The compiler was stopped because it took too much.
-    #[error("compiling it takes more than {memory} bytes of memory or {cpu:?}")]
+    #[error("compiling it takes more than {memory} bytes of memory or {}", length(*.cpu))]
     CompileLimit {
         /// The most memory that the compiler may take, in bytes.
         memory: u64,

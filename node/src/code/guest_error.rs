@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::rate::Rate;
+use crate::length::length;
 
 /// Why a guest gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuestError {
     /// It did not end in time.
-    #[error("the guest took longer than its limit of {limit:?}")]
+    #[error("the guest took longer than its limit of {}", length(*.limit))]
     TimeLimit {
         /// The limit for one request.
         limit: Duration,
     },
     /// It computed for too long.
-    #[error("the guest computed for longer than its limit of {limit:?}")]
+    #[error("the guest computed for longer than its limit of {}", length(*.limit))]
     CpuLimit {
         /// The limit for one request.
         limit: Duration,

@@ -13,6 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::guest_error::GuestError;
+use crate::length::length;
 
 /// Whoever has used all of it up waits until he has this part of it again: begun with less, little would come of it.
 const LEAST: u32 = 10;
@@ -74,7 +75,7 @@ pub(crate) fn time(text: &str) -> Option<Duration> {
 
 impl fmt::Display for Rate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?} in each {:?}", self.time, self.per)
+        write!(formatter, "{} in each {}", length(self.time), length(self.per))
     }
 }
 

@@ -109,7 +109,7 @@ pub fn vet(component: &[u8], budget: &Budget) -> Result<Vetted, CodeError> {
     check_weight(weighed.instance, budget)?;
     let (types, cost, largest) = validate(component, budget)?;
     types::check_imports(component, types.as_ref())?;
-    let world = types::world(types.as_ref())?;
+    let world = types::world(component, types.as_ref())?;
     tracing::debug!(size, cost, %world, elapsed = ?begun.elapsed(), "code vetted");
     Ok(Vetted { world, size, cost, largest, instance: weighed.instance, items: weighed.items })
 }

@@ -1,16 +1,11 @@
 //! Dials one address, beside all connections that a node has, and asks who is there.
 
-use std::{
-    io::{self, ErrorKind},
-    net::IpAddr,
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, TransportError, identify,
+    Multiaddr, PeerId, Swarm, identify,
     identity::Keypair,
-    multiaddr::Protocol,
     swarm::{
         self, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -19,7 +14,8 @@ use libp2p::{
 use multinodes_behaviour::{identity, transport};
 
 use super::{Diagnosis, Place};
-use crate::driver::root;
+pub use crate::driver::no_answer::NoAnswer;
+use crate::driver::{answers::listens, no_answer::shortened};
 
 /// Who answered.
 #[derive(Debug, Clone)]
@@ -40,39 +36,6 @@ pub struct ReachError {
     pub kind: NoAnswer,
 }
 
-/// What came instead of an answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoAnswer {
-    /// The host is there, and nobody listens.
-    #[error("refused: nobody listens there")]
-    Refused,
-    /// Nothing came back.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// The system knows no way.
-    #[error("no way there: {0}")]
-    NoWay(String),
-    /// Somebody else is there.
-    #[error("another peer answers, `{0}`")]
-    OtherPeer(PeerId),
-    /// A node of another swarm, or another libp2p program.
-    #[error("it belongs to another swarm, or is another program: it speaks `{0}`")]
-    OtherSwarm(String),
-    /// It hung up, or spoke something else.
-    #[error("the handshake fails: {0}")]
-    Handshake(String),
-    /// It has hung up as soon as it knew who we are.
-    #[error("connected, but it hung up: its rules may not let this node connect, or it has too many connections")]
-    TurnedAway,
-    /// It does not say who it is.
-    #[error("connected, but it has not said within {0:?} what it is")]
-    Mute(Duration),
-    /// No transport of this build, or of a private swarm, speaks so.
-    #[error("this kind of address is not supported here")]
-    Unsupported,
-}
-
 impl Diagnosis {
     /// Dials one address with a key of its own, and gives who answers within `limit` as a node of the swarm.
     ///
@@ -82,9 +45,7 @@ impl Diagnosis {
     pub async fn reach(&self, place: &Place, limit: Duration) -> Result<Answer, ReachError> {
         let result = match self.dial(place, limit).await {
             // Who has another secret waits for more of what it takes for noise, and is not told from silence by that.
-            Err(NoAnswer::TimedOut(_)) if listens(&place.address).await => {
-                Err(NoAnswer::Handshake(format!("it listens, but has not answered within {limit:?}")))
-            }
+            Err(NoAnswer::TimedOut(_)) if listens(&place.address, KNOCK).await => Err(NoAnswer::Deaf(limit)),
             result => result,
         };
         result.map_err(|kind| ReachError { kind })
@@ -151,66 +112,10 @@ impl Diagnosis {
     }
 }
 
-/// Whether somebody accepts TCP connections there, whatever it speaks.
-async fn listens(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return false,
-    };
-    let Some(Protocol::Tcp(port)) = parts.next() else { return false };
-    let connected = tokio::time::timeout(KNOCK, tokio::net::TcpStream::connect((ip, port))).await;
-    matches!(connected, Ok(Ok(_)))
-}
-
 /// A second dial of what did not answer in a longer time need not be patient.
 const KNOCK: Duration = Duration::from_secs(1);
 
-/// The most of a text of a stranger that is shown, in characters.
-const SHOWN: usize = 80;
-
-fn shortened(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
-}
-
 fn no_answer(error: &DialError, limit: Duration) -> NoAnswer {
-    let errors = match error {
-        DialError::WrongPeerId { obtained, .. } => return NoAnswer::OtherPeer(*obtained),
-        DialError::Transport(errors) => errors,
-        other => return NoAnswer::NoWay(other.to_string()),
-    };
-    match errors.first() {
-        Some((_, TransportError::Other(error))) => of_transport(error, limit),
-        Some((_, TransportError::MultiaddrNotSupported(_))) | None => NoAnswer::Unsupported,
-    }
-}
-
-fn of_transport(error: &io::Error, limit: Duration) -> NoAnswer {
-    let cause = root(error);
-    let system = cause.downcast_ref::<io::Error>();
-    match system.map(io::Error::kind) {
-        Some(ErrorKind::ConnectionRefused) => NoAnswer::Refused,
-        Some(ErrorKind::TimedOut) => NoAnswer::TimedOut(limit),
-        Some(ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::AddrNotAvailable) => {
-            NoAnswer::NoWay(cause.to_string())
-        }
-        _ if cause.to_string().to_lowercase().contains("timeout") => NoAnswer::TimedOut(limit),
-        _ => NoAnswer::Handshake(shortened(&cause.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_system_says_becomes_a_reason() {
-        let limit = Duration::from_secs(1);
-        let of = |kind: ErrorKind| of_transport(&io::Error::other(io::Error::from(kind)), limit);
-        assert!(matches!(of(ErrorKind::ConnectionRefused), NoAnswer::Refused));
-        assert!(matches!(of(ErrorKind::TimedOut), NoAnswer::TimedOut(_)));
-        assert!(matches!(of(ErrorKind::HostUnreachable), NoAnswer::NoWay(_)));
-        assert!(matches!(of(ErrorKind::UnexpectedEof), NoAnswer::Handshake(_)));
-    }
+    let first = NoAnswer::all_of(error, limit).into_iter().next();
+    first.map_or(NoAnswer::Unsupported, |(_, answer)| answer)
 }

@@ -10,7 +10,10 @@ use libp2p::{
 };
 use multinodes_behaviour::{identity, ping, ration::Origin};
 
-use super::{Driver, Due, TICK};
+use super::{
+    Driver, Due, TICK,
+    no_answer::{NoAnswer, shortened},
+};
 use crate::core::Counters;
 
 /// Pings go every 2 s. A connection on which nothing has come for so long is closed, and the dial that follows shows the rest:
@@ -178,6 +181,7 @@ impl Driver {
             return;
         }
         if !identity::belongs(&info, &self.core.settings.swarm) {
+            self.on_join_answer(&peer_id, &NoAnswer::OtherSwarm(shortened(&info.protocol_version)));
             self.expel(peer_id, "it belongs to another swarm or is another program");
             return;
         }

@@ -18,7 +18,7 @@ use super::{Driver, Due, doubts::refused, losing::SECOND_CHANCE, root, timers::j
 use crate::addresses;
 
 /// A dial that takes longer is ended.
-const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
+pub(super) const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
 
 /// A peer that can be reached is connected in this time.
 const FRESH: Duration = Duration::from_millis(1_500);
@@ -111,7 +111,11 @@ impl Driver {
 
     /// Dials that have begun only just now: the others probably fail, and nothing waits for them.
     pub(super) fn fresh_dials(&self) -> usize {
-        self.dials.values().filter(|dial| dial.since.elapsed() < FRESH).count()
+        self.fresh_dials_to(|_| true)
+    }
+
+    pub(super) fn fresh_dials_to(&self, whom: impl Fn(&PeerId) -> bool) -> usize {
+        self.dials.iter().filter(|(peer_id, dial)| dial.since.elapsed() < FRESH && whom(peer_id)).count()
     }
 
     pub(super) fn on_dial_error(&mut self, connection: ConnectionId, peer_id: Option<PeerId>, error: &DialError) {
@@ -133,7 +137,7 @@ impl Driver {
             return;
         }
         self.note_failures(error);
-        self.on_join_failed(connection, peer_id, &reason(error), turned_away(error));
+        self.on_join_failed(connection, peer_id, error, turned_away(error));
         let Some(peer_id) = peer_id else { return };
         let dial = self.dials.remove(&peer_id);
         let given_up = dial.filter(|dial| matches!(error, DialError::Aborted) && dial.is_over());

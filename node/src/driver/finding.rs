@@ -14,7 +14,7 @@ use super::{Done, Driver, Due, status::LAN_TIME, timers::jittered};
 use crate::{
     addresses,
     description::Event,
-    rendezvous::{Note, Rendezvous},
+    rendezvous::{self, Note, Rendezvous},
 };
 
 /// Nodes that start together may miss each other's note at first, so the folder is read again soon, and then seldom.
@@ -93,6 +93,12 @@ impl Driver {
         }
         match Rendezvous::open(&folder) {
             Ok(rendezvous) => {
+                if folder == rendezvous::default_folder(settings.mark())
+                    && let Some(fault) = rendezvous::unusable_runtime()
+                {
+                    let reason = format!("the rendezvous folder is not where it usually is: {fault}");
+                    self.tell(Event::Degraded { reason });
+                }
                 if !settings.passive {
                     rendezvous.sweep_unfinished(SystemTime::now());
                 }

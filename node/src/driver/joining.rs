@@ -8,11 +8,14 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
-    swarm::{ConnectionId, dial_opts::DialOpts},
+    swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
 
-use super::{Done, Driver, Due, timers::jittered};
-use crate::addresses::{self, Join};
+use super::{Done, Driver, Due, answers::Answers, dialling::DIAL_LIMIT, no_answer::NoAnswer, timers::jittered};
+use crate::{
+    addresses::{self, Join, without_peer},
+    description::Event,
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -28,10 +31,14 @@ pub(super) const SOON_TRIES: u32 = 32;
 const MAX_JOINS: usize = 64;
 
 pub(super) struct Joining {
-    join: Join,
+    pub(super) join: Join,
+    /// What has come of it, for people.
+    pub(super) answers: Answers,
     /// Still to be tried in this round.
     left: Vec<Multiaddr>,
     dialling: Option<ConnectionId>,
+    /// Where a dial is under way.
+    dialled: Vec<Multiaddr>,
     /// A dial by peer id is under way, or a name is being resolved.
     busy: bool,
     /// At an address of this round somebody has hung up.
@@ -43,8 +50,7 @@ pub(super) struct Joining {
     turned_away: u32,
     /// When it is tried next, if that is noted.
     next: Option<Instant>,
-    outcome: bool,
-    told: bool,
+    pub(super) outcome: bool,
 }
 
 impl Joining {
@@ -52,15 +58,16 @@ impl Joining {
         Self {
             peer: join.peer_id(),
             join,
+            answers: Answers::default(),
             left: Vec::new(),
             dialling: None,
+            dialled: Vec::new(),
             busy: false,
             busy_there: false,
             pause: FIRST_PAUSE,
             turned_away: 0,
             next: None,
             outcome: false,
-            told: false,
         }
     }
 
@@ -68,13 +75,37 @@ impl Joining {
         self.outcome
     }
 
+    /// Where it is dialled now, and where nothing has come of that yet.
+    pub(super) fn under_way(&self) -> Vec<Multiaddr> {
+        let is_dialled = self.dialling.is_some() || self.busy;
+        if is_dialled { self.dialled.clone() } else { Vec::new() }
+    }
+
+    /// Whether its name is being looked up.
+    pub(super) fn is_resolving(&self) -> bool {
+        self.busy && self.dialled.is_empty()
+    }
+
     /// The network is built anew.
     pub(super) fn reset(&mut self) {
         self.left.clear();
+        self.dialled.clear();
         self.dialling = None;
         self.busy = false;
         self.pause = FIRST_PAUSE;
         self.next = None;
+    }
+
+    /// Notes what came where the last dial has led.
+    pub(super) fn answer(&mut self, answer: NoAnswer) {
+        let place = if let [address] = &self.dialled[..] { Some(address.clone()) } else { None };
+        self.answers.note(place, answer);
+    }
+
+    fn note(&mut self, error: &DialError) {
+        for (address, answer) in NoAnswer::all_of(error, DIAL_LIMIT) {
+            self.answers.note(address, answer);
+        }
     }
 
     pub(super) fn next_pause(&mut self, turned_away: bool) -> Duration {
@@ -93,7 +124,10 @@ impl Driver {
         let known = self.joins.iter().any(|join| join.join.text() == address.trim());
         match addresses::parse_join(address) {
             Ok(_) if known => {}
-            Ok(_) if self.joins.len() >= MAX_JOINS => tracing::warn!(%address, "too many addresses to join through"),
+            Ok(_) if self.joins.len() >= MAX_JOINS => {
+                let reason = format!("{MAX_JOINS} other addresses to join through are as many as there may be");
+                self.tell(Event::JoinFailed { address: address.trim().to_owned(), reason });
+            }
             Ok(join) => {
                 self.joins.push(Joining::new(join));
                 self.unsettle();
@@ -120,11 +154,14 @@ impl Driver {
         let known = joining.peer.is_some_and(|peer_id| self.directory.is_live(&peer_id));
         if known && self.peers.values().any(|peer| peer.synced) {
             joining.outcome = true;
+            self.forget_answers(index);
             self.join_after(index, jittered(LONGEST_PAUSE));
             return;
         }
         joining.busy = true;
+        joining.dialled.clear();
         let join = joining.join.clone();
+        self.begin_answers(index, now);
         if let Some(address) = join.literal() {
             self.on_resolved(index, Ok(vec![address]));
         } else {
@@ -141,7 +178,7 @@ impl Driver {
                 self.join_next(index);
             }
             Err(error) => {
-                tracing::warn!(address = joining.join.text(), %error, "the name cannot be resolved");
+                joining.answers.note(None, NoAnswer::Unresolved(error.to_string()));
                 self.join_later(index, false);
             }
         }
@@ -152,6 +189,7 @@ impl Driver {
         let Some(joining) = self.joins.get_mut(index) else { return };
         if let Some(peer_id) = joining.join.peer_id() {
             let addresses = std::mem::take(&mut joining.left);
+            joining.dialled.clone_from(&addresses);
             self.book.add(peer_id, addresses);
             joining.busy = true;
             self.dial(peer_id);
@@ -163,11 +201,13 @@ impl Driver {
             return;
         }
         let address = joining.left.remove(0);
+        joining.dialled = vec![without_peer(address.clone()).0];
         let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
         joining.dialling = Some(options.connection_id());
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%error, "an address to join through cannot be dialled");
             joining.dialling = None;
+            joining.note(&error);
             self.join_next(index);
         }
     }
@@ -179,6 +219,7 @@ impl Driver {
         joining.outcome = true;
         let pause = joining.next_pause(turned_away && alone);
         self.join_after(index, pause);
+        self.tell_answers(index, turned_away);
     }
 
     /// Notes when a join is tried next, unless that is sooner already: there is one note for each.
@@ -193,9 +234,13 @@ impl Driver {
 
     /// A peer has levelled with this node: what led to it is well.
     pub(super) fn on_join_met(&mut self, peer_id: &PeerId) {
-        for joining in self.joins.iter_mut().filter(|joining| joining.peer == Some(*peer_id)) {
-            joining.pause = FIRST_PAUSE;
-            joining.turned_away = 0;
+        for index in 0..self.joins.len() {
+            let joining = &mut self.joins[index];
+            if joining.peer == Some(*peer_id) {
+                joining.pause = FIRST_PAUSE;
+                joining.turned_away = 0;
+                self.forget_answers(index);
+            }
         }
     }
 
@@ -219,7 +264,7 @@ impl Driver {
         &mut self,
         connection: ConnectionId,
         peer_id: Option<PeerId>,
-        reason: &str,
+        error: &DialError,
         turned_away: bool,
     ) -> bool {
         let concerns = |joining: &Joining| {
@@ -233,10 +278,7 @@ impl Driver {
             joining.dialling = None;
             joining.busy = false;
             joining.busy_there |= turned_away;
-            if !std::mem::replace(&mut joining.told, true) {
-                let address = joining.join.text();
-                tracing::warn!(address, %reason, "cannot join through this address yet; trying on");
-            }
+            joining.note(error);
             // With a peer id, one dial tries all addresses.
             if joining.join.peer_id().is_some() {
                 joining.busy_there = false;
@@ -251,9 +293,6 @@ impl Driver {
     /// This very node answers at the address.
     pub(super) fn on_join_to_self(&mut self, connection: ConnectionId) {
         if let Some(joining) = self.joins.iter_mut().find(|joining| joining.dialling == Some(connection)) {
-            if !std::mem::replace(&mut joining.told, true) {
-                tracing::warn!(address = joining.join.text(), "this address to join through is this node's own");
-            }
             joining.pause = LONGEST_PAUSE;
         }
     }
@@ -261,11 +300,18 @@ impl Driver {
     /// Whoever answers at the address does not belong to this swarm.
     pub(super) fn on_join_stranger(&mut self, peer_id: &PeerId) {
         for joining in self.joins.iter_mut().filter(|joining| joining.peer == Some(*peer_id)) {
-            if !std::mem::replace(&mut joining.told, true) {
-                let (address, swarm) = (joining.join.text(), &self.core.settings.swarm);
-                tracing::warn!(address, %peer_id, %swarm, "who answers at this address does not belong to this swarm");
-            }
             joining.pause = LONGEST_PAUSE;
+        }
+    }
+
+    /// Says what somebody has answered who does not belong to this swarm.
+    pub(super) fn on_join_answer(&mut self, peer_id: &PeerId, answer: &NoAnswer) {
+        for index in 0..self.joins.len() {
+            let joining = &mut self.joins[index];
+            if joining.peer == Some(*peer_id) {
+                joining.answer(answer.clone());
+                self.tell_answers(index, false);
+            }
         }
     }
 
@@ -277,7 +323,11 @@ impl Driver {
                 // Who lets go of us has too many connections: coming back at once would not help it.
                 joining.pause = if released { LONGEST_PAUSE } else { joining.pause };
                 let pause = joining.next_pause(turned_away && !released);
+                if turned_away {
+                    joining.answer(NoAnswer::TurnedAway);
+                }
                 self.join_after(index, pause);
+                self.tell_answers(index, true);
             }
         }
     }

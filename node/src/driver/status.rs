@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Driver, connections::Standing};
+use libp2p::PeerId;
+
+use super::{
+    Driver,
+    connections::{Peer, Standing},
+};
 
 /// Nodes of a LAN answer a multicast question within a few milliseconds.
 pub(super) const LAN_TIME: Duration = Duration::from_millis(300);
@@ -34,8 +39,12 @@ impl Driver {
         let age = now.saturating_duration_since(self.started);
         let mdns_asked = !self.core.settings.mdns || age >= LAN_TIME;
         let joined = self.joins.iter().all(|join| join.has_outcome());
-        let under_way = self.fresh_dials() > 0 || self.peers.values().any(|peer| peer.awaits_sync(now, SYNC_TIME));
-        // Whoever has levelled with one node of the swarm knows what that node has found.
+        // Whoever has levelled with one node of the swarm knows what that node has found. Whom multicast names besides is most
+        // often of another swarm, and not waited for.
+        let counts = |peer_id: &PeerId| !self.own.synced || !self.is_prospect(peer_id);
+        let awaits_sync = |peer_id: &PeerId, peer: &Peer| counts(peer_id) && peer.awaits_sync(now, SYNC_TIME);
+        let under_way =
+            self.fresh_dials_to(counts) > 0 || self.peers.iter().any(|(peer_id, peer)| awaits_sync(peer_id, peer));
         joined && !under_way && (self.own.synced || (mdns_asked && self.found.is_empty()))
     }
 }

@@ -379,6 +379,26 @@ async fn a_restarted_node_is_the_same_one_in_a_new_life() {
         .await;
 }
 
+#[tokio::test]
+async fn strangers_of_the_network_are_not_waited_for_by_who_has_met_the_swarm() {
+    let alpha = begin(settings("alpha")).await;
+    let beta = begin(settings("beta")).await;
+    // It takes connections, and says nothing: so does a private swarm.
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", stranger.local_addr().unwrap().port()).parse().unwrap();
+    // Of two that find each other the one with the smaller peer id dials.
+    let peer_id = std::iter::repeat_with(PeerId::random).find(|peer_id| *peer_id > beta.core.peer_id).unwrap();
+    let begun = Instant::now();
+    let found = Command::Find { peer_id, address };
+    beta.core.commands.send(found).await.unwrap();
+    beta.core.commands.send(Command::Join { address: alpha.address() }).await.unwrap();
+    beta.is("settled", |status| status.synced && status.settled).await;
+    // A dial to somebody new is waited for so long.
+    assert!(begun.elapsed() < Duration::from_millis(1_400), "after {:?}", begun.elapsed());
+    alpha.stop().await;
+    beta.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_fails_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();

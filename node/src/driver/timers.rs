@@ -44,6 +44,8 @@ pub(super) enum Due {
     LaneLimit(PeerId),
     /// Tries an address to join through.
     Join(usize),
+    /// Says what has come of an address to join through.
+    Answers(usize),
     /// Closes the connections to a peer that has been told so.
     Release(PeerId),
     /// Looks whether what is to be published still waits for a neighbour.

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::quoting::quoted_path;
+
 /// Why a folder is not one of our own.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderFault {
@@ -13,7 +15,7 @@ pub(crate) enum FolderFault {
     NoFolder { path: PathBuf },
     #[error("the folder `{}` belongs to another user, with the id {owner}: name another one", .path.display())]
     Foreign { path: PathBuf, owner: u32 },
-    #[error("the folder `{0}` can be written by others (mode {mode:o}): look at what is in it, then chmod 700 {0}", .path.display())]
+    #[error("the folder `{0}` can be written by others (mode {mode:o}): look at what is in it, then chmod 700 {1}", .path.display(), quoted_path(.path))]
     Writable { path: PathBuf, mode: u32 },
     #[error("the folder `{}` cannot be used: {source}", .path.display())]
     Io { path: PathBuf, source: io::Error },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{outcome::ItemErrorKind, workers::Report};
-use crate::call_error::CallError;
+use crate::{call_error::CallError, length::length};
 
 /// Why an attempt has no result.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Call(error) => error.fmt(formatter),
-            Self::Silent(lease) => write!(formatter, "nothing was heard of it for {lease:?}"),
+            Self::Silent(lease) => write!(formatter, "nothing was heard of it for {}", length(*lease)),
         }
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::wire::TreeId;
-use crate::later::later;
+use crate::{later::later, length::length};
 
 /// Bytes of items that are under way in one run at the most, those that were given up and not read yet included: they are
 /// kept for replays. One item may always be.
@@ -212,7 +212,7 @@ impl Trees {
             self.timers.remove(&(until, root));
             let Some(tree) = self.trees.get_mut(&root) else { continue };
             if matches!(tree.state, State::Open { .. }) {
-                tree.reason = format!("not complete within {:?}", self.limits.ack_timeout);
+                tree.reason = format!("not complete within {}", length(self.limits.ack_timeout));
                 if tree.attempt > self.limits.max_replays {
                     self.give_up(root);
                     continue;

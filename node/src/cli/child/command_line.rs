@@ -18,6 +18,9 @@ pub(super) struct CommandLine {
 /// Words that hardly anybody means as arguments: a shell would act on them. Inside quotes with other text they are fine.
 const SHELL_WORDS: [&str; 11] = ["|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"];
 
+/// Letters that programs do not have in their names: a shell would act on them.
+const SHELL_LETTERS: &str = "|&;<>()$`\"'*?!=~{}";
+
 impl CommandLine {
     /// Splits `text` and looks the program up; relative paths are meant from `folder`. The error says what is wrong with
     /// the command.
@@ -67,7 +70,10 @@ fn find(program: &str, folder: Option<&Path>) -> Result<PathBuf, String> {
     std::env::split_paths(&folders)
         .flat_map(|folder| endings.iter().map(move |ending| folder.join(format!("{program}{ending}"))))
         .find(|path| std::fs::metadata(path).is_ok_and(|file| is_program(&file)))
-        .ok_or_else(|| format!("no program `{program}` is in PATH"))
+        .ok_or_else(|| match program.contains(|letter: char| SHELL_LETTERS.contains(letter)) {
+            true => format!("no program `{program}` is in PATH, and there is no shell here: write sh -c '...'"),
+            false => format!("no program `{program}` is in PATH"),
+        })
 }
 
 #[cfg(unix)]
@@ -101,6 +107,9 @@ mod tests {
         assert_eq!(wrong("no-such-program-anywhere 1"), "no program `no-such-program-anywhere` is in PATH");
         for text in ["cat | sort", "true && false", "sh -c x > out", "sh 2>&1"] {
             assert!(wrong(text).contains("there is none here: write sh -c"), "{text}");
+        }
+        for text in ["cat|sort", "A=1 cat", "(cat)", "$HOME"] {
+            assert!(wrong(text).contains("there is no shell here: write sh -c"), "{text}");
         }
         assert!(wrong("./no/such/program").starts_with("`./no/such/program`: "));
         assert_eq!(wrong("/etc/passwd"), "`/etc/passwd` cannot be executed");

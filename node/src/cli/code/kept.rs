@@ -122,7 +122,8 @@ impl Rm {
         if let Some(record) = records(&folder)?.into_iter().find(|record| record.code.cid() == cid) {
             let name = record.name;
             return Err(Failure::negative(format_args!(
-                "`{cid}` is installed as `{name}`: `multinodes code uninstall {name} --node NODE` comes first"
+                "`{cid}` is installed as `{name}`: `{}` comes first",
+                settings.command(&["code", "uninstall", &name, "--node", "NODE"])
             )));
         }
         let was_kept = store.rm(&cid).map_err(Failure::own)?;

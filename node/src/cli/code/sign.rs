@@ -44,6 +44,9 @@ struct Row {
 
 impl Sign {
     pub(super) fn run(self, output: Output) -> Result<ExitCode, Failure> {
+        if output.json {
+            output.check()?;
+        }
         let keypair = read_identity(&self.identity).map_err(Failure::own)?;
         let mut code = guest::read(&self.file)?;
         if let Some(name) = self.name {

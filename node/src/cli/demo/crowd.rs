@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::cli::{
     bar::{Bar, Position},
+    duration::milliseconds,
     failure::Failure,
     map::summary::{Tally, rows},
 };
@@ -45,7 +46,7 @@ pub(super) async fn crowd(
             _ = ticks.tick() => {
                 if let Some(bar) = &mut bar {
                     let workers = status.borrow().workers.iter().filter(|worker| worker.present).count();
-                    let position = Position { done: tally.items, total: Some(items), failed: tally.failed, workers };
+                    let position = Position { done: tally.items, recorded: 0, total: Some(items), failed: tally.failed, workers };
                     bar.draw(position, Instant::now());
                 }
                 continue;
@@ -61,7 +62,7 @@ pub(super) async fn crowd(
         return Err(Failure::negative(format_args!("{} of {items} items have an outcome", tally.items)));
     }
     let workers = status.borrow().workers.clone();
-    let milliseconds = (tally.begin.elapsed().as_secs_f64() * 1_000_000.0).round() / 1000.0;
+    let milliseconds = milliseconds(tally.begin.elapsed());
     Ok(Crowd { items, run_again: tally.repeated, milliseconds, workers })
 }
 

@@ -16,11 +16,13 @@ use super::{
 };
 use crate::cli::{
     bar::Bar,
+    duration::milliseconds,
     failure::Failure,
     map::summary::table,
     output::Output,
+    paste,
     shapes::{NodeRow, applications},
-    style::{self, paint, printable},
+    style::{self, paint},
     table::{Column, Table},
 };
 
@@ -89,7 +91,8 @@ impl Story {
         self.summary.total_ms = milliseconds(self.begin.elapsed());
         let result = result.map_err(|failure| {
             let reason = failure.to_string();
-            let failure = Failure::negative(format_args!("the demo failed at the step \"{}\": {reason}", self.step));
+            let text = format!("the demo failed at the step \"{}\": {reason}", self.step);
+            let failure = if matches!(failure, Failure::Own(_)) { Failure::own(text) } else { Failure::negative(text) };
             self.summary.failed_step = Some(self.step);
             self.summary.reason = Some(reason);
             failure
@@ -100,7 +103,8 @@ impl Story {
         result?;
         let seconds = self.begin.elapsed().as_secs_f64();
         self.say(&format!("\n{} in {seconds:.1} s.", paint(style::GOOD, "All of it happened,")))?;
-        self.say("Now your own: `multinodes start --name alpha` in one terminal, `multinodes nodes` in another.")?;
+        let (start, nodes) = (paste::command(["start", "--name", "alpha"]), paste::command(["nodes"]));
+        self.say(&format!("Now your own: `{start}` in one terminal, `{nodes}` in another."))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -281,7 +285,7 @@ impl Story {
             return Err(Failure::negative(format_args!("{what} gave {result} instead of {wanted}")));
         }
         let shown = if result.is_null() { "accepted".to_owned() } else { result.to_string() };
-        let shown = paint(style::GOOD, printable(&shown));
+        let shown = paint(style::GOOD, &shown);
         self.say(&format!("   {what:WIDTH$}  {:>9}  {shown}", took(time)))?;
         self.summary.calls.push(Call { call: what.to_owned(), result, milliseconds: milliseconds(time) });
         Ok(())
@@ -311,17 +315,13 @@ async fn until(node: &Node, wanted: impl Fn(&[std::sync::Arc<NodeInfo>]) -> bool
 }
 
 fn shares(answers: &BTreeMap<String, u32>) -> String {
-    let shares = answers.iter().map(|(node, count)| format!("{} {count}", paint(style::NODE, printable(node))));
+    let shares = answers.iter().map(|(node, count)| format!("{} {count}", paint(style::NODE, node)));
     shares.collect::<Vec<_>>().join(", ")
 }
 
 fn took(time: Duration) -> String {
     let time = milliseconds(time);
     if time < 10.0 { format!("{time:.2} ms") } else { format!("{time:.0} ms") }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
 
 /// Who takes part, with which applications.

@@ -78,12 +78,16 @@ fn now() -> Duration {
 fn judge(name: &str, reading: Result<Reading, CallError>) -> Finding {
     let Reading { ahead, uncertainty } = match reading {
         Ok(reading) => reading,
+        // Rules are nothing that is wrong; nor is a node that does without.
+        Err(CallError::Forbidden) => {
+            let text = format!("not read: its rules do not let this command call its `{BUILT_IN}`");
+            return Finding::ok(Check::Clock, name, text);
+        }
+        Err(CallError::NoSuchApplication { .. } | CallError::NoSuchAction { .. }) => {
+            return Finding::ok(Check::Clock, name, format!("not read: it hosts no `{BUILT_IN}` that says it"));
+        }
         Err(error) => {
-            let remedy = if matches!(error, CallError::Forbidden) {
-                format!("its rules do not let this command call its `{BUILT_IN}`: use a --ticket with which it may")
-            } else {
-                format!("see the lines on dialling `{name}`")
-            };
+            let remedy = format!("see the lines on dialling `{name}`");
             return Finding::warning(Check::Clock, name, format!("cannot be asked: {error}"), remedy);
         }
     };
@@ -106,10 +110,13 @@ mod tests {
     use super::{super::report::Verdict, *};
 
     #[test]
-    fn who_is_forbidden_to_ask_is_not_sent_to_look_at_its_connections() {
+    fn a_node_that_has_rules_is_well() {
         let finding = judge("store", Err(CallError::Forbidden));
-        assert_eq!(finding.verdict, Verdict::Warning);
-        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("--ticket")));
+        assert_eq!((finding.verdict, finding.remedy), (Verdict::Ok, None));
+        let elsewhere = CallError::NoSuchApplication { application: BUILT_IN.into(), node: Some("store".into()) };
+        assert_eq!(judge("store", Err(elsewhere)).verdict, Verdict::Ok);
+        let silent = CallError::Unreachable { node: "store".into(), reason: "gone".into() };
+        assert_eq!(judge("store", Err(silent)).verdict, Verdict::Warning);
     }
 
     #[test]

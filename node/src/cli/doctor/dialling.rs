@@ -1,17 +1,15 @@
 //! Dials every known address of every peer by itself, and says of each whether it works.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use multinodes::{
     Multiaddr, NodeInfo, PeerId,
     diagnosis::{Answer, Diagnosis, FoundNote, NoAnswer, Place, ReachError},
+    quoted_path,
 };
 
-use super::{
-    folder::quoted,
-    report::{Check, Finding},
-};
+use super::report::{Check, Finding};
 
 /// More addresses are not dialled: with all of them silent, it takes as many limits as this has times those at once.
 const MAX_DIALS: usize = 256;
@@ -174,7 +172,7 @@ fn of_note(target: &Target, results: &[Result<Answer, ReachError>], pid: u32, is
         return Some(Finding::ok(Check::Rendezvous, &target.label, text));
     }
     if is_gone {
-        let path = quoted(&target.label);
+        let path = quoted_path(Path::new(&target.label));
         let text = format!("stale: process {pid} is gone, and nobody answers where it was");
         let remedy = format!("rm {path}, or leave it: the next node that starts takes it away");
         return Some(Finding::warning(Check::Rendezvous, &target.label, text, remedy));
@@ -199,12 +197,13 @@ fn of_overheard(
         return Some(Finding::ok(Check::Dialling, subject, text));
     }
     let kinds: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).map(|error| &error.kind).collect();
-    let stranger = kinds.iter().find(|kind| matches!(kind, NoAnswer::OtherSwarm(_) | NoAnswer::Handshake(_)));
+    let stranger =
+        kinds.iter().find(|kind| matches!(kind, NoAnswer::OtherSwarm(_) | NoAnswer::Handshake(_) | NoAnswer::Deaf(_)));
     let kind = *stranger.or(kinds.first())?;
     let text = format!("heard by multicast: {kind}");
     Some(match kind {
         NoAnswer::OtherSwarm(_) => Finding::ok(Check::Dialling, subject, text),
-        NoAnswer::Handshake(_) if !alone => Finding::ok(Check::Dialling, subject, text),
+        NoAnswer::Handshake(_) | NoAnswer::Deaf(_) if !alone => Finding::ok(Check::Dialling, subject, text),
         kind => Finding::warning(Check::Dialling, subject, text, remedy(kind, private)),
     })
 }
@@ -217,11 +216,14 @@ fn remedy(kind: &NoAnswer, private: bool) -> &'static str {
         }
         NoAnswer::OtherPeer(_) => "the address is taken by somebody else: start the node with a fixed `--listen`",
         NoAnswer::OtherSwarm(_) => "compare `--swarm` on both sides",
-        NoAnswer::Handshake(_) if private => "compare `--secret` or `--ticket` on both sides: one has another secret",
-        NoAnswer::Handshake(_) => {
+        NoAnswer::Handshake(_) | NoAnswer::Deaf(_) if private => {
+            "compare `--secret` or `--ticket` on both sides: one has another secret"
+        }
+        NoAnswer::Handshake(_) | NoAnswer::Deaf(_) => {
             "another program listens there, or a private swarm: compare `--secret` or `--ticket` on both sides"
         }
         NoAnswer::Mute(_) => "see whether that process hangs, and start it again",
+        NoAnswer::Unsupported if cfg!(feature = "wan") => "let it listen on plain TCP",
         NoAnswer::Unsupported => "build with the feature `wan`, or let it listen on plain TCP",
         _ => "see the logs on both sides: -vv",
     }

@@ -1,11 +1,21 @@
 //! The rendezvous folder, by which nodes of one host find each other.
 
-use multinodes::diagnosis::{FolderState, Inspection};
+use multinodes::{
+    diagnosis::{FolderState, Inspection},
+    quoted_path,
+};
 
 use super::report::{Check, Finding};
 
 /// The most broken notes that are named.
 const SHOWN: usize = 8;
+
+/// Whether the folder is where the system has one for running programs.
+pub(super) fn elsewhere(fault: Option<String>) -> Option<Finding> {
+    let remedy =
+        "unset XDG_RUNTIME_DIR for all nodes of this user, or name one folder for them with `--runtime-dir DIR`";
+    Some(Finding::warning(Check::Rendezvous, "folder", fault?, remedy))
+}
 
 /// The folder itself, and what in it is no note. The notes are judged by who answers at their addresses.
 pub(super) fn state(inspection: Option<&Inspection>) -> Vec<Finding> {
@@ -31,7 +41,7 @@ pub(super) fn state(inspection: Option<&Inspection>) -> Vec<Finding> {
         ),
         FolderState::Writable { folder, mode } => failure(
             format!("`{}` can be written by others (mode {mode:04o})", folder.display()),
-            format!("chmod 700 {}", quoted(&folder.display().to_string())),
+            format!("chmod 700 {}", quoted_path(folder)),
         ),
         FolderState::Failing(error) => {
             failure(format!("it cannot be used: {error}"), format!("mend what the system says, {elsewhere}"))
@@ -40,7 +50,7 @@ pub(super) fn state(inspection: Option<&Inspection>) -> Vec<Finding> {
             Check::Rendezvous,
             &folder,
             format!("others can see who is there (mode {mode:04o})"),
-            format!("chmod 700 {}", quoted(&folder)),
+            format!("chmod 700 {}", quoted_path(&inspection.folder)),
         ),
         FolderState::Sound => {
             let count = inspection.notes.len();
@@ -56,14 +66,13 @@ fn unreadable(inspection: &Inspection) -> impl Iterator<Item = Finding> + '_ {
         Finding::warning(Check::Rendezvous, inspection.folder.display().to_string(), text, "remove what is old there")
     });
     let broken = inspection.unreadable.iter().take(SHOWN).map(|path| {
-        let path = path.display().to_string();
-        let remedy = format!("rm {}", quoted(&path));
-        Finding::warning(Check::Rendezvous, path, "no note that can be read: it is ignored", remedy)
+        let remedy = format!("rm {}", quoted_path(path));
+        Finding::warning(
+            Check::Rendezvous,
+            path.display().to_string(),
+            "no note that can be read: it is ignored",
+            remedy,
+        )
     });
     crowded.into_iter().chain(broken)
-}
-
-/// A path as a shell reads it.
-pub(super) fn quoted(path: &str) -> String {
-    shlex::try_quote(path).map_or_else(|_| path.to_owned(), Into::into)
 }

@@ -55,7 +55,7 @@ fn expiry(left: Duration) -> Finding {
     if left >= SOON {
         return Finding::ok(Check::Private, "ticket", text);
     }
-    let remedy = "have a new one made by somebody in the swarm: multinodes ticket --out FILE";
+    let remedy = "have a new one made by somebody in the swarm, with the verb `ticket`";
     Finding::warning(Check::Private, "ticket", text, remedy)
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::cli::failure::Failure;
+use crate::cli::{failure::Failure, streams};
 
 /// What `map` reads and writes, as named on the command line.
 #[derive(Debug, Clone, Copy)]
@@ -41,12 +41,19 @@ enum Identity {
 impl Files<'_> {
     /// Makes sure that no two of them are one, standard streams included.
     pub(super) fn check(self) -> Result<(), Failure> {
-        let is_named = |path: &&Path| *path != Path::new("-");
         let mut used: Vec<Used> = Vec::new();
         let stream = |name, number| Used { name, path: None, identity: Identity::of_stream(number) };
         let named = |name, path: &Path| Used { name, path: Some(path.to_owned()), identity: Identity::of(path) };
-        used.push(self.input.filter(is_named).map_or_else(|| stream("stdin", 0), |path| named("--in", path)));
-        used.push(self.output.filter(is_named).map_or_else(|| stream("stdout", 1), |path| named("--out", path)));
+        used.push(
+            self.input
+                .filter(|path| !streams::is_stdin(path))
+                .map_or_else(|| stream("stdin", 0), |path| named("--in", path)),
+        );
+        used.push(
+            self.output
+                .filter(|path| !streams::is_stdout(path))
+                .map_or_else(|| stream("stdout", 1), |path| named("--out", path)),
+        );
         used.extend(self.journal.map(|path| named("--journal", path)));
         used.push(stream("stderr", 2));
         for (index, one) in used.iter().enumerate() {

@@ -18,7 +18,7 @@ use multinodes::{
 };
 use tokio::sync::mpsc;
 
-use crate::cli::failure::Failure;
+use crate::cli::{failure::Failure, json::BYTE_ORDER_MARK, streams};
 
 /// What a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) struct Reading {
 impl Input {
     /// Opens a file, or stdin if there is none or it is `-`.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(Self::stdin()) };
+        let Some(path) = path.filter(|path| !streams::is_stdin(path)) else { return Self::stdin() };
         let name = format!("`{}`", path.display());
         let file = File::open(path).map_err(|error| Failure::own(format_args!("cannot read {name}: {error}")))?;
         let metadata = file.metadata().map_err(|error| Failure::own(format_args!("cannot read {name}: {error}")))?;
@@ -63,8 +63,13 @@ impl Input {
         Ok(Self { size: metadata.is_file().then_some(metadata.len()), name, reader: Box::new(file), is_typed: false })
     }
 
+    fn stdin() -> Result<Self, Failure> {
+        let opened = streams::stdin().map(|_| Self::open_stdin());
+        opened.map_err(|error| Failure::own(format_args!("cannot read stdin: {error}")))
+    }
+
     #[cfg(unix)]
-    fn stdin() -> Self {
+    fn open_stdin() -> Self {
         use std::os::fd::AsFd;
         // As a file, it tells its length if it has one.
         let file = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
@@ -75,7 +80,7 @@ impl Input {
     }
 
     #[cfg(not(unix))]
-    fn stdin() -> Self {
+    fn open_stdin() -> Self {
         let is_typed = std::io::stdin().is_terminal();
         Self { name: "stdin".to_owned(), reader: Box::new(std::io::stdin()), size: None, is_typed }
     }
@@ -239,9 +244,6 @@ const BATCHES: usize = 2;
 
 /// The longest line in bytes: the largest message.
 const LONGEST: usize = DEFAULT_MAX_MESSAGE;
-
-/// What some editors put at the beginning of a text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::Write,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use multinodes::{
@@ -14,7 +13,7 @@ use multinodes::{
 use serde::{Serialize, Serializer};
 use serde_json::ser::CompactFormatter;
 
-use crate::cli::failure::Failure;
+use crate::cli::{duration::milliseconds, failure::Failure, output::Shown, streams};
 
 /// Where the outcomes go.
 pub(super) struct Outcomes {
@@ -88,8 +87,8 @@ struct Failed<'a> {
 impl Outcomes {
     /// Opens a file, or stdout if there is none or it is `-`. What the file holds stays until there is something new.
     pub(super) fn open(path: Option<&Path>, spread: bool) -> Result<Self, Failure> {
-        let sink = match path.filter(|path| *path != Path::new("-")) {
-            None => Sink::Stdout,
+        let sink = match path.filter(|path| !streams::is_stdout(path)) {
+            None => streams::stdout().map(|_| Sink::Stdout)?,
             Some(path) => {
                 let file = files::open_output(path).map_err(|error| cannot_write(path, &error))?;
                 Sink::File { file, path: path.to_owned(), is_old: true }
@@ -114,7 +113,7 @@ impl Outcomes {
             ms: milliseconds(outcome.duration),
             recorded: outcome.recorded,
         };
-        let mut serializer = serde_json::Serializer::with_formatter(&mut self.buffer, Exact(CompactFormatter));
+        let mut serializer = serde_json::Serializer::with_formatter(Shown(&mut self.buffer), Exact(CompactFormatter));
         line.serialize(&mut serializer).map_err(Failure::own)?;
         self.buffer.push(b'\n');
         Ok(self.buffer.len() >= BUFFER)
@@ -128,7 +127,7 @@ impl Outcomes {
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         match &mut self.sink {
             Sink::Stdout => {
-                let mut stdout = std::io::stdout().lock();
+                let mut stdout = streams::stdout()?;
                 stdout.write_all(&self.buffer)?;
                 stdout.flush()?;
             }
@@ -182,10 +181,6 @@ fn empty(file: &File) -> std::io::Result<()> {
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     Failure::own(format_args!("cannot write `{}`: {error}", path.display()))
-}
-
-pub(super) fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
 
 /// Bytes that are written at once when there is no reason to write earlier.

@@ -8,9 +8,10 @@ use std::{
 use multinodes::{ItemErrorKind, MapStatus, Outcome, WorkerStatus};
 use serde::Serialize;
 
-use super::output::milliseconds;
 use crate::cli::{
     bar::number,
+    duration::milliseconds,
+    output::shown,
     style,
     table::{Column, Table},
 };
@@ -80,7 +81,8 @@ impl Tally {
         let mut stderr = anstream::stderr().lock();
         // Nobody is hurt if nobody reads it.
         let _ = if json {
-            serde_json::to_string(&self.summary(status, complete)).map_or(Ok(()), |line| writeln!(stderr, "{line}"))
+            serde_json::to_string(&self.summary(status, complete))
+                .map_or(Ok(()), |line| writeln!(stderr, "{}", shown(&line)))
         } else if status.workers.is_empty() {
             writeln!(stderr, "{}", self.line())
         } else {
@@ -101,15 +103,20 @@ impl Tally {
             repeated: self.repeated,
             recorded: self.recorded,
             seconds: round(seconds),
-            per_second: round(self.items as f64 / seconds.max(f64::EPSILON)),
+            per_second: round(self.run() as f64 / seconds.max(f64::EPSILON)),
             workers: rows(&status.workers),
         }
+    }
+
+    /// How many were run now.
+    fn run(&self) -> u64 {
+        self.items.saturating_sub(self.recorded)
     }
 
     /// The whole in one line.
     fn line(&self) -> String {
         let time = self.begin.elapsed();
-        let rate = number(self.items as f64 / time.as_secs_f64().max(f64::EPSILON));
+        let rate = number(self.run() as f64 / time.as_secs_f64().max(f64::EPSILON));
         let items = if self.items == 1 { "item" } else { "items" };
         let mut line = format!("{} {items} in {} ({rate}/s), {} failed", self.items, took(time), self.failed);
         let more = [

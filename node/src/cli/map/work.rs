@@ -22,6 +22,15 @@ use crate::cli::{
     style,
 };
 
+/// What becomes of the failures that a journal has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// They stay.
+    Kept,
+    /// They are run again.
+    RunAgain,
+}
+
 /// A map under way.
 pub(super) struct Work {
     map: multinodes::Map<Payload>,
@@ -56,7 +65,7 @@ impl Work {
         interrupt: oneshot::Receiver<u8>,
         session: &Session,
         output: Output,
-        journal: bool,
+        journal: Option<Recorded>,
     ) -> Result<ExitCode, Failure> {
         let result = self.take_outcomes(interrupt, session).await;
         self.end(result, output, journal)
@@ -117,7 +126,7 @@ impl Work {
         }
         if now > self.told + TELL {
             self.told = now;
-            let Position { done, total, failed, workers } = position;
+            let Position { done, total, failed, workers, .. } = position;
             tracing::info!(done, total, failed, workers, "under way");
         }
         let searches = self.tally.items == 0 && self.reading.items() > 0 && self.status.borrow().workers.is_empty();
@@ -132,7 +141,8 @@ impl Work {
     fn position(&self) -> Position {
         let status = self.status.borrow();
         let workers = status.workers.iter().filter(|worker| worker.present).count();
-        Position { done: self.tally.items, total: self.reading.total(), failed: self.tally.failed, workers }
+        let Tally { items: done, recorded, failed, .. } = self.tally;
+        Position { done, recorded, total: self.reading.total(), failed, workers }
     }
 
     /// Writes what there is, and not into the bar if that is on the same terminal.
@@ -148,7 +158,12 @@ impl Work {
     }
 
     /// The last lines, the summary, and what the exit code is.
-    fn end(mut self, result: Result<(), Failure>, output: Output, journal: bool) -> Result<ExitCode, Failure> {
+    fn end(
+        mut self,
+        result: Result<(), Failure>,
+        output: Output,
+        journal: Option<Recorded>,
+    ) -> Result<ExitCode, Failure> {
         // An output that has failed once is not tried again.
         let result = match result {
             Err(Failure::Unread) => Err(Failure::Unread),
@@ -163,8 +178,12 @@ impl Work {
             let width = terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| usize::from(width.0));
             self.tally.print(&self.status.borrow(), result.is_ok(), output.json, width);
         }
-        if let (Err(Failure::Interrupted(_)), true) = (&result, journal) {
+        if let (Err(Failure::Interrupted(_)), Some(_)) = (&result, journal) {
             style::note(style::WARN, "interrupted:", "the same command goes on from the journal");
+        }
+        if let (Ok(()), Some(Recorded::Kept), 1..) = (&result, journal, self.tally.failed) {
+            let text = "the journal has them as failed; the same command with --retry-failed runs these again";
+            style::note(style::WARN, &format!("{} failed:", self.tally.failed), text);
         }
         result.map(|()| match &self.tally {
             tally if tally.may_have_run > 0 => ExitCode::from(MAY_HAVE_RUN),

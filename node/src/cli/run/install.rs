@@ -153,7 +153,7 @@ impl Order<'_> {
             "`{}` to all nodes that take code, newcomers too; Ctrl-C ends that, what is installed stays",
             self.name
         );
-        style::note(style::DIM, "bringing:", &printable(&text));
+        style::note(style::DIM, "bringing:", &text);
         loop {
             tokio::select! {
                 biased;
@@ -171,10 +171,10 @@ impl Order<'_> {
         if self.output.json {
             return self.output.line(&row(node, peer_id, result));
         }
-        let node = paint(style::NODE, printable(node));
+        let node = paint(style::NODE, node);
         match result {
             Ok(()) => {
-                let name = paint(style::APPLICATION, printable(self.name));
+                let name = paint(style::APPLICATION, self.name);
                 self.output.text(&format!("{name} is installed on {node}"))
             }
             Err(error) => self.output.text(&format!("{node} does not install it: {}", printable(&error.to_string()))),
@@ -193,7 +193,7 @@ fn row(node: &str, peer_id: PeerId, result: &Result<(), CallError>) -> Row {
 }
 
 fn table(outcomes: &[Installed]) -> Table {
-    let mut table = Table::new([Column::elastic("NODE", 8), Column::elastic("OUTCOME", 20)]);
+    let mut table = Table::new([Column::elastic("NODE", 8), Column::wrapped("OUTCOME", 20)]);
     for outcome in outcomes {
         let (style, text) = match &outcome.result {
             Ok(()) => (style::GOOD, "installed".to_owned()),

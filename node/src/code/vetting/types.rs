@@ -83,13 +83,23 @@ pub(super) fn check_imports(component: &[u8], types: TypesRef<'_>) -> Result<(),
 }
 
 /// The world whose exports it has.
-pub(super) fn world(types: TypesRef<'_>) -> Result<World, CodeError> {
+pub(super) fn world(component: &[u8], types: TypesRef<'_>) -> Result<World, CodeError> {
     let has = |functions: &[Function]| functions.iter().any(|function| exported(function.name, types).is_some());
     match (has(TASK), has(APPLICATION)) {
         (true, false) => check_exports(TASK, types).map(|()| World::Task),
         (false, true) => check_exports(APPLICATION, types).map(|()| World::Application),
         (true, true) => Err(wrong("it exports `run` as well as what an application has: nobody can tell which it is")),
-        (false, false) => Err(wrong("it exports neither `run` nor `start`, `handle` and `process`")),
+        (false, false) => Err(neither(&exports(component)?)),
+    }
+}
+
+fn neither(exports: &[String]) -> CodeError {
+    match exports.iter().find(|name| name.starts_with(WASI)) {
+        Some(name) => wrong(format_args!(
+            "it exports `{name}`, so it is made for a runtime of WASI; a guest exports `run`, or `start`, `handle` and \
+             `process`, as the worlds in node/wit/node.wit have them, and examples/guests/README.md shows how"
+        )),
+        None => wrong("it exports neither `run` nor `start`, `handle` and `process`"),
     }
 }
 
@@ -131,17 +141,39 @@ fn check_interface(
 ///
 /// [`CodeError::NotWasm`].
 pub fn imports(component: &[u8]) -> Result<Vec<String>, CodeError> {
+    names(component, |payload, names| {
+        if let Payload::ComponentImportSection(section) = payload {
+            for import in section {
+                names.push(import.map_err(CodeError::not_wasm)?.name.name.to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The same of what it exports.
+fn exports(component: &[u8]) -> Result<Vec<String>, CodeError> {
+    names(component, |payload, names| {
+        if let Payload::ComponentExportSection(section) = payload {
+            for export in section {
+                names.push(export.map_err(CodeError::not_wasm)?.name.name.to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+fn names(
+    component: &[u8],
+    read: impl Fn(Payload<'_>, &mut Vec<String>) -> Result<(), CodeError>,
+) -> Result<Vec<String>, CodeError> {
     let mut names = Vec::new();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(component) {
         match payload.map_err(CodeError::not_wasm)? {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if depth == 1 => {
-                for import in section {
-                    names.push(import.map_err(CodeError::not_wasm)?.name.name.to_owned());
-                }
-            }
+            payload if depth == 1 => read(payload, &mut names)?,
             _ => {}
         }
     }
