@@ -70,6 +70,8 @@ prepare() {
     ln -s "$root/examples" "$work/here/examples"
     unset "${!MULTINODES_@}"
     export PATH=$work/bin:$PATH XDG_RUNTIME_DIR=$work/run NO_COLOR=1
+    # A build without optimisation, on a busy machine, compiles guests for longer than the usual 10 s.
+    export MULTINODES_TIMEOUT=60s
     # Each line in a process group of its own, as in a terminal: Ctrl-C is for all of it.
     set -m
 }
