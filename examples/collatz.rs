@@ -1,19 +1,19 @@
 //! Numbers hop between random nodes until they are 1: half of an even one, three times an odd one and 1 more.
 //!
 //! Only the first node knows what runs: it sends the application, `examples/guests/collatz.wasm`, to each node that joins.
-//! The others know nothing of it, and take code. By itself it runs three nodes in this process, and a fourth that joins in
-//! the middle:
+//! The others know nothing of it, and take code: that is the feature `wasm`. By itself it runs three nodes in this
+//! process, and a fourth that joins in the middle:
 //!
 //! ```text
-//! cargo run --release --example collatz [NUMBERS]
+//! cargo run --release --features wasm --example collatz [NUMBERS]
 //! ```
 //!
 //! Or in several terminals, or on several machines of a LAN; the first waits for another. Where nodes cannot find each
 //! other by themselves, say where the first listens, such as /ip4/192.168.1.7/tcp/4001.
 //!
 //! ```text
-//! cargo run --release --example collatz first [ADDRESS [NUMBERS]]
-//! cargo run --release --example collatz join [ADDRESS]
+//! cargo run --release --features wasm --example collatz first [ADDRESS [NUMBERS]]
+//! cargo run --release --features wasm --example collatz join [ADDRESS]
 //! ```
 //!
 //! The idea is a sample of the first MultiNodes, of 2013.

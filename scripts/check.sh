@@ -21,7 +21,7 @@ current="start"
 main() {
     step "formatting" cargo fmt --all -- --check
     step "shell scripts parse" bash -n .ci/run examples/guests/build.sh scripts/*.sh scripts/lib/*.sh scripts/bench/*.sh
-    step "clippy" cargo clippy --workspace --all-targets --all-features -- -D warnings
+    step "clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
     step "the README names the test command" grep -qF "$tests" README.md
     languages
     # Word splitting is meant: it is the README's command line.
@@ -29,10 +29,11 @@ main() {
     step "tests" $tests
     features
     guests
-    step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features
+    documentation
     fuzz_targets
     dependencies
     hosts
+    readme
     foreign
     current=
 }
@@ -58,19 +59,17 @@ languages() {
     fi
 }
 
-# All else is built with all features, and tests and examples with `wasm` in any case.
+# All else is built with all features.
 features() {
-    local feature plain=$target/debug/multinodes-without-wasm
+    local feature
     for feature in none cli wan cel journal measure wasm; do
         step "the library compiles with: $feature" \
-            cargo check -p multinodes --lib --no-default-features --features "${feature/none/}"
+            cargo check --locked -p multinodes --lib --no-default-features --features "${feature/none/}"
     done
-    step "the command builds by default" cargo build -p multinodes --bins
-    # The tests are about to put theirs in its place.
-    cp "$target/debug/multinodes" "$plain"
-    step "the command without the feature wasm" env MULTINODES_WITHOUT_WASM="$(realpath "$plain")" \
-        cargo test -p multinodes --all-features --test command_without_code -- --ignored
-    rm "$plain"
+    step "the command and the examples compile by default" cargo check --locked -p multinodes --bins --examples
+    step "nothing of that builds wasmtime" eval \
+        'tree=$(cargo tree --locked -p multinodes --edges normal,build,dev --prefix none) && ! grep wasmtime <<<"$tree"'
+    step "the command without the feature wasm" cargo test --locked -p multinodes --test command_without_code
 }
 
 # Those in examples/guests are built from their sources where that can be, and run.
@@ -80,6 +79,14 @@ guests() {
     step "guests are built again, and do what they should" eval "examples/guests/build.sh --check | tee '$said'"
     while read -r line; do skipped+=("guests are built again: $line"); done < <(sed -n 's/^skipped: //p' "$said")
     rm "$said"
+}
+
+# As the README prints it, but for the browser.
+documentation() {
+    local pages=$target/doc/multinodes
+    step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace --all-features
+    step "documentation has what other features than the default ones add" \
+        eval "[ -f '$pages/struct.Code.html' ] && grep -q 'id=\"method.run\"' '$pages/struct.Node.html'"
 }
 
 fuzz_targets() {
@@ -109,10 +116,27 @@ hosts() {
             echo "iproute2 could not be installed" >&2
     fi
     current="several hosts"
-    step "the command builds" cargo build --workspace --all-features --bins
+    step "the command builds" cargo build --locked --workspace --all-features --bins
     current="several hosts (scripts/netns-lan.sh)"
     echo "== $current"
     MULTINODES_BIN=$target/debug/multinodes scripts/netns-lan.sh || status=$?
+    case $status in
+        0) passed+=("$current (${SECONDS} s)") ;;
+        "$unavailable") skipped+=("$current: needs root with CAP_NET_ADMIN, or user namespaces, and iproute2") ;;
+        *) return "$status" ;;
+    esac
+    SECONDS=0
+}
+
+# With the command that the step before has built.
+readme() {
+    local status=0 said line
+    said=$(mktemp)
+    current="the commands of the README (scripts/readme.sh)"
+    echo "== $current"
+    MULTINODES_BIN=$target/debug/multinodes scripts/readme.sh | tee "$said" || status=$?
+    while read -r line; do skipped+=("commands of the README: $line"); done < <(sed -n 's/^skipped: //p' "$said")
+    rm "$said"
     case $status in
         0) passed+=("$current (${SECONDS} s)") ;;
         "$unavailable") skipped+=("$current: needs root with CAP_NET_ADMIN, or user namespaces, and iproute2") ;;

@@ -18,7 +18,7 @@ source "$here/lib/netns.sh"
 readonly FIND_LIMIT_MS=15000 LOSS_LIMIT_MS=60000 HEAL_LIMIT_MS=60000 CALL_LIMIT_MS=20000 STOP_LIMIT_MS=10000
 
 if [ -z "${MULTINODES_BIN:-}" ]; then
-    (cd "$here/.." && cargo build --release --package multinodes)
+    (cd "$here/.." && cargo build --release --locked --package multinodes)
     MULTINODES_BIN=${CARGO_TARGET_DIR:-$here/../target}/release/multinodes
 fi
 MULTINODES_BIN=$(realpath "$MULTINODES_BIN")

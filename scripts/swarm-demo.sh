@@ -47,7 +47,7 @@ main() {
 build() {
     bin=${MULTINODES_BIN:-}
     if [ -z "$bin" ]; then
-        cargo build --release --manifest-path "$root/Cargo.toml" --package multinodes
+        cargo build --release --locked --manifest-path "$root/Cargo.toml" --package multinodes
         bin=${CARGO_TARGET_DIR:-$root/target}/release/multinodes
     fi
     bin=$(realpath "$bin")

@@ -47,7 +47,7 @@ check() {
     cp "$here"/*.wasm "$here"/*.wat "$out"
     build
     cd "$root"
-    MULTINODES_GUESTS=$out cargo test -p multinodes --all-features --test code_guests
+    MULTINODES_GUESTS=$out cargo test --locked -p multinodes --all-features --test code_guests
 }
 
 find_clang() {

@@ -61,6 +61,9 @@
 //! Dropping the future cancels the work on the other side. Messages of one task to one application on one node arrive in
 //! order; only one of more than 256 KiB may overtake casts before it.
 //!
+//! What holds when the caller, the host, a worker process, the link or the disk fails is said for each kind of message in
+//! `node/docs/promises.md`, beside the sources.
+//!
 //! Work is spread by [`AppRef::map`] (many items, one action, exactly one outcome for each, a journal if it is to survive
 //! its own process) and by [`topology`] (flows through stages, at least once).
 //!

@@ -30,6 +30,7 @@ fn address() -> String {
     format!("/ip4/127.0.0.1/tcp/{port}")
 }
 
+#[cfg(feature = "wasm")]
 #[test]
 fn collatz_numbers_visit_every_node_and_come_to_1() {
     let mut collatz = example("collatz");
@@ -44,6 +45,7 @@ fn collatz_numbers_visit_every_node_and_come_to_1() {
     assert!(outcome.stdout.contains("  54 took the longest way: 112 steps"), "{outcome:?}");
 }
 
+#[cfg(feature = "wasm")]
 #[test]
 fn collatz_runs_as_several_processes() {
     let address = address();

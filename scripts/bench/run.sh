@@ -12,7 +12,7 @@ cd "$root"
 
 readonly DASK=distributed==2026.8.0
 
-cargo build --release --package multinodes --package multinodes-bench --features multinodes-bench/wasm >&2
+cargo build --release --locked --package multinodes --package multinodes-bench --features multinodes-bench/wasm >&2
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
 command=("$target/release/multinodes-bench" --out "$target/bench.json" "$@")
 

@@ -97,7 +97,7 @@ pub(crate) fn own_user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, unix, feature = "wasm"))]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -86,7 +86,7 @@ impl Unfinished {
     }
 
     /// Gives it its name, in the place of whatever has it; a link there is replaced, and not followed.
-    #[cfg(any(feature = "cli", feature = "wasm"))]
+    #[cfg(any(test, feature = "cli", feature = "wasm"))]
     pub(crate) fn finish(mut self, path: &Path) -> io::Result<()> {
         self.sync()?;
         fs::rename(&self.path, path)?;
@@ -117,7 +117,7 @@ pub(crate) fn create(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 }
 
 /// Writes a file for its owner alone, in the place of whatever is there. Who reads it meanwhile sees the old or the new one.
-#[cfg(feature = "wasm")]
+#[cfg(any(test, feature = "wasm"))]
 pub(crate) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut new = Unfinished::beside(path)?;
     new.write(parts)?;

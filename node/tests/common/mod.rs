@@ -24,19 +24,13 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 pub struct Swarm {
     pub name: String,
     folder: TempDir,
-    program: PathBuf,
 }
 
 impl Swarm {
     pub fn new() -> Self {
-        Self::of(env!("CARGO_BIN_EXE_multinodes"))
-    }
-
-    /// One whose commands are of another build.
-    pub fn of(program: impl Into<PathBuf>) -> Self {
         let folder = tempfile::Builder::new().prefix("multinodes-test-").tempdir().unwrap();
         let name = folder.path().file_name().unwrap().to_str().unwrap().replace('_', "-");
-        Self { name, folder, program: program.into() }
+        Self { name, folder }
     }
 
     /// A file of that name in the swarm's folder.
@@ -64,7 +58,7 @@ impl Swarm {
 
     /// A command in this swarm, with no settings from outside.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_multinodes"));
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("MULTINODES_") {
                 command.env_remove(variable);
