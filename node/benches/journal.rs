@@ -24,7 +24,7 @@ use std::{
 mod files;
 
 #[path = "../src/quoting.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a module of the library and its tests")]
+#[allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, reason = "a module of the library and its tests")]
 mod quoting;
 
 #[path = "../src/map/journal.rs"]
