@@ -302,6 +302,7 @@ impl Join {
         };
         let found: Vec<Multiaddr> = tokio::net::lookup_host((host.as_str(), port))
             .await?
+            .into_iter()
             .filter(|socket| match family {
                 Family::Any => true,
                 Family::V4 => socket.is_ipv4(),

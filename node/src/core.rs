@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) join: Vec<String>,
     pub(crate) mdns: bool,
+    /// On which to look by mDNS; those behind which others may be if there are none.
+    pub(crate) interfaces: Vec<String>,
     pub(crate) kademlia: bool,
     /// The folder in which nodes of this host leave their addresses (one folder per user and swarm).
     pub(crate) rendezvous: Option<PathBuf>,

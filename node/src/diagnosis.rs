@@ -6,6 +6,7 @@ mod reach;
 use std::path::Path;
 
 use libp2p::{Multiaddr, PeerId};
+pub use multinodes_behaviour::local::interfaces::{Interface, LeftOut, survey as interfaces};
 
 pub use self::{
     overhearing::{Overheard, overhear},

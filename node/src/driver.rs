@@ -355,6 +355,7 @@ impl Driver {
                 Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
+                Due::Unheard(peer_id) => self.on_unheard(&peer_id),
                 Due::Join(join) => self.join(join),
                 Due::Release(peer_id) => self.let_go(peer_id),
                 Due::Held => self.release_held(),
@@ -426,7 +427,7 @@ impl Driver {
                 let peer_ids: Vec<String> = peer_ids.iter().map(|peer_id| peer_id.to_base58()).collect();
                 tracing::warn!(%name, ?peer_ids, more, "several nodes claim one name");
             }
-            Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
+            Event::Degraded { reason } => tracing::warn!(%reason, "something does not work as it should"),
             _ => {}
         }
         self.core.events.tell(event);

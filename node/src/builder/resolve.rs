@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use multinodes_behaviour::{Privacy, SwarmName, names};
 
-use super::{Builder, MAX_ALL_LABELS, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError};
+use super::{
+    Builder, MAX_ALL_LABELS, MAX_INTERFACE_NAME, MAX_INTERFACES, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError,
+};
 use crate::{
     addresses, core::Settings, factories::Factories, identity::Identity, permissions::RuleError,
     random_name::random_name, rendezvous,
@@ -26,6 +28,7 @@ impl Builder {
             return Err(StartError::Name { name, reason: "it is a peer id".to_owned() });
         }
         check_labels(&self.labels)?;
+        check_interfaces(&self.interfaces)?;
         if let Some(rule) = self.wishes.allow.iter().chain(&self.wishes.deny).find(|rule| rule.is_about_requests()) {
             return Err(StartError::Rule(RuleError::Request { rule: format!("{rule:?}") }));
         }
@@ -80,6 +83,7 @@ impl Builder {
             listen,
             join: self.join,
             mdns: self.mdns && !within,
+            interfaces: self.interfaces,
             kademlia: self.kademlia,
             rendezvous: rendezvous.filter(|_| !within),
             passive: self.passive,
@@ -107,6 +111,17 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), StartError> {
         return Err(StartError::Labels { count: labels.len(), size });
     }
     Ok(())
+}
+
+fn check_interfaces(names: &[String]) -> Result<(), StartError> {
+    if names.len() > MAX_INTERFACES {
+        return Err(StartError::Interfaces { count: names.len() });
+    }
+    let unfit = |character: char| character.is_control() || character == '/';
+    match names.iter().find(|name| !(1..=MAX_INTERFACE_NAME).contains(&name.len()) || name.contains(unfit)) {
+        Some(name) => Err(StartError::Interface { name: name.chars().take(80).collect() }),
+        None => Ok(()),
+    }
 }
 
 fn any_port(host: Protocol<'static>) -> Multiaddr {

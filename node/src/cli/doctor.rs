@@ -147,7 +147,8 @@ Examples:
   multinodes doctor --listen /ip4/0.0.0.0/tcp/4001    can a node listen there?
   multinodes doctor --json | jq 'select(.verdict != \"ok\")'
 
-Looked at: settings, limits, the rendezvous folder, multicast out and in on each interface, where nodes listen, each
+Looked at: settings, limits, the rendezvous folder, which interfaces are used,
+multicast out and in on each of them, where nodes listen, each
 address of each node by a dial of its own, identities, clocks, versions. Each line is ok, a warning or a failure, with
 the remedy below. With --json one object per line: check, subject, verdict, text, remedy.
 

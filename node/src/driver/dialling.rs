@@ -132,6 +132,10 @@ impl Driver {
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
             self.on_prospect_missed(peer_id);
+            if self.peers.is_empty() && self.dials.is_empty() {
+                // Whoever was said to be on this host is not.
+                self.ask_lan();
+            }
         }
     }
 

@@ -27,6 +27,9 @@ const RESCAN_ALONE: Duration = Duration::from_secs(1);
 /// Of two nodes that discover each other, the one with the larger peer id waits so long for the other's dial.
 const YIELD: Duration = Duration::from_millis(100);
 
+/// A one-shot command that has found somebody on this host asks the LAN so much later. Most have ended by then.
+const HOST_TIME: Duration = Duration::from_secs(1);
+
 /// If nobody was heard on the LAN for so long, it is said.
 const LONELY: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,8 @@ pub(super) struct Sources {
     reading: bool,
     /// Whether anybody was heard on the LAN.
     heard: bool,
+    /// When the LAN is asked, if not at the start.
+    lan_asked: Option<Instant>,
 }
 
 impl Driver {
@@ -70,6 +75,9 @@ impl Driver {
         if let Some(rendezvous) = self.sources.rendezvous.clone() {
             self.on_notes(rendezvous.peers());
         }
+        if self.core.settings.passive && !self.dials.is_empty() {
+            self.put_off_lan();
+        }
         self.sources.rescans = 0;
         self.timers.after(RESCANS[0], Due::Rescan);
         for index in 0..self.joins.len() {
@@ -79,6 +87,30 @@ impl Driver {
             self.timers.after(LAN_TIME, Due::Settle);
             self.timers.after(LONELY, Due::Loneliness);
         }
+    }
+
+    /// Whoever is on this host is asked first.
+    fn put_off_lan(&mut self) {
+        if let Some(local) = self.swarm.behaviour_mut().local.as_mut() {
+            local.postpone(HOST_TIME);
+            let asked = Instant::now() + HOST_TIME;
+            self.sources.lan_asked = Some(asked);
+            self.timers.at(asked + LAN_TIME, Due::Settle);
+        }
+    }
+
+    /// Asks the LAN now, if that was put off.
+    pub(super) fn ask_lan(&mut self) {
+        let begins = self.swarm.behaviour_mut().local.as_mut().is_some_and(local::Behaviour::ask);
+        if begins {
+            self.sources.lan_asked = Some(Instant::now());
+            self.timers.after(LAN_TIME, Due::Settle);
+        }
+    }
+
+    /// When whoever answers on the LAN has done so; nothing if it is not asked.
+    pub(super) fn lan_answered(&self) -> Option<Instant> {
+        self.core.settings.mdns.then(|| self.sources.lan_asked.unwrap_or(self.started) + LAN_TIME)
     }
 
     fn open_rendezvous(&mut self) {
@@ -217,7 +249,9 @@ impl Driver {
             }
         }
         for peer_id in peer_ids {
-            if self.core.settings.passive || self.core.peer_id < peer_id {
+            if self.is_awaited(&peer_id) {
+                self.dial(peer_id);
+            } else if self.core.settings.passive || self.core.peer_id < peer_id {
                 self.discover(peer_id);
             } else {
                 self.timers.after(YIELD, Due::Dial(peer_id));

@@ -42,6 +42,7 @@ fn settings(name: &str) -> Settings {
         drain_timeout: std::time::Duration::from_secs(10),
         grant: None,
         credential: None,
+        interfaces: Vec::new(),
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Due {
     Lose(PeerId),
     /// Ends the waiting for lanes to a peer.
     LaneLimit(PeerId),
+    /// Ends the waiting for what the LAN says of a peer.
+    Unheard(PeerId),
     /// Tries an address to join through.
     Join(usize),
     /// Closes the connections to a peer that has been told so.

@@ -224,6 +224,7 @@ impl Member {
             privacy: None,
             doorkeeper: None,
             credential: None,
+            interfaces: Vec::new(),
         };
         let mut swarm = build(&config).unwrap();
         swarm.dial(target.address.clone()).unwrap();
