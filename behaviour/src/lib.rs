@@ -100,6 +100,7 @@ pub mod shelter;
 pub mod sync;
 pub mod transport;
 pub mod wire;
+mod zoned;
 
 use std::{
     pin::Pin,

@@ -223,12 +223,5 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-/// Whether this host has a link-local address of IPv4. Asks the system, which takes some microseconds.
-#[must_use]
-pub fn is_on_link() -> bool {
-    let is_link_local = |one: &if_addrs::Interface| matches!(one.ip(), std::net::IpAddr::V4(ip) if ip.is_link_local());
-    if_addrs::get_if_addrs().is_ok_and(|all| all.iter().any(is_link_local))
-}
-
 #[cfg(test)]
 mod tests;

@@ -78,6 +78,12 @@ pub fn is_dialable(address: &Multiaddr, same_host: bool) -> bool {
     addresses::usable(address, same_host)
 }
 
+/// Whether only hosts on the same link can dial `address`.
+#[must_use]
+pub fn is_of_link(address: &Multiaddr) -> bool {
+    addresses::is_of_link(address)
+}
+
 /// Reads an identity file as a node does, and lets it go again.
 ///
 /// # Errors

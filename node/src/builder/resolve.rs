@@ -143,5 +143,5 @@ fn is_memory(address: &Multiaddr) -> bool {
 fn is_guarded(address: &Multiaddr) -> bool {
     let (address, _) = addresses::without_peer(address.clone());
     let parts: Vec<_> = address.iter().collect();
-    matches!(parts[..], [Protocol::Memory(_)] | [_, Protocol::Tcp(_)])
+    matches!(parts[..], [Protocol::Memory(_)] | [_, Protocol::Tcp(_)] | [Protocol::Ip6zone(_), _, Protocol::Tcp(_)])
 }

@@ -58,7 +58,14 @@ impl Driver {
     fn known_addresses(&self, peer_id: &PeerId) -> Vec<Multiaddr> {
         let mut known = self.book.addresses(peer_id).to_vec();
         known.extend(self.directory.addresses(peer_id));
-        addresses::in_order(known)
+        let known = addresses::in_order(known);
+        // Most of those who are heard on a link are reached by another address as well, and each dial that answers costs
+        // them a handshake: so those with a zone wait until the others have failed.
+        let (zoned, mut others): (Vec<_>, Vec<_>) = known.into_iter().partition(addresses::has_zone);
+        if others.iter().all(|address| self.failures.has_failed(address)) {
+            others.extend(zoned);
+        }
+        others
     }
 
     fn dial_at(&mut self, peer_id: PeerId, known: Vec<Multiaddr>) {

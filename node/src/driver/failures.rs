@@ -102,6 +102,11 @@ impl Failures {
         }
     }
 
+    /// Whether dials at an address have failed lately, and none has succeeded since.
+    pub(super) fn has_failed(&self, address: &Multiaddr) -> bool {
+        self.0.contains_key(&Place::Address(addresses::without_peer(address.clone()).0))
+    }
+
     /// A peer at this address has levelled with this node.
     pub(super) fn met(&mut self, address: &Multiaddr) {
         for place in places(address) {

@@ -236,7 +236,9 @@ impl Driver {
     fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         self.sources.heard = true;
         let others = found.into_iter().filter(|(peer_id, _)| *peer_id != self.core.peer_id);
-        self.find_at(others.filter(|(_, address)| addresses::usable(address, false)).collect());
+        self.find_at(
+            others.filter(|(_, address)| addresses::usable(address, false) || addresses::has_zone(address)).collect(),
+        );
     }
 
     pub(super) fn find_at(&mut self, found: Vec<(PeerId, Multiaddr)>) {

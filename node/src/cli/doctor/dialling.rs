@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use libp2p::multiaddr::Protocol;
 use multinodes::{
     Multiaddr, NodeInfo, PeerId,
     diagnosis::{Answer, Diagnosis, FoundNote, NoAnswer, Place, ReachError},
@@ -72,7 +73,7 @@ pub(super) fn targets(
         let addresses = node.addresses.iter();
         let addresses = addresses.chain(noted(node.peer_id).flat_map(|note| &note.addresses));
         let addresses = addresses.chain(heard(node.peer_id).map(|(_, address)| address));
-        let places = addresses.map(|address| place(node.peer_id, address)).collect();
+        let places = as_nodes_do(addresses.map(|address| place(node.peer_id, address)).collect());
         targets.push(Target { kind: Kind::Member, label: node.name.clone(), places });
     }
     let mut known: HashSet<PeerId> = nodes.iter().map(|node| node.peer_id).collect();
@@ -83,12 +84,21 @@ pub(super) fn targets(
     }
     for (peer_id, _) in overheard {
         if known.insert(*peer_id) {
-            let places = heard(*peer_id).map(|(_, address)| place(*peer_id, address)).collect();
+            let places = as_nodes_do(heard(*peer_id).map(|(_, address)| place(*peer_id, address)).collect());
             targets.push(Target { kind: Kind::Overheard, label: peer_id.to_string(), places });
         }
     }
     let left_out = bound(&mut targets);
     (targets, left_out)
+}
+
+/// Nodes dial an address with a zone only if there is no other one, or none that works.
+fn as_nodes_do(mut places: Vec<Place>) -> Vec<Place> {
+    let has_zone = |place: &Place| matches!(place.address.iter().next(), Some(Protocol::Ip6zone(_)));
+    if !places.iter().all(has_zone) {
+        places.retain(|place| !has_zone(place));
+    }
+    places
 }
 
 /// Leaves each place of a target once, and no more than may be dialled.
