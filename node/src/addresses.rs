@@ -1,5 +1,7 @@
 //! What an address is good for: who may dial it, who is told of it, and in which order addresses are tried.
 
+mod resolver;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,10 +14,11 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use multinodes_behaviour::local::interfaces::{self, Links};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::resolver::Resolver;
 use crate::files;
 
-/// The most addresses that one name may resolve to: each of them costs a dial.
-const MAX_RESOLVED: usize = 16;
+/// The most addresses of one name that are looked at.
+const MAX_RESOLVED: usize = 256;
 
 /// How far an address reaches, the most specific first: that is also the order of dialling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -351,13 +354,19 @@ impl Join {
         }
     }
 
-    /// The addresses to dial, names resolved by the system's resolver.
-    pub(crate) async fn resolve(&self) -> io::Result<Vec<Multiaddr>> {
+    /// Whether several nodes may be meant.
+    pub(crate) fn is_of_many(&self) -> bool {
+        self.peer_id.is_none() && matches!(self.target, Target::Name { .. })
+    }
+
+    /// The addresses to dial, at most 256, names resolved.
+    pub(crate) async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<Multiaddr>> {
         let (host, port, family, rest) = match &self.target {
             Target::Address(address) => return Ok(vec![address.clone()]),
             Target::Name { host, port, family, rest } => (host, *port, *family, rest),
         };
-        let found: Vec<Multiaddr> = tokio::net::lookup_host((host.as_str(), port))
+        let found: Vec<Multiaddr> = resolver
+            .ask(host, port)
             .await?
             .into_iter()
             .filter(|socket| match family {
@@ -501,7 +510,7 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_to_join_through_are_read_in_all_forms() {
-        let peer_id = PeerId::random();
+        let (peer_id, resolver) = (PeerId::random(), Resolver::default());
         for (text, expected, id) in [
             ("/ip4/127.0.0.1/tcp/4001".to_owned(), "/ip4/127.0.0.1/tcp/4001", None),
             (format!("/ip4/127.0.0.1/tcp/4001/p2p/{peer_id}"), "/ip4/127.0.0.1/tcp/4001", Some(peer_id)),
@@ -514,9 +523,9 @@ mod tests {
         ] {
             let join = parse_join(&text).unwrap();
             assert_eq!(join.peer_id(), id, "{text}");
-            assert_eq!(join.resolve().await.unwrap(), [address(expected)], "{text}");
+            assert_eq!(join.resolve(&resolver).await.unwrap(), [address(expected)], "{text}");
         }
-        assert!(!parse_join("localhost:4001").unwrap().resolve().await.unwrap().is_empty());
+        assert!(!parse_join("localhost:4001").unwrap().resolve(&resolver).await.unwrap().is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use multinodes_behaviour::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    addresses::Resolver,
     crew::Crew,
     description::{ApplicationInfo, Description, Host, NodeInfo, Snapshot, Status},
     events::Teller,
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) privacy: Option<Privacy>,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) join: Vec<String>,
+    /// For names among them.
+    pub(crate) resolver: Resolver,
     pub(crate) mdns: bool,
     /// On which to look by mDNS; those behind which others may be if there are none.
     pub(crate) interfaces: Vec<String>,

@@ -60,10 +60,12 @@ impl Diagnosis {
         let mut joins = Vec::new();
         for text in &self.settings.join {
             let places = match addresses::parse_join(text) {
-                Ok(join) => join.resolve().await.map_err(|error| error.to_string()).map(|resolved| {
-                    let place = |address| Place { address, peer_id: join.peer_id() };
-                    resolved.into_iter().map(place).collect()
-                }),
+                Ok(join) => {
+                    join.resolve(&self.settings.resolver).await.map_err(|error| error.to_string()).map(|resolved| {
+                        let place = |address| Place { address, peer_id: join.peer_id() };
+                        resolved.into_iter().map(place).collect()
+                    })
+                }
                 Err(error) => Err(error.to_string()),
             };
             joins.push((text.clone(), places));

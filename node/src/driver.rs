@@ -16,6 +16,7 @@ mod knowing;
 mod lanes;
 mod listening;
 mod losing;
+mod namesakes;
 mod prospects;
 mod rations;
 mod status;
@@ -141,6 +142,8 @@ enum Done {
     Notes(io::Result<Vec<Note>>),
     /// The addresses of a name to join through.
     Resolved { join: usize, result: io::Result<Vec<Multiaddr>> },
+    /// The addresses of such a name, once more.
+    Named { join: usize, result: io::Result<Vec<Multiaddr>> },
     /// The files with rules were looked at.
     Rules { changed: bool },
     /// A peer has refused a lane, perhaps only for now.
@@ -327,6 +330,7 @@ impl Driver {
         match done {
             Some(Done::Notes(notes)) => self.on_notes(notes),
             Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
+            Some(Done::Named { join, result }) => self.on_named(join, result),
             Some(Done::Rules { changed }) => self.on_rules(changed),
             Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
             Some(Done::Verified { peer_id, weight, verified }) => self.on_verified(peer_id, weight, verified),
@@ -357,6 +361,7 @@ impl Driver {
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
                 Due::Unheard(peer_id) => self.on_unheard(&peer_id),
                 Due::Join(join) => self.join(join),
+                Due::Name(join) => self.ask_name(join),
                 Due::Release(peer_id) => self.let_go(peer_id),
                 Due::Held => self.release_held(),
                 Due::Written => self.leave(),

@@ -82,6 +82,7 @@ impl Builder {
             privacy,
             listen,
             join: self.join,
+            resolver: addresses::Resolver::default(),
             mdns: self.mdns && !within,
             interfaces: self.interfaces,
             kademlia: self.kademlia,

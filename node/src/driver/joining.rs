@@ -11,7 +11,7 @@ use libp2p::{
     swarm::{ConnectionId, dial_opts::DialOpts},
 };
 
-use super::{Done, Driver, Due, timers::jittered};
+use super::{Done, Driver, Due, namesakes::Namesakes, timers::jittered};
 use crate::addresses::{self, Join};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -28,10 +28,12 @@ const SOON_TRIES: u32 = 32;
 const MAX_JOINS: usize = 64;
 
 pub(super) struct Joining {
-    join: Join,
+    pub(super) join: Join,
+    /// Others at the addresses of its name.
+    pub(super) namesakes: Namesakes,
     /// Still to be tried in this round.
     left: Vec<Multiaddr>,
-    dialling: Option<ConnectionId>,
+    dialling: Option<(ConnectionId, Multiaddr)>,
     /// A dial by peer id is under way, or a name is being resolved.
     busy: bool,
     /// At an address of this round somebody has hung up.
@@ -52,6 +54,7 @@ impl Joining {
         Self {
             peer: join.peer_id(),
             join,
+            namesakes: Namesakes::default(),
             left: Vec::new(),
             dialling: None,
             busy: false,
@@ -72,9 +75,19 @@ impl Joining {
     pub(super) fn reset(&mut self) {
         self.left.clear();
         self.dialling = None;
+        self.namesakes.reset();
         self.busy = false;
         self.pause = FIRST_PAUSE;
         self.next = None;
+    }
+
+    fn is_dialling(&self, connection: ConnectionId) -> bool {
+        self.dialling.as_ref().is_some_and(|(dialling, _)| *dialling == connection)
+    }
+
+    /// Where a dial of it has led, which is over by that.
+    fn dialled(&mut self, connection: ConnectionId) -> Option<Multiaddr> {
+        self.dialling.take_if(|(dialling, _)| *dialling == connection).map(|(_, address)| address)
     }
 
     fn next_pause(&mut self, turned_away: bool) -> Duration {
@@ -128,7 +141,9 @@ impl Driver {
         if let Some(address) = join.literal() {
             self.on_resolved(index, Ok(vec![address]));
         } else {
-            self.tasks.spawn(async move { Done::Resolved { join: index, result: join.resolve().await } });
+            let resolver = self.core.settings.resolver.clone();
+            self.tasks.spawn(async move { Done::Resolved { join: index, result: join.resolve(&resolver).await } });
+            self.revisit_name(index);
         }
     }
 
@@ -163,8 +178,8 @@ impl Driver {
             return;
         }
         let address = joining.left.remove(0);
-        let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
-        joining.dialling = Some(options.connection_id());
+        let options = DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build();
+        joining.dialling = Some((options.connection_id(), address));
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%error, "an address to join through cannot be dialled");
             joining.dialling = None;
@@ -202,8 +217,8 @@ impl Driver {
     /// A connection is there: maybe it is that of a join.
     pub(super) fn on_join_connected(&mut self, connection: ConnectionId, peer_id: PeerId) {
         for joining in &mut self.joins {
-            if joining.dialling == Some(connection) {
-                joining.dialling = None;
+            if let Some(address) = joining.dialled(connection) {
+                joining.namesakes.note(&address, peer_id);
                 joining.peer = Some(peer_id);
             } else if joining.join.peer_id() != Some(peer_id) {
                 continue;
@@ -212,6 +227,7 @@ impl Driver {
             joining.busy = false;
             joining.outcome = true;
         }
+        self.on_namesake(connection, Some(peer_id));
     }
 
     /// A dial has failed: maybe it is that of a join. True if so.
@@ -223,9 +239,9 @@ impl Driver {
         turned_away: bool,
     ) -> bool {
         let concerns = |joining: &Joining| {
-            joining.dialling == Some(connection)
-                || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
+            joining.is_dialling(connection) || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
         };
+        self.on_namesake(connection, None);
         let indices: Vec<usize> =
             self.joins.iter().enumerate().filter(|(_, joining)| concerns(joining)).map(|(index, _)| index).collect();
         for index in &indices {
@@ -250,7 +266,12 @@ impl Driver {
 
     /// This very node answers at the address.
     pub(super) fn on_join_to_self(&mut self, connection: ConnectionId) {
-        if let Some(joining) = self.joins.iter_mut().find(|joining| joining.dialling == Some(connection)) {
+        self.on_namesake(connection, Some(self.core.peer_id));
+        let own = self.core.peer_id;
+        if let Some(joining) = self.joins.iter_mut().find(|joining| joining.is_dialling(connection)) {
+            if let Some((_, address)) = &joining.dialling {
+                joining.namesakes.note(address, own);
+            }
             if !std::mem::replace(&mut joining.told, true) {
                 tracing::warn!(address = joining.join.text(), "this address to join through is this node's own");
             }

@@ -32,6 +32,7 @@ fn settings(name: &str) -> Settings {
         swarm: "test".parse().unwrap(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         join: Vec::new(),
+        resolver: Default::default(),
         mdns: false,
         kademlia: true,
         rendezvous: None,
@@ -134,6 +135,51 @@ async fn two_nodes_meet_through_an_address() {
     alpha.sees_names(&["alpha", "beta"]).await;
     beta.sees_names(&["alpha", "beta"]).await;
     beta.is("settled", |status| status.settled && status.synced && status.connected == 1).await;
+}
+
+/// Pods of one name that start before the name knows all of them.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg(target_os = "linux")]
+async fn islands_behind_one_name_become_one() {
+    use std::{net::SocketAddr, sync::Mutex};
+
+    use crate::addresses::Resolver;
+
+    let again = Duration::from_millis(200);
+    // One port on four addresses of this host; whoever binds it first finds it free on the others, or the test tries anew.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let at = |last: u8| SocketAddr::from(([127, 0, 77, last], port));
+    let named = |known: &Arc<Mutex<Vec<SocketAddr>>>| {
+        let known = known.clone();
+        Resolver::new(again, move |_, _| {
+            let found = known.lock().unwrap().clone();
+            async move { Ok(found) }.boxed()
+        })
+    };
+    let islands = [[1, 2], [3, 4]].map(|island| Arc::new(Mutex::new(island.map(at).to_vec())));
+    let mut all = Vec::new();
+    for (island, known) in islands.iter().enumerate() {
+        for number in 1..=2 {
+            let last = 2 * u8::try_from(island).unwrap() + number;
+            let settings = Settings {
+                listen: vec![format!("/ip4/127.0.77.{last}/tcp/{port}").parse().unwrap()],
+                join: vec![format!("workers:{port}")],
+                resolver: named(known),
+                ..settings(&format!("pod-{last}"))
+            };
+            all.push(begin(settings).await);
+        }
+    }
+    for (one, names) in all.iter().zip([["pod-1", "pod-2"], ["pod-1", "pod-2"], ["pod-3", "pod-4"], ["pod-3", "pod-4"]])
+    {
+        one.sees_names(&names).await;
+    }
+    for known in &islands {
+        *known.lock().unwrap() = [1, 2, 3, 4].map(at).to_vec();
+    }
+    for one in &all {
+        one.sees_names(&["pod-1", "pod-2", "pod-3", "pod-4"]).await;
+    }
 }
 
 /// What multicast names once is dialled again, though it named it too early.

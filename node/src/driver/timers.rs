@@ -46,6 +46,8 @@ pub(super) enum Due {
     Unheard(PeerId),
     /// Tries an address to join through.
     Join(usize),
+    /// Asks for the addresses of a name to join through again.
+    Name(usize),
     /// Closes the connections to a peer that has been told so.
     Release(PeerId),
     /// Looks whether what is to be published still waits for a neighbour.
