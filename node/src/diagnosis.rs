@@ -80,6 +80,12 @@ pub fn is_dialable(address: &Multiaddr, same_host: bool) -> bool {
     addresses::usable(address, same_host)
 }
 
+/// The most connections that a node may come to have at a time, unless its marks are set.
+#[must_use]
+pub fn most_connections() -> usize {
+    multinodes_behaviour::limits::most(crate::builder::DEFAULT_HIGH_MARK)
+}
+
 /// Whether only hosts on the same link can dial `address`.
 #[must_use]
 pub fn is_of_link(address: &Multiaddr) -> bool {

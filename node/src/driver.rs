@@ -290,6 +290,7 @@ impl Driver {
             SwarmEvent::ListenerError { error, .. } if is_no_place(&error) => {
                 Counters::add(&self.core.counters.refused_connections);
             }
+            SwarmEvent::ListenerError { error, .. } if finding::is_shortage(&error) => self.on_shortage(&error),
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener has an error"),
             _ => {}
         }

@@ -30,6 +30,9 @@ const YIELD: Duration = Duration::from_millis(100);
 /// A one-shot command that has found somebody on this host asks the LAN so much later. Most have ended by then.
 const HOST_TIME: Duration = Duration::from_secs(1);
 
+/// That too many files are open is said no more often.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(60);
+
 /// If nobody was heard on the LAN for so long, it is said.
 const LONELY: Duration = Duration::from_secs(10);
 
@@ -65,6 +68,20 @@ pub(super) struct Sources {
     heard: bool,
     /// When the LAN is asked, if not at the start.
     lan_asked: Option<Instant>,
+    /// When it was said that too many files are open.
+    shortage: Option<Instant>,
+}
+
+/// Whether no more files can be opened, by this process or on this host.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let codes = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    #[cfg(not(unix))]
+    let codes = [10024];
+    super::root(error)
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error)
+        .is_some_and(|code| codes.contains(&code))
 }
 
 impl Driver {
@@ -142,11 +159,28 @@ impl Driver {
             return;
         }
         if let Err(error) = rendezvous.publish(&note) {
+            if is_shortage(&error) {
+                // The note that is there is good enough, and this passes.
+                return self.on_shortage(&error);
+            }
             let folder = rendezvous.folder().display();
             let reason = format!("this node cannot be found through the rendezvous folder `{folder}`: {error}");
             self.sources.rendezvous = None;
             self.tell(Event::Degraded { reason });
         }
+    }
+
+    /// Too many files are open to take a connection, or to look at a file. Said once in a while.
+    pub(super) fn on_shortage(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.sources.shortage.is_some_and(|told| now.saturating_duration_since(told) < SHORTAGE_PAUSE) {
+            return;
+        }
+        self.sources.shortage = Some(now);
+        let reason = format!(
+            "no more connections are taken, so others do not find this node: {error}; raise the limit (ulimit -n)"
+        );
+        self.tell(Event::Degraded { reason });
     }
 
     pub(super) fn rescan(&mut self) {

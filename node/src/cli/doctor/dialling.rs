@@ -13,6 +13,7 @@ use super::{
     folder::quoted,
     report::{Check, Finding},
 };
+use crate::cli::descriptors;
 
 /// More addresses are not dialled: with all of them silent, it takes as many limits as this has times those at once.
 const MAX_DIALS: usize = 256;
@@ -192,6 +193,10 @@ fn of_note(target: &Target, results: &[Result<Answer, ReachError>], pid: u32, is
     let (place, error) =
         target.places.iter().zip(results).find_map(|(place, result)| Some((place, result.as_ref().err()?)))?;
     let text = format!("process {pid} does not answer at {}: {error}", place.address);
+    if let Some(shortage) = descriptors::shortage(pid) {
+        let remedy = "start it with a higher limit (ulimit -n)";
+        return Some(Finding::failure(Check::Rendezvous, &target.label, format!("{text}; {shortage}"), remedy));
+    }
     let remedy = format!("see what that process is (ps -p {pid}); if it is a node, start it again");
     Some(Finding::failure(Check::Rendezvous, &target.label, text, remedy))
 }
