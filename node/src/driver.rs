@@ -19,6 +19,7 @@ mod losing;
 mod namesakes;
 mod prospects;
 mod rations;
+mod shared;
 mod status;
 mod supervising;
 mod syncing;
@@ -253,6 +254,7 @@ impl Driver {
             Turn::Done(done) => self.on_done(done),
             Turn::Due => self.on_due(begun),
         }
+        self.on_turns();
         self.publish_changes(false);
         self.refresh_status();
         self.core.counters.took(begun.elapsed());

@@ -13,11 +13,7 @@ mod versions;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use futures::FutureExt;
-use multinodes::{
-    Events,
-    diagnosis::{self, Diagnosis, Overheard},
-};
+use multinodes::diagnosis::{self, Diagnosis, Overheard};
 
 use self::{
     dialling::Dialled,
@@ -77,9 +73,11 @@ impl Doctor {
 
     async fn examine(&self, session: &Session, patient: &Patient, report: &mut Report) -> Result<(), Failure> {
         let settings = &patient.settings;
-        let events = session.node.events();
-        let (multicast, overheard, ()) =
-            tokio::join!(multicast::findings(settings.mdns), overhear(settings.mdns), session.settle());
+        let (multicast, overheard, ()) = tokio::join!(
+            multicast::findings(settings.mdns, &settings.interfaces),
+            overhear(settings),
+            session.settle()
+        );
         report.tell(multicast)?;
         report.tell(multicast::answers(settings.mdns, &overheard))?;
 
@@ -102,10 +100,13 @@ impl Doctor {
         let file = self.identity.as_ref().or(settings.start.identity.as_ref());
         report.tell(file.map(|path| identity::file(path, &nodes)))?;
         report.tell(identity::names(&nodes))?;
-        report.tell(identity::clashes(&answers, &nodes, notes))?;
+        let shared = identity::shared(session, &nodes, limit).await;
+        // A node may have been started again since.
+        let fresh = patient.diagnosis.rendezvous().map(|inspection| inspection.notes).unwrap_or_default();
+        report.tell(identity::clashes(&answers, &nodes, &fresh, &shared))?;
+        report.tell(shared)?;
         report.tell(clock::findings(session, &nodes, limit).await)?;
-        report.tell(versions::findings(&nodes))?;
-        report.tell(identity::lives(&so_far(events)))
+        report.tell(versions::findings(&nodes))
     }
 }
 
@@ -121,17 +122,11 @@ fn unusable(reason: &str) -> Finding {
     Finding::failure(Check::Settings, "settings", reason, remedy)
 }
 
-async fn overhear(mdns: bool) -> Overheard {
-    if mdns { diagnosis::overhear(LISTENING).await } else { Overheard::default() }
-}
-
-/// The events that have come until now; how many wait is bounded by the node.
-fn so_far(mut events: Events) -> Vec<multinodes::Event> {
-    let mut all = Vec::new();
-    while let Some(Some(event)) = events.next().now_or_never() {
-        all.push(event);
+async fn overhear(settings: &Settings) -> Overheard {
+    match settings.mdns {
+        true => diagnosis::overhear(LISTENING, settings.interfaces.clone()).await,
+        false => Overheard::default(),
     }
-    all
 }
 
 /// Somebody on the LAN answers within milliseconds, or after one repeated question.

@@ -31,6 +31,8 @@ const MAX_ADDRESSES: usize = multinodes_behaviour::record::MAX_ADDRESSES;
 
 /// What this node knows of its own record.
 pub(super) struct Own {
+    /// Tells this process from others that use the same key.
+    process: [u8; 8],
     pub(super) incarnation: u64,
     revision: u64,
     beat: u64,
@@ -51,6 +53,7 @@ impl Own {
     pub(super) fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
+            process: rand::random(),
             incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             revision: 0,
             beat: 0,
@@ -137,6 +140,7 @@ impl Driver {
             applications: self.core.applications(),
             labels: self.core.settings.labels.clone(),
             left: false,
+            process: Some(self.own.process.to_vec().into()),
         }
     }
 
@@ -159,6 +163,8 @@ impl Driver {
             self.own.beat = 0;
             self.leave_note();
             self.announce();
+            // A neighbour that is connected to another process with this key, too, takes no gossip from this one.
+            self.timers.after(BURST * 2, Due::Sync);
         }
     }
 

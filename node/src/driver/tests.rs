@@ -137,6 +137,47 @@ async fn two_nodes_meet_through_an_address() {
     beta.is("settled", |status| status.settled && status.synced && status.connected == 1).await;
 }
 
+/// A machine and its clone, with which the same key was copied: whoever is connected to both sees it, every time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_two_live_processes_use_is_noticed_and_remembered() {
+    let observer = begin(settings("observer")).await;
+    for round in 0..20 {
+        let keypair = Keypair::generate_ed25519();
+        let peer_id = keypair.public().to_peer_id().to_string();
+        let one = begin_as(joining("one", &observer), keypair.clone()).await;
+        observer
+            .sees("the first", |snapshot| snapshot.nodes.iter().any(|node| node.peer_id.to_string() == peer_id))
+            .await;
+        let two = begin_as(joining("two", &observer), keypair).await;
+        let mut events = observer.core.events.subscribe();
+        let noticed = || observer.core.shared_keys().iter().any(|key| key.peer_id == peer_id);
+        let notices = async {
+            while !noticed() {
+                events.next().await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(LIMIT, notices).await.is_ok(), "not noticed in round {round}");
+        one.stop().await;
+        two.stop().await;
+    }
+    assert_eq!(observer.core.shared_keys().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_crashes_and_is_started_again_ten_times_shares_its_key_with_nobody() {
+    let observer = begin(settings("observer")).await;
+    let keypair = Keypair::generate_ed25519();
+    for round in 0..10 {
+        let name = format!("life-{round}");
+        let node = begin_as(joining(&name, &observer), keypair.clone()).await;
+        observer.sees(&name, |snapshot| snapshot.nodes.iter().any(|node| node.name == name)).await;
+        node.is("synced", |status| status.synced).await;
+        assert!(node.core.shared_keys().is_empty(), "round {round}");
+        node.kill().await;
+    }
+    assert!(observer.core.shared_keys().is_empty());
+}
+
 /// Pods of one name that start before the name knows all of them.
 #[tokio::test(flavor = "multi_thread")]
 #[cfg(target_os = "linux")]
