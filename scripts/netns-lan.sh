@@ -261,6 +261,26 @@ link_lan() {
     ok "the doctor says what is true there"
 
     begin
+    make_lan strand
+    for name in sam tia; do
+        make_host "$name"
+        plug "$name" eth0 strand ""
+    done
+    for name in sam tia; do wait_until "$FIND_LIMIT_MS" "$name has an address of its link" has_link_address "$name"; done
+    start_node sam
+    start_node tia
+    all_see_all "$FIND_LIMIT_MS" sam tia
+    ok "two hosts with nothing but link-local addresses of IPv6 see each other"
+    check_call sam tia
+    check_call tia sam
+    begin
+    check_doctor sam 0 ""
+    check_finding multicast 'eth0 fe80::[0-9a-f:]+' ok
+    check_finding dialling 'tia /ip6zone/eth0/ip6/fe80::[0-9a-f:]+/tcp/[0-9]+' ok
+    grep -q 'which only hosts on the same link reach' "$work/doctor.log" || fail "\`doctor\` does not say who reaches tia"
+    ok "the doctor says what is true there, too"
+
+    begin
     make_lan office
     make_host rae
     plug rae eth0 office 10.98.0.1/24
@@ -270,8 +290,17 @@ link_lan() {
     ok "a host with a LAN beside the cable is seen as well"
     check_call pia rae
     check_call rae quin
+    make_host ned
+    plug ned eth0 office 10.98.0.2/24
+    start_node ned
+    all_see_all "$FIND_LIMIT_MS" ned rae
+    check_call ned rae
+    in_host ned "$program" nodes --json --runtime-dir "$work/ned" 2>/dev/null | grep -q '169\.254\.13\.3' &&
+        fail "a host of the office is told rae's address on the cable"
+    ok "a host that is not on the cable is told no address of it"
     stop_all
     ip link del cable
+    ip link del strand
     ip link del office
 }
 
@@ -305,6 +334,10 @@ code_lan() {
     ok "ned and oma host what pat has installed on all that take code"
     stop_all
     ip link del dock
+}
+
+has_link_address() {
+    ip -n "$(netns_of "$1")" -6 addr show dev eth0 scope link -tentative | grep -q fe80
 }
 
 # check_code CODE ANSWER HOST ARGUMENT...: what \`multinodes run\` comes to there.

@@ -42,6 +42,7 @@
 //!     privacy: None,
 //!     doorkeeper: None,
 //!     credential: None,
+//!     interfaces: Vec::new(),
 //! };
 //! let mine = Mine { multinodes: Behaviour::new(&config)?, other: ping::Behaviour::default() };
 //! let peer_id = config.keypair.public().to_peer_id();
@@ -102,6 +103,7 @@ pub mod shelter;
 pub mod sync;
 pub mod transport;
 pub mod wire;
+mod zoned;
 
 use std::{
     pin::Pin,
@@ -145,6 +147,9 @@ pub struct Config {
     /// What identify shows for doorkeepers of others to look at: at most [`identity::MAX_CREDENTIAL`] bytes of printable
     /// ASCII without blanks.
     pub credential: Option<String>,
+    /// The network interfaces on which nodes of the LAN are looked for, by name. If there are none, those are used behind
+    /// which others may be.
+    pub interfaces: Vec<String>,
 }
 
 /// Builds a libp2p swarm that speaks all protocols of a node. Call it within a tokio runtime: connections are its tasks.

@@ -44,11 +44,20 @@ const PARTS: usize = 4;
 /// to be killed, serves those it has better than new ones. It is not a limit of what a node should use.
 const MEMORY: f64 = 0.9;
 
+/// The most connections that there may be at a time, those included of which it is not known yet whose they are.
+#[must_use]
+pub fn most(high_mark: usize) -> usize {
+    established(high_mark).saturating_add(PENDING).saturating_add(DIALS)
+}
+
+fn established(high_mark: usize) -> usize {
+    high_mark.saturating_mul(HEAD_ROOM).max(LEAST_ESTABLISHED)
+}
+
 /// Limits the number of connections.
 #[must_use]
 pub fn connections(high_mark: usize) -> Behaviour {
-    let established = high_mark.saturating_mul(HEAD_ROOM).max(LEAST_ESTABLISHED);
-    Behaviour { most: established, begun: HashMap::new(), established: HashMap::new() }
+    Behaviour { most: established(high_mark), begun: HashMap::new(), established: HashMap::new() }
 }
 
 /// Refuses connections when memory runs out.

@@ -220,6 +220,7 @@ fn check(record: &Record) -> Result<(), RecordError> {
     names::check_node(&record.name, MAX_NODE_NAME)?;
     length("software", record.software.len(), MAX_TEXT)?;
     length("host", record.host.as_ref().map_or(0, |host| host.len()), MAX_HOST)?;
+    length("process", record.process.as_ref().map_or(0, |process| process.len()), MAX_HOST)?;
     count("addresses", record.addresses.len(), MAX_ADDRESSES)?;
     for address in &record.addresses {
         length("address", address.len(), MAX_ADDRESS)?;

@@ -25,6 +25,7 @@ use crate::{
     places::{Fair, Spoken},
     pulse::Pulses,
     read_ahead::ReadAhead,
+    zoned::Zoned,
 };
 
 /// For the whole of dialling, encryption and multiplexing: a reachable peer needs milliseconds, across the world less
@@ -107,8 +108,9 @@ where
     Fair::new(TransportTimeout::new(transport, CONNECT_TIMEOUT).boxed()).boxed()
 }
 
-fn tcp_transport() -> MapErr<tcp::tokio::Transport, fn(io::Error) -> TcpError> {
-    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)).map_err(TcpError as fn(io::Error) -> TcpError)
+fn tcp_transport() -> MapErr<Zoned, fn(io::Error) -> TcpError> {
+    Zoned::new(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
+        .map_err(TcpError as fn(io::Error) -> TcpError)
 }
 
 /// An error of the system, as the source of an error: where transports are combined only the source of what they say

@@ -56,6 +56,7 @@ fn records_are_read_by_others() {
         applications: vec![application, bare],
         labels: BTreeMap::from([("zone".into(), "north".into())]),
         left: true,
+        process: None,
     };
     both_ways(&record);
     both_ways(&Record { host: None, labels: BTreeMap::new(), left: false, ..record });

@@ -378,6 +378,7 @@ fn a_record_has_the_bytes_that_are_written_down() {
         applications: vec![application],
         labels: BTreeMap::from([("zone".into(), "north".into())]),
         left: true,
+        process: None,
     };
     let other = map(vec![
         ("name", text("alpha")),

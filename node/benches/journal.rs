@@ -24,7 +24,13 @@ use std::{
 mod files;
 
 #[path = "../src/quoting.rs"]
-#[allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used, reason = "a module of the library and its tests")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a module of the library and its tests"
+)]
 mod quoting;
 
 #[path = "../src/map/journal.rs"]

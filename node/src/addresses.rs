@@ -1,5 +1,7 @@
 //! What an address is good for: who may dial it, who is told of it, and in which order addresses are tried.
 
+mod resolver;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -9,12 +11,14 @@ use std::{
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use multinodes_behaviour::local::interfaces::{self, Links};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::resolver::Resolver;
 use crate::files;
 
-/// The most addresses that one name may resolve to: each of them costs a dial.
-const MAX_RESOLVED: usize = 16;
+/// The most addresses of one name that are looked at.
+const MAX_RESOLVED: usize = 256;
 
 /// How far an address reaches, the most specific first: that is also the order of dialling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +27,8 @@ pub(crate) enum Scope {
     Process,
     /// Within this host.
     Loopback,
-    /// On one link: a cable, or a LAN on which nobody gives addresses. Those of IPv6 mean something only with a zone, which
-    /// libp2p does not dial.
+    /// On one link: a cable, or a LAN on which nobody gives addresses. Those of IPv6 mean something only with the zone of
+    /// whoever dials them.
     LinkLocal,
     /// In a private network.
     Private,
@@ -34,7 +38,7 @@ pub(crate) enum Scope {
 
 /// The scope of `address`; none for what nobody can dial, such as the unspecified address.
 pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
-    match address.iter().next()? {
+    match without_zone(address).next()? {
         Protocol::Memory(_) => Some(Scope::Process),
         Protocol::Ip4(ip) => scope_of_v4(ip),
         Protocol::Ip6(ip) => scope_of_v6(ip),
@@ -43,6 +47,16 @@ pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
         }
         _ => None,
     }
+}
+
+/// The parts of an address, behind its zone if it has one.
+fn without_zone(address: &Multiaddr) -> impl Iterator<Item = Protocol<'_>> + use<'_> {
+    address.iter().skip_while(|part| matches!(part, Protocol::Ip6zone(_)))
+}
+
+/// Whether it says on which interface of this host it is meant. Nobody else can know that.
+pub(crate) fn has_zone(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Ip6zone(_)))
 }
 
 fn scope_of_v4(ip: Ipv4Addr) -> Option<Scope> {
@@ -85,24 +99,39 @@ pub(crate) fn advertised(listening: &[Multiaddr]) -> (Vec<Multiaddr>, bool) {
     if !beyond.is_empty() {
         return (beyond, false);
     }
-    let within = in_order(listening.iter().filter(|address| is_of_host(address) || is_of_link(address)).cloned());
+    // Those of IPv6 are dialled on each link that the other side has, so they are told only if nothing else will do.
+    let any_v4 = listening.iter().any(|address| is_of_link(address) && !is_v6(address));
+    let fits = |address: &&Multiaddr| is_of_host(address) || (is_of_link(address) && !(any_v4 && is_v6(address)));
+    let within = in_order(listening.iter().filter(fits).cloned());
     let needs_host = within.iter().any(is_of_host);
     (within, needs_host)
 }
 
-/// Whether a reader may dial and show `address` from somebody's record. `same_host` says that both are on one host.
+/// Whether a reader may dial `address` as it is, from whoever has told it. `same_host` says that both are on one host.
 pub(crate) fn usable(address: &Multiaddr, same_host: bool) -> bool {
-    usable_from(address, same_host, is_on_link)
+    !is_v6_of_link(address) && !places(address, same_host).is_empty()
 }
 
-/// `is_on_link` says whether this host has a link-local address itself. From elsewhere such an address would be dialled
-/// through the default route, and lead to whoever has it there, or to nobody.
-fn usable_from(address: &Multiaddr, same_host: bool, is_on_link: impl Fn() -> bool) -> bool {
+/// Where a reader may dial what somebody's record says: nowhere, there, or if only those on the same link can, there on each
+/// of its own links. `same_host` says that both are on one host.
+pub(crate) fn places(address: &Multiaddr, same_host: bool) -> Vec<Multiaddr> {
+    places_from(address, same_host, links)
+}
+
+/// `links` says on which links this host is. From elsewhere a link-local address would be dialled through the default route,
+/// and lead to whoever has it there, or to nobody.
+fn places_from(address: &Multiaddr, same_host: bool, links: impl Fn() -> Links) -> Vec<Multiaddr> {
+    let as_it_is = |is_usable: bool| if is_usable { vec![address.clone()] } else { Vec::new() };
     match scope(address) {
-        Some(Scope::Private | Scope::Global) => true,
-        Some(Scope::Process | Scope::Loopback) => same_host,
-        Some(Scope::LinkLocal) => is_of_link(address) && is_on_link(),
-        None => false,
+        _ if has_zone(address) => Vec::new(),
+        Some(Scope::Private | Scope::Global) => as_it_is(true),
+        Some(Scope::Process | Scope::Loopback) => as_it_is(same_host),
+        Some(Scope::LinkLocal) if is_v6(address) => {
+            let zones = links().zones.into_iter();
+            zones.map(|zone| std::iter::once(Protocol::Ip6zone(zone.into())).chain(address.iter()).collect()).collect()
+        }
+        Some(Scope::LinkLocal) => as_it_is(links().has_v4),
+        None => Vec::new(),
     }
 }
 
@@ -135,20 +164,29 @@ pub(crate) fn is_of_host(address: &Multiaddr) -> bool {
 
 /// Whether everybody on the same link can dial it, and nobody else.
 pub(crate) fn is_of_link(address: &Multiaddr) -> bool {
-    matches!(address.iter().next(), Some(Protocol::Ip4(ip)) if ip.is_link_local())
+    scope(address) == Some(Scope::LinkLocal)
+}
+
+fn is_v6(address: &Multiaddr) -> bool {
+    matches!(without_zone(address).next(), Some(Protocol::Ip6(_)))
+}
+
+/// Whether it needs a zone to be dialled.
+fn is_v6_of_link(address: &Multiaddr) -> bool {
+    is_of_link(address) && is_v6(address)
 }
 
 /// The interfaces are looked at so often at most: records come in thousands, and anybody can write such addresses.
-const LINK_KNOWN_FOR: Duration = Duration::from_secs(2);
+const LINKS_KNOWN_FOR: Duration = Duration::from_secs(2);
 
-/// Whether this host has a link-local address of IPv4.
-fn is_on_link() -> bool {
+/// On which links this host is.
+fn links() -> Links {
     // What is true of the host is true of all nodes of the process.
-    static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+    static LAST: Mutex<Option<(Instant, Links)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    match *last {
-        Some((when, known)) if when.elapsed() < LINK_KNOWN_FOR => known,
-        _ => last.insert((Instant::now(), multinodes_behaviour::local::is_on_link())).1,
+    match &*last {
+        Some((when, known)) if when.elapsed() < LINKS_KNOWN_FOR => known.clone(),
+        _ => last.insert((Instant::now(), interfaces::links())).1.clone(),
     }
 }
 
@@ -217,7 +255,8 @@ fn parse_multiaddr(text: &str) -> Result<Join, JoinError> {
     let malformed = |reason: String| JoinError::Malformed { text: text.to_owned(), reason };
     let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| malformed(error.to_string()))?;
     let (address, peer_id) = without_peer(address);
-    let mut parts = address.iter();
+    let whole = address.clone();
+    let mut parts = without_zone(&whole);
     let (first, second) = (parts.next(), parts.next());
     let rest: Multiaddr = address.iter().skip(1).collect();
     let port = match second {
@@ -231,6 +270,9 @@ fn parse_multiaddr(text: &str) -> Result<Join, JoinError> {
         Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {
             port.ok_or_else(no_port)?;
             scope(&address).ok_or_else(|| malformed("the address cannot be dialled".to_owned()))?;
+            if is_v6_of_link(&address) && !has_zone(&address) {
+                return Err(malformed(NEEDS_ZONE.to_owned()));
+            }
             Target::Address(address)
         }
         Some(Protocol::Dns(host)) => name(&host, port.ok_or_else(no_port)?, Family::Any, rest),
@@ -248,9 +290,15 @@ fn name(host: &str, port: u16, family: Family, rest: Multiaddr) -> Target {
 fn parse_host_port(text: &str) -> Result<Join, JoinError> {
     let malformed = |reason: &str| JoinError::Malformed { text: text.to_owned(), reason: reason.to_owned() };
     let whole = |target| Ok(Join { text: text.to_owned(), peer_id: None, target });
+    if let Some(address) = with_zone(text) {
+        return whole(Target::Address(address));
+    }
     if let Ok(socket) = text.parse::<SocketAddr>() {
         if socket.port() == 0 || socket.ip().is_unspecified() {
             return Err(malformed("the address cannot be dialled"));
+        }
+        if is_v6_of_link(&tcp(socket)) {
+            return Err(malformed(NEEDS_ZONE));
         }
         return whole(Target::Address(tcp(socket)));
     }
@@ -275,6 +323,18 @@ fn parse_host_port(text: &str) -> Result<Join, JoinError> {
     })
 }
 
+const NEEDS_ZONE: &str = "an address of one link needs the interface that leads there, such as [fe80::1%eth0]:4001";
+
+/// Reads `[fe80::1%eth0]:4001`.
+fn with_zone(text: &str) -> Option<Multiaddr> {
+    let (host, port) = text.strip_prefix('[')?.rsplit_once("]:")?;
+    let (ip, zone) = host.split_once('%')?;
+    let (ip, port): (Ipv6Addr, u16) = (ip.parse().ok()?, port.parse().ok()?);
+    let fits = ip.is_unicast_link_local() && port != 0 && !zone.is_empty() && !zone.contains('/');
+    let parts = [Protocol::Ip6zone(zone.into()), Protocol::Ip6(ip), Protocol::Tcp(port)];
+    fits.then(|| parts.into_iter().collect())
+}
+
 impl Join {
     /// As it was written.
     pub(crate) fn text(&self) -> &str {
@@ -294,14 +354,21 @@ impl Join {
         }
     }
 
-    /// The addresses to dial, names resolved by the system's resolver.
-    pub(crate) async fn resolve(&self) -> io::Result<Vec<Multiaddr>> {
+    /// Whether several nodes may be meant.
+    pub(crate) fn is_of_many(&self) -> bool {
+        self.peer_id.is_none() && matches!(self.target, Target::Name { .. })
+    }
+
+    /// The addresses to dial, at most 256, names resolved.
+    pub(crate) async fn resolve(&self, resolver: &Resolver) -> io::Result<Vec<Multiaddr>> {
         let (host, port, family, rest) = match &self.target {
             Target::Address(address) => return Ok(vec![address.clone()]),
             Target::Name { host, port, family, rest } => (host, *port, *family, rest),
         };
-        let found: Vec<Multiaddr> = tokio::net::lookup_host((host.as_str(), port))
+        let found: Vec<Multiaddr> = resolver
+            .ask(host, port)
             .await?
+            .into_iter()
             .filter(|socket| match family {
                 Family::Any => true,
                 Family::V4 => socket.is_ipv4(),
@@ -388,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_node_on_loopback_alone_advertises_it_with_the_hosts_token() {
-        let listening = [address("/ip6/fe80::1/tcp/1"), address("/ip4/127.0.0.1/tcp/1"), address("/memory/5")];
+        let listening = [address("/ip4/127.0.0.1/tcp/1"), address("/memory/5")];
         assert_eq!(advertised(&listening), (vec![address("/memory/5"), address("/ip4/127.0.0.1/tcp/1")], true));
         assert_eq!(advertised(&[]), (vec![], false));
     }
@@ -409,9 +476,23 @@ mod tests {
         assert_eq!(advertised(&listening), (vec![address("/ip4/127.0.0.1/tcp/1"), link.clone()], true));
         assert_eq!(advertised(std::slice::from_ref(&link)), (vec![link.clone()], false));
         assert_eq!(advertised(&[link.clone(), address("/ip4/10.0.0.1/tcp/1")]).0, [address("/ip4/10.0.0.1/tcp/1")]);
-        assert!(usable_from(&link, false, || true));
-        assert!(!usable_from(&link, true, || false));
-        assert!(!usable_from(&address("/ip6/fe80::1/tcp/1"), true, || true));
+        let on = |has_v4| move || Links { has_v4, zones: Vec::new() };
+        assert_eq!(places_from(&link, false, on(true)), std::slice::from_ref(&link));
+        assert!(places_from(&link, true, on(false)).is_empty());
+    }
+
+    #[test]
+    fn an_address_of_a_link_of_ipv6_is_told_if_there_is_nothing_else_and_has_the_zones_of_whoever_dials_it() {
+        let (link, loopback) = (address("/ip6/fe80::1/tcp/1"), address("/ip6/::1/tcp/1"));
+        assert_eq!(advertised(&[link.clone(), loopback.clone()]), (vec![loopback, link.clone()], true));
+        let zones = || ["eth0", "eth1"].map(str::to_owned).to_vec();
+        let links = || Links { has_v4: true, zones: zones() };
+        let expected = zones().into_iter().map(|zone| address(&format!("/ip6zone/{zone}/ip6/fe80::1/tcp/1")));
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(places_from(&link, false, links), expected);
+        assert!(places_from(&expected[0], true, links).is_empty(), "zones of others mean nothing here");
+        assert!(!usable(&link, true), "not as it is");
+        assert_eq!(scope(&expected[0]), Some(Scope::LinkLocal));
     }
 
     #[test]
@@ -429,20 +510,22 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_to_join_through_are_read_in_all_forms() {
-        let peer_id = PeerId::random();
+        let (peer_id, resolver) = (PeerId::random(), Resolver::default());
         for (text, expected, id) in [
             ("/ip4/127.0.0.1/tcp/4001".to_owned(), "/ip4/127.0.0.1/tcp/4001", None),
             (format!("/ip4/127.0.0.1/tcp/4001/p2p/{peer_id}"), "/ip4/127.0.0.1/tcp/4001", Some(peer_id)),
             ("127.0.0.1:4001".to_owned(), "/ip4/127.0.0.1/tcp/4001", None),
             ("[::1]:4001".to_owned(), "/ip6/::1/tcp/4001", None),
+            ("[fe80::1%eth0]:4001".to_owned(), "/ip6zone/eth0/ip6/fe80::1/tcp/4001", None),
+            ("/ip6zone/eth0/ip6/fe80::1/tcp/4001".to_owned(), "/ip6zone/eth0/ip6/fe80::1/tcp/4001", None),
             (" /memory/12 ".to_owned(), "/memory/12", None),
             ("/dns4/localhost/tcp/4001".to_owned(), "/ip4/127.0.0.1/tcp/4001", None),
         ] {
             let join = parse_join(&text).unwrap();
             assert_eq!(join.peer_id(), id, "{text}");
-            assert_eq!(join.resolve().await.unwrap(), [address(expected)], "{text}");
+            assert_eq!(join.resolve(&resolver).await.unwrap(), [address(expected)], "{text}");
         }
-        assert!(!parse_join("localhost:4001").unwrap().resolve().await.unwrap().is_empty());
+        assert!(!parse_join("localhost:4001").unwrap().resolve(&resolver).await.unwrap().is_empty());
     }
 
     #[test]
@@ -460,6 +543,9 @@ mod tests {
             ":1",
             "/ip4/0.0.0.0/tcp/1",
             "/nonsense",
+            "[fe80::1]:4001",
+            "[fe80::1%]:4001",
+            "/ip6/fe80::1/tcp/4001",
         ] {
             let error = parse_join(text).unwrap_err();
             assert!(matches!(error, JoinError::Malformed { .. }), "{text}: {error}");

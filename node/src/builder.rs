@@ -52,6 +52,12 @@ pub const MAX_ALL_LABELS: usize = 8 * 1024;
 /// The longest name of a node, in bytes.
 pub const MAX_NODE_NAME: usize = 128;
 
+/// The most network interfaces that can be named.
+const MAX_INTERFACES: usize = 64;
+
+/// The longest name of one, in bytes.
+const MAX_INTERFACE_NAME: usize = 255;
+
 /// Everything that can be said about a node before it starts. All of it has a sensible default.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `start`"]
@@ -65,6 +71,7 @@ pub struct Builder {
     identity: Option<PathBuf>,
     keypair: Option<Keypair>,
     mdns: bool,
+    interfaces: Vec<String>,
     kademlia: bool,
     rendezvous: bool,
     rendezvous_folder: Option<PathBuf>,
@@ -92,6 +99,7 @@ impl Default for Builder {
             identity: None,
             keypair: None,
             mdns: true,
+            interfaces: Vec::new(),
             kademlia: true,
             rendezvous: true,
             rendezvous_folder: None,
@@ -178,6 +186,15 @@ impl Builder {
     /// Whether nodes of the LAN are found by mDNS. On by default.
     pub fn mdns(mut self, on: bool) -> Self {
         self.mdns = on;
+        self
+    }
+
+    /// A network interface on which nodes of the LAN are looked for by mDNS, such as `eth0`. Repeatable, at most 64; it may
+    /// come and go. Without any those are used behind which others may be: not those without a carrier, the ports of a
+    /// bridge, and bridges without a default route behind them, such as those of containers, unless there are no others.
+    /// Within a container all are used.
+    pub fn interface(mut self, name: impl Into<String>) -> Self {
+        self.interfaces.push(name.into());
         self
     }
 

@@ -15,11 +15,11 @@ use crate::{
 pub(crate) const NAME: &str = "node";
 
 /// The names of its actions, for those who write rules about them.
-pub(crate) const ACTIONS: [&str; 7] =
-    ["counters", "description", "echo", "install", "installable", "ping", "uninstall"];
+pub(crate) const ACTIONS: [&str; 8] =
+    ["counters", "description", "echo", "install", "installable", "ping", "shared_keys", "uninstall"];
 
 /// `ping` gives the time there, `echo` gives back what it gets, `description` says what the node knows, `counters` what it
-/// has dropped or refused, and how much code has come. `installable` lists the factories that are offered there, `install` and
+/// has dropped or refused, and how much code has come. `shared_keys` lists those that several living processes use. `installable` lists the factories that are offered there, `install` and
 /// `uninstall` use them.
 pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
     let names: Arc<[String]> = factories.names().map(str::to_owned).collect();
@@ -36,6 +36,7 @@ pub(crate) fn node(factories: Factories, takes_code: bool) -> Actions {
         .raw_action("echo", |_, arguments| async move { arguments.single_argument().map_err(AppError::bad_arguments) })
         .action_with("description", |context: Context, ()| async move { context.node().description() })
         .action_with("counters", |context: Context, ()| async move { context.node().counters() })
+        .action_with("shared_keys", |context: Context, ()| async move { context.node().shared_keys() })
         .action("installable", move |()| {
             let names = names.clone();
             async move { names }

@@ -16,6 +16,7 @@ mod compile_code;
 mod completion;
 mod config;
 mod demo;
+mod descriptors;
 mod doctor;
 mod duration;
 mod entry;

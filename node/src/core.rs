@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use multinodes_behaviour::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    addresses::Resolver,
     crew::Crew,
     description::{ApplicationInfo, Description, Host, NodeInfo, Snapshot, Status},
     events::Teller,
@@ -30,6 +31,7 @@ use crate::{
     registry::{Hosted, Registry},
     secret::Secret,
     selection::Selection,
+    shared_keys::{SharedKey, SharedKeys},
     topics::{PublishError, Published, Topics},
 };
 
@@ -55,7 +57,11 @@ pub(crate) struct Settings {
     pub(crate) privacy: Option<Privacy>,
     pub(crate) listen: Vec<Multiaddr>,
     pub(crate) join: Vec<String>,
+    /// For names among them.
+    pub(crate) resolver: Resolver,
     pub(crate) mdns: bool,
+    /// On which to look by mDNS; those behind which others may be if there are none.
+    pub(crate) interfaces: Vec<String>,
     pub(crate) kademlia: bool,
     /// The folder in which nodes of this host leave their addresses (one folder per user and swarm).
     pub(crate) rendezvous: Option<PathBuf>,
@@ -101,6 +107,8 @@ pub(crate) struct Core {
     pub(crate) status: watch::Sender<Status>,
     /// Where the node listens, loopback included.
     pub(crate) addresses: watch::Sender<Vec<Multiaddr>>,
+    /// Nodes whose key is used by several processes at once.
+    pub(crate) shared_keys: Mutex<SharedKeys>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) counters: Counters,
 }
@@ -128,12 +136,23 @@ impl Core {
             topics: Topics::new(settings.passive),
             status: watch::Sender::default(),
             addresses: watch::Sender::default(),
+            shared_keys: Mutex::default(),
             commands,
             counters: Counters::default(),
             settings,
             keypair,
         });
         (core, receiver)
+    }
+
+    /// Remembers a key that several processes use. True if that is news.
+    pub(crate) fn note_shared_key(&self, peer_id: PeerId, name: &str) -> bool {
+        self.shared_keys.lock().unwrap_or_else(PoisonError::into_inner).note(peer_id, name)
+    }
+
+    /// The keys that several processes use, as far as this node has seen.
+    pub(crate) fn shared_keys(&self) -> Vec<SharedKey> {
+        self.shared_keys.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// Runs a lane on a stream that a peer has opened.
@@ -187,6 +206,7 @@ impl Core {
             applications: applications.to_vec(),
             labels: self.settings.labels.clone(),
             left: false,
+            process: Some(vec![0; 8].into()),
         };
         SignedRecord::sign(&self.keypair, &self.settings.swarm, record).map(drop)
     }

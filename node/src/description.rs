@@ -188,7 +188,7 @@ pub enum Event {
         /// How many more claim it.
         more: usize,
     },
-    /// A way of finding others does not work; said once, with what to do.
+    /// Something does not work as it should, mostly a way of finding others; said once, with what to do.
     Degraded {
         /// What does not work, and the remedy.
         reason: String,

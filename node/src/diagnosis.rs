@@ -6,6 +6,7 @@ mod reach;
 use std::path::Path;
 
 use libp2p::{Multiaddr, PeerId};
+pub use multinodes_behaviour::local::interfaces::{Interface, LeftOut, survey as interfaces};
 
 pub use self::{
     overhearing::{Overheard, overhear},
@@ -59,10 +60,12 @@ impl Diagnosis {
         let mut joins = Vec::new();
         for text in &self.settings.join {
             let places = match addresses::parse_join(text) {
-                Ok(join) => join.resolve().await.map_err(|error| error.to_string()).map(|resolved| {
-                    let place = |address| Place { address, peer_id: join.peer_id() };
-                    resolved.into_iter().map(place).collect()
-                }),
+                Ok(join) => {
+                    join.resolve(&self.settings.resolver).await.map_err(|error| error.to_string()).map(|resolved| {
+                        let place = |address| Place { address, peer_id: join.peer_id() };
+                        resolved.into_iter().map(place).collect()
+                    })
+                }
                 Err(error) => Err(error.to_string()),
             };
             joins.push((text.clone(), places));
@@ -81,6 +84,18 @@ pub fn unusable_runtime() -> Option<String> {
 #[must_use]
 pub fn is_dialable(address: &Multiaddr, same_host: bool) -> bool {
     addresses::usable(address, same_host)
+}
+
+/// The most connections that a node may come to have at a time, unless its marks are set.
+#[must_use]
+pub fn most_connections() -> usize {
+    multinodes_behaviour::limits::most(crate::builder::DEFAULT_HIGH_MARK)
+}
+
+/// Whether only hosts on the same link can dial `address`.
+#[must_use]
+pub fn is_of_link(address: &Multiaddr) -> bool {
+    addresses::is_of_link(address)
 }
 
 /// Reads an identity file as a node does, and lets it go again.

@@ -12,6 +12,7 @@ mod crowd;
 mod describing;
 mod entry;
 mod liveness;
+mod lives;
 mod names;
 mod news;
 mod reading;
@@ -38,6 +39,7 @@ use self::{
 };
 pub(crate) use self::{
     liveness::{LEAST_SPACING, slowed},
+    lives::Turns,
     news::MAX_NAMED,
 };
 
@@ -66,6 +68,11 @@ pub(crate) struct Directory {
     /// So many nodes there are, as far as it is believed.
     believed: usize,
     news: News,
+    turns: Turns,
+    /// Tells this process from others that use its key.
+    own_process: Option<u64>,
+    /// Another one that does, and the last incarnation with which it went beyond this one.
+    rival: Option<(u64, u64)>,
 }
 
 /// What became of a record.
@@ -109,11 +116,15 @@ impl Directory {
             weight: 0,
             believed: 0,
             news: News::default(),
+            turns: Turns::default(),
+            own_process: None,
+            rival: None,
         }
     }
 
     /// Puts this node's own record in. There is no event for it.
     pub(crate) fn set_own(&mut self, signed: SignedRecord, load: u32, now: Instant) {
+        self.own_process = signed.record.process.as_ref().map(|process| lives::number(process));
         let mut described = describe(signed, true, true);
         described.info.load = load;
         self.insert(described, None, now);
@@ -133,19 +144,29 @@ impl Directory {
             return Merged::Old;
         }
         if peer_id == self.own {
+            self.on_rival(signed.record.process.as_ref().map(|process| &process[..]), version.incarnation);
             return Merged::Overtaken(version);
         }
         if signed.record.left {
             // A last word of somebody that nobody here has heard of says nothing, and anybody can make up such.
-            return if held.is_some() { self.bury(signed, now) } else { Merged::Old };
+            let process = signed.record.process.clone();
+            return if held.is_some() {
+                let merged = self.bury(signed, now);
+                self.on_life(&peer_id, process.as_ref().map(|process| &process[..]));
+                merged
+            } else {
+                Merged::Old
+            };
         }
         let same_host =
             self.host.is_some() && signed.record.host.as_ref().map(|token| &token[..]) == self.host.as_deref();
+        let process = signed.record.process.clone();
         let described = describe(signed, false, same_host);
         if !self.make_room(&described, source) {
             return Merged::Refused;
         }
         self.welcome(described, source, now);
+        self.on_life(&peer_id, process.as_ref().map(|process| &process[..]));
         Merged::News
     }
 
@@ -210,6 +231,7 @@ impl Directory {
             rhythm,
             introducer,
             verified,
+            lives: before.map(|before| before.lives).unwrap_or_default(),
             info: Arc::new(described.info),
         });
         if let Some(old) = old_name {

@@ -19,9 +19,11 @@ mod lag;
 mod lanes;
 mod listening;
 mod losing;
+mod namesakes;
 pub(crate) mod no_answer;
 mod prospects;
 mod rations;
+mod shared;
 mod status;
 mod supervising;
 mod syncing;
@@ -151,6 +153,8 @@ enum Done {
     Resolved { join: usize, result: io::Result<Vec<Multiaddr>> },
     /// Who listens at the silent addresses of a join.
     Knocked { join: usize, listens: Vec<(Multiaddr, bool)> },
+    /// The addresses of such a name, once more.
+    Named { join: usize, result: io::Result<Vec<Multiaddr>> },
     /// The files with rules were looked at.
     Rules { changed: bool },
     /// A peer has refused a lane, perhaps only for now.
@@ -262,6 +266,7 @@ impl Driver {
             Turn::Done(done) => self.on_done(done),
             Turn::Due => self.on_due(begun),
         }
+        self.on_turns();
         self.publish_changes(false);
         self.refresh_status();
         self.core.counters.took(begun.elapsed());
@@ -299,6 +304,7 @@ impl Driver {
             SwarmEvent::ListenerError { error, .. } if is_no_place(&error) => {
                 Counters::add(&self.core.counters.refused_connections);
             }
+            SwarmEvent::ListenerError { error, .. } if finding::is_shortage(&error) => self.on_shortage(&error),
             SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener has an error"),
             _ => {}
         }
@@ -342,6 +348,7 @@ impl Driver {
             Some(Done::Notes(notes)) => self.on_notes(notes),
             Some(Done::Resolved { join, result }) => self.on_resolved(join, result),
             Some(Done::Knocked { join, listens }) => self.on_knocked(join, listens),
+            Some(Done::Named { join, result }) => self.on_named(join, result),
             Some(Done::Rules { changed }) => self.on_rules(changed),
             Some(Done::NotServed { peer_id, respond_to }) => self.on_not_served(peer_id, respond_to),
             Some(Done::Verified { peer_id, weight, verified }) => self.on_verified(peer_id, weight, verified),
@@ -371,8 +378,10 @@ impl Driver {
                 Due::GiveUp(peer_id) => self.give_up(&peer_id, now),
                 Due::Lose(peer_id) => self.lose(&peer_id, now),
                 Due::LaneLimit(peer_id) => self.on_lane_limit(&peer_id, now),
+                Due::Unheard(peer_id) => self.on_unheard(&peer_id),
                 Due::Join(join) => self.join(join),
                 Due::Answers(join) => self.look_for_answers(join),
+                Due::Name(join) => self.ask_name(join),
                 Due::Release(peer_id) => self.let_go(peer_id),
                 Due::Held => self.release_held(),
                 Due::Written => self.leave(),
@@ -454,7 +463,7 @@ impl Driver {
             Event::JoinFailed { address, reason } => {
                 tracing::warn!(%address, %reason, "cannot join through this address yet; trying on");
             }
-            Event::Degraded { reason } => tracing::warn!(%reason, "a way of finding others does not work"),
+            Event::Degraded { reason } => tracing::warn!(%reason, "something does not work as it should"),
             _ => {}
         }
         self.core.events.tell(event);

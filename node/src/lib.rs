@@ -145,6 +145,7 @@ mod rendezvous;
 mod route;
 mod secret;
 mod selection;
+mod shared_keys;
 mod strategy;
 mod ticket;
 mod topics;
@@ -194,6 +195,7 @@ pub use registry::RegisterError;
 pub use secret::{Secret, SecretError};
 pub use semver::VersionReq;
 pub use serde_json::json;
+pub use shared_keys::SharedKey;
 pub use strategy::{Candidate, Candidates, Strategy, VersionError};
 pub use ticket::{Ticket, TicketError};
 pub use topics::{

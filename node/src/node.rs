@@ -30,6 +30,7 @@ use crate::{
     installation::Installation,
     registry::RegisterError,
     route::Route,
+    shared_keys::SharedKey,
 };
 
 /// How often `stop` looks whether they are done.
@@ -169,6 +170,13 @@ impl Node {
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.core.peer_id
+    }
+
+    /// The keys that several living processes use, such as those of a machine and its clone, as far as this node has seen;
+    /// at most 64. What is sent to such a peer id reaches now one and now the other.
+    #[must_use]
+    pub fn shared_keys(&self) -> Vec<SharedKey> {
+        self.core.shared_keys()
     }
 
     /// Where the node listens, loopback included, without its peer id.

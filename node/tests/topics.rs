@@ -142,6 +142,7 @@ impl Attacker {
             privacy: None,
             doorkeeper: None,
             credential: None,
+            interfaces: Vec::new(),
             refused_subscriptions: Default::default(),
         };
         let mut swarm = multinodes_behaviour::build(&config).unwrap();

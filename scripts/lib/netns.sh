@@ -49,7 +49,8 @@ make_lan() {
     ip link set "$1" up
 }
 
-# plug HOST INTERFACE LAN ADDRESS/BITS: a cable from the host's interface to the switch.
+# plug HOST INTERFACE LAN ADDRESS/BITS: a cable from the host's interface to the switch. Without an address it has the one of
+# its link alone, which each has by itself.
 plug() {
     local port="$3-$1"
     ip link add name "$port" type veth peer name "$2" netns "$(netns_of "$1")"
@@ -59,7 +60,7 @@ plug() {
 
 # set_address HOST INTERFACE ADDRESS/BITS
 set_address() {
-    ip -n "$(netns_of "$1")" addr add "$3" dev "$2"
+    [ -z "$3" ] || ip -n "$(netns_of "$1")" addr add "$3" dev "$2"
     ip -n "$(netns_of "$1")" link set "$2" up
 }
 

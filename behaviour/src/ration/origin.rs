@@ -36,8 +36,9 @@ impl From<IpAddr> for Origin {
 }
 
 fn prefix(ip: Ipv6Addr) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = ip.octets();
-    [a, b, c, d, e, f, g, h]
+    let [a, b, c, d, e, f, g, h, lower @ ..] = ip.octets();
+    // All hosts of a link have the same prefix there.
+    if ip.is_unicast_link_local() { lower } else { [a, b, c, d, e, f, g, h] }
 }
 
 #[cfg(test)]
@@ -55,6 +56,8 @@ mod tests {
         assert_eq!(origin("/ip6/2001:db8::1/tcp/1"), origin("/ip6/2001:db8::ffff:1/tcp/1"));
         assert_ne!(origin("/ip6/2001:db8::1/tcp/1"), origin("/ip6/2001:db8:0:1::1/tcp/1"));
         assert_eq!(origin("/ip6/::ffff:10.0.0.1/tcp/1"), origin("/ip4/10.0.0.1/tcp/1"));
+        assert_ne!(origin("/ip6/fe80::1/tcp/1"), origin("/ip6/fe80::2/tcp/1"));
+        assert_eq!(origin("/ip6zone/eth0/ip6/fe80::1/tcp/1"), origin("/ip6/fe80::1/tcp/2"));
         assert_eq!(origin("/memory/7"), None);
     }
 }

@@ -26,6 +26,7 @@ fn record() -> Record {
         }],
         labels: BTreeMap::from([("zone".into(), "north".into())]),
         left: false,
+        process: None,
     }
 }
 

@@ -29,6 +29,10 @@ pub struct Record {
     /// The node has stopped: its last word.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub left: bool,
+    /// What the process that writes it has chosen at random when it started: of a node that is started again the former one
+    /// never comes back, so one that does shares its key with another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<serde_bytes::ByteBuf>,
 }
 
 /// One application that a node hosts.

@@ -28,6 +28,7 @@ pub(crate) fn config(swarm: &str) -> Config {
         privacy: None,
         doorkeeper: None,
         credential: None,
+        interfaces: Vec::new(),
     }
 }
 

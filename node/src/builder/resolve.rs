@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use multinodes_behaviour::{Privacy, SwarmName, names};
 
-use super::{Builder, MAX_ALL_LABELS, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError};
+use super::{
+    Builder, MAX_ALL_LABELS, MAX_INTERFACE_NAME, MAX_INTERFACES, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError,
+};
 use crate::{
     addresses, core::Settings, factories::Factories, identity::Identity, permissions::RuleError,
     random_name::random_name, rendezvous,
@@ -25,6 +27,7 @@ impl Builder {
             return Err(StartError::Name { name, reason: "it is a peer id".to_owned() });
         }
         check_labels(&self.labels)?;
+        check_interfaces(&self.interfaces)?;
         if let Some(rule) = self.wishes.allow.iter().chain(&self.wishes.deny).find(|rule| rule.is_about_requests()) {
             return Err(StartError::Rule(RuleError::Request { rule: format!("{rule:?}") }));
         }
@@ -78,7 +81,9 @@ impl Builder {
             privacy,
             listen,
             join: self.join,
+            resolver: addresses::Resolver::default(),
             mdns: self.mdns && !within,
+            interfaces: self.interfaces,
             kademlia: self.kademlia,
             rendezvous: rendezvous.filter(|_| !within),
             passive: self.passive,
@@ -108,6 +113,17 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), StartError> {
     Ok(())
 }
 
+fn check_interfaces(names: &[String]) -> Result<(), StartError> {
+    if names.len() > MAX_INTERFACES {
+        return Err(StartError::Interfaces { count: names.len() });
+    }
+    let unfit = |character: char| character.is_control() || character == '/';
+    match names.iter().find(|name| !(1..=MAX_INTERFACE_NAME).contains(&name.len()) || name.contains(unfit)) {
+        Some(name) => Err(StartError::Interface { name: name.chars().take(80).collect() }),
+        None => Ok(()),
+    }
+}
+
 fn any_port(host: Protocol<'static>) -> Multiaddr {
     Multiaddr::from(host).with(Protocol::Tcp(0))
 }
@@ -127,5 +143,5 @@ fn is_memory(address: &Multiaddr) -> bool {
 fn is_guarded(address: &Multiaddr) -> bool {
     let (address, _) = addresses::without_peer(address.clone());
     let parts: Vec<_> = address.iter().collect();
-    matches!(parts[..], [Protocol::Memory(_)] | [_, Protocol::Tcp(_)])
+    matches!(parts[..], [Protocol::Memory(_)] | [_, Protocol::Tcp(_)] | [Protocol::Ip6zone(_), _, Protocol::Tcp(_)])
 }

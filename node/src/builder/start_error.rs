@@ -3,7 +3,7 @@
 use libp2p::Multiaddr;
 use multinodes_behaviour::{NameError, RecordError, names};
 
-use super::{MAX_ALL_LABELS, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME};
+use super::{MAX_ALL_LABELS, MAX_INTERFACE_NAME, MAX_INTERFACES, MAX_LABEL, MAX_LABELS, MAX_NODE_NAME};
 use crate::{
     addresses::JoinError, driver::DriverError, factories::FactoryError, identity::IdentityError, permissions::RuleError,
 };
@@ -35,6 +35,20 @@ pub enum StartError {
         count: usize,
         /// Keys and values, in bytes.
         size: usize,
+    },
+    /// A network interface cannot be called so.
+    #[error(
+        "`{name}` cannot be the name of a network interface, such as eth0: 1 to {MAX_INTERFACE_NAME} bytes without `/` can"
+    )]
+    Interface {
+        /// The name, shortened.
+        name: String,
+    },
+    /// Too many network interfaces are named.
+    #[error("{count} network interfaces are too many: {MAX_INTERFACES} are allowed")]
+    Interfaces {
+        /// How many.
+        count: usize,
     },
     /// The name cannot be a swarm's.
     #[error(transparent)]

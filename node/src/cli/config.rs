@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) ticket: Option<PathBuf>,
     pub(crate) join: Option<Vec<String>>,
     pub(crate) no_mdns: Option<bool>,
+    pub(crate) interface: Option<Vec<String>>,
     pub(crate) no_kademlia: Option<bool>,
     pub(crate) no_rendezvous: Option<bool>,
     pub(crate) runtime_dir: Option<PathBuf>,

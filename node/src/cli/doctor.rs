@@ -13,11 +13,7 @@ mod versions;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use futures::FutureExt;
-use multinodes::{
-    Events,
-    diagnosis::{self, Diagnosis, Overheard},
-};
+use multinodes::diagnosis::{self, Diagnosis, Overheard};
 
 use self::{
     dialling::Dialled,
@@ -80,9 +76,11 @@ impl Doctor {
 
     async fn examine(&self, session: &Session, patient: &Patient, report: &mut Report) -> Result<(), Failure> {
         let settings = &patient.settings;
-        let events = session.node.events();
-        let (multicast, overheard, ()) =
-            tokio::join!(multicast::findings(settings.mdns), overhear(settings.mdns), session.settle());
+        let (multicast, overheard, ()) = tokio::join!(
+            multicast::findings(settings.mdns, &settings.interfaces),
+            overhear(settings),
+            session.settle()
+        );
         report.tell(multicast)?;
         report.tell(multicast::answers(settings.mdns, &overheard))?;
 
@@ -105,10 +103,13 @@ impl Doctor {
         let file = self.identity.as_ref().or(settings.start.identity.as_ref());
         report.tell(file.map(|path| identity::file(path, &nodes)))?;
         report.tell(identity::names(&nodes))?;
-        report.tell(identity::clashes(&answers, &nodes, notes))?;
+        let shared = identity::shared(session, &nodes, limit).await;
+        // A node may have been started again since.
+        let fresh = patient.diagnosis.rendezvous().map(|inspection| inspection.notes).unwrap_or_default();
+        report.tell(identity::clashes(&answers, &nodes, &fresh, &shared))?;
+        report.tell(shared)?;
         report.tell(clock::findings(session, &nodes, limit).await)?;
-        report.tell(versions::findings(&nodes))?;
-        report.tell(identity::lives(&so_far(events)))
+        report.tell(versions::findings(&nodes))
     }
 }
 
@@ -124,17 +125,11 @@ fn unusable(reason: &str) -> Finding {
     Finding::failure(Check::Settings, "settings", reason, remedy)
 }
 
-async fn overhear(mdns: bool) -> Overheard {
-    if mdns { diagnosis::overhear(LISTENING).await } else { Overheard::default() }
-}
-
-/// The events that have come until now; how many wait is bounded by the node.
-fn so_far(mut events: Events) -> Vec<multinodes::Event> {
-    let mut all = Vec::new();
-    while let Some(Some(event)) = events.next().now_or_never() {
-        all.push(event);
+async fn overhear(settings: &Settings) -> Overheard {
+    match settings.mdns {
+        true => diagnosis::overhear(LISTENING, settings.interfaces.clone()).await,
+        false => Overheard::default(),
     }
-    all
 }
 
 /// Somebody on the LAN answers within milliseconds, or after one repeated question.
@@ -150,8 +145,8 @@ Examples:
   multinodes doctor --listen /ip4/0.0.0.0/tcp/4001   can a node listen there?
   multinodes doctor --json | jq 'select(.verdict != \"ok\")'
 
-Looked at: settings, limits, the rendezvous folder, multicast out and in on each interface, where nodes listen, each \
-address of each node by a dial of its own, identities, clocks, versions. Each line is ok, a warning or a failure, with \
+Looked at: settings, limits, the rendezvous folder, which interfaces are used, multicast out and in on each of them, where nodes \
+listen, each address of each node by a dial of its own, identities, clocks, versions. Each line is ok, a warning or a failure, with \
 the remedy below. With --json one object per line: check, subject, verdict, text, remedy.
 
 Exit codes: 0 all is ok, 1 there are warnings, 3 there are failures, 2 usage or a failure of our own.";

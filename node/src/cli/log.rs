@@ -40,12 +40,11 @@ fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     .delimited(" ")
 }
 
-/// mDNS calls it an error that an interface without multicast has none, again and again; the node itself says once
-/// what people should know of it. What workers say is always wanted: see `child.rs`.
+/// What workers say is always wanted: see `child.rs`.
 fn level(verbose: u8) -> &'static str {
     match verbose {
-        0 => "error,libp2p_mdns=off,worker=info",
-        1 => "error,libp2p_mdns=off,worker=info,multinodes=info,multinodes_behaviour=info",
+        0 => "error,worker=info",
+        1 => "error,worker=info,multinodes=info,multinodes_behaviour=info",
         2 => "warn,worker=debug,multinodes=debug,multinodes_behaviour=debug",
         _ => "info,worker=trace,multinodes=trace,multinodes_behaviour=trace,libp2p_swarm=debug",
     }
@@ -96,23 +95,5 @@ mod tests {
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text:?}");
         assert!(!text.trim_end().contains(['\u{1b}', '\u{7}', '\u{202e}']), "{text:?}");
-    }
-
-    #[test]
-    fn complaints_of_mdns_are_shown_only_to_those_who_want_details() {
-        for (verbose, expected) in [(0, 1), (1, 1), (2, 2)] {
-            let written = Written::default();
-            let writer = written.clone();
-            let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(EnvFilter::new(level(verbose)))
-                .with_writer(move || writer.clone())
-                .finish();
-            tracing::subscriber::with_default(subscriber, || {
-                tracing::error!(target: "libp2p_mdns::behaviour::iface", "error sending packet on iface address fe80::1");
-                tracing::error!(target: "libp2p_swarm", "something else");
-            });
-            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-            assert_eq!(text.lines().count(), expected, "{verbose}: {text}");
-        }
     }
 }

@@ -40,6 +40,17 @@ pub(crate) struct Options {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     no_mdns: Option<bool>,
 
+    /// A network interface on which to look by mDNS; may be repeated [default: those behind which others may be]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "MULTINODES_INTERFACE",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    interface: Vec<String>,
+
     /// Do not use Kademlia
     #[arg(long, global = true, value_name = "BOOL", env = "MULTINODES_NO_KADEMLIA", hide_env = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
@@ -98,6 +109,7 @@ pub(crate) struct Settings {
     pub(crate) entry: Entry,
     pub(crate) join: Vec<String>,
     pub(crate) mdns: bool,
+    pub(crate) interfaces: Vec<String>,
     pub(crate) kademlia: bool,
     pub(crate) rendezvous: bool,
     pub(crate) runtime_dir: Option<PathBuf>,
@@ -189,6 +201,7 @@ impl Options {
             entry,
             join: given(self.join).or(file.join).unwrap_or_default(),
             mdns: !self.no_mdns.or(file.no_mdns).unwrap_or(false),
+            interfaces: given(self.interface).or(file.interface).unwrap_or_default(),
             kademlia: !self.no_kademlia.or(file.no_kademlia).unwrap_or(false),
             rendezvous: !self.no_rendezvous.or(file.no_rendezvous).unwrap_or(false),
             runtime_dir: self.runtime_dir.filter(|path| !path.as_os_str().is_empty()).or(file.runtime_dir),
@@ -238,6 +251,9 @@ impl Settings {
         let mut builder = self.entry.lead(builder);
         for address in &self.join {
             builder = builder.join(address.as_str());
+        }
+        for name in &self.interfaces {
+            builder = builder.interface(name.as_str());
         }
         if let Some(folder) = &self.runtime_dir {
             builder = builder.runtime_folder(folder);

@@ -8,10 +8,10 @@ use std::{
 };
 
 use futures::FutureExt;
-use multinodes::{Builder, CallError, Event, Node, NodeInfo, PeerId, diagnosis};
+use multinodes::{Builder, CallError, Event, Node, NodeInfo, PeerId, diagnosis, diagnosis::Diagnosis};
 use multinodes_behaviour::{names, record::MAX_NODE_NAME};
 
-use super::{failure::Failure, options::Settings};
+use super::{descriptors, failure::Failure, options::Settings};
 
 /// A passive node, and how long its verb may take.
 pub(crate) struct Session {
@@ -114,6 +114,26 @@ impl Session {
 
     /// Says that no node was found, where was looked, and what to do.
     pub(crate) fn nobody(&self) -> String {
+        self.absent().unwrap_or_else(|| self.unfound())
+    }
+
+    /// That nodes are on this host, by their notes, and have not answered.
+    fn absent(&self) -> Option<String> {
+        let inspection = Diagnosis::of(self.settings.builder().passive(true)).ok()?.rendezvous()?;
+        let there = inspection.notes.iter().filter(|note| note.is_of_this_host && note.is_running == Some(true));
+        let pids: Vec<u32> = there.map(|note| note.pid).collect();
+        let shown: Vec<String> = pids.iter().take(SHOWN).map(|pid| silence(*pid)).collect();
+        let more = pids.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!("; {more} more do not either") } else { String::new() };
+        let own = descriptors::shortage(std::process::id());
+        let own = own.map_or_else(String::new, |shortage| format!("; of this command itself, {shortage}"));
+        (!pids.is_empty()).then(|| {
+            let (swarm, folder) = (self.swarm(), inspection.folder.display());
+            format!("no node of {swarm} has answered: {}{more}{own} (notes in `{folder}`)", shown.join("; "))
+        })
+    }
+
+    fn unfound(&self) -> String {
         let mut tried = Vec::new();
         if self.settings.rendezvous {
             tried.push(match &self.settings.runtime_dir {
@@ -189,6 +209,23 @@ impl Session {
         }
     }
 }
+
+/// What is true of a process that has left a note, and does not answer.
+fn silence(pid: u32) -> String {
+    match descriptors::shortage(pid) {
+        Some(shortage) => format!(
+            "process {pid} is a node by its note, and takes no connection: {shortage}; start it with a higher limit \
+             (ulimit -n)"
+        ),
+        None => format!(
+            "process {pid} is a node by its note, and has not let this command in: it may be full, hang, or allow others \
+             only; `multinodes doctor` says more"
+        ),
+    }
+}
+
+/// So many processes are named.
+const SHOWN: usize = 3;
 
 /// Waits for `work`, but not for long: a verb that has its answer does not keep people waiting.
 async fn brief(work: impl Future) {

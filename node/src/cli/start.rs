@@ -11,6 +11,7 @@ use super::{
     child::{self, Children},
     code_rules, config,
     demo::applications,
+    descriptors,
     duration::any_time,
     failure::Failure,
     feed::Feed,
@@ -71,6 +72,7 @@ impl Start {
         output.check()?;
         let commands = self.commands.commands(&settings.applications)?;
         let signals = Signals::take()?;
+        warn_of_few_files();
         let node = self.start(&settings).await?;
         let events = node.events();
         for kind in &self.demo_applications {
@@ -138,6 +140,19 @@ impl Start {
             Some(labels) => permissions::labels(&labels),
             None => Ok(file.labels.clone().unwrap_or_default()),
         }
+    }
+}
+
+/// A connection is an open file. Who finds out later does not find the way here.
+fn warn_of_few_files() {
+    let wanted = descriptors::wanted();
+    if let Some(few) = descriptors::limit().filter(|limit| *limit < wanted) {
+        let text = format!(
+            "only {few} files may be open at once, and the node's own limits allow it {wanted}: with more connections it \
+             takes no others and is not found; raise the limit, such as by ulimit -n {}",
+            wanted.next_power_of_two()
+        );
+        style::note(style::WARN, "few open files:", &text);
     }
 }
 

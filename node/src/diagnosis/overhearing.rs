@@ -23,10 +23,11 @@ pub struct Overheard {
     pub degraded: Option<String>,
 }
 
-/// Listens for `time`, as a node that has no address and so is found by nobody.
-pub async fn overhear(time: Duration) -> Overheard {
+/// Listens for `time`, as a node that has no address and so is found by nobody, on the interfaces with these names
+/// or, without any, on those that nodes use.
+pub async fn overhear(time: Duration, interfaces: Vec<String>) -> Overheard {
     let local = PeerId::random();
-    let behaviour = local::Behaviour::new(local, true);
+    let behaviour = local::Behaviour::new(local, true, interfaces);
     let config = swarm::Config::with_tokio_executor();
     let mut swarm = Swarm::new(DummyTransport::new().boxed(), behaviour, local, config);
     let mut overheard = Overheard::default();

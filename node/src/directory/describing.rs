@@ -23,7 +23,10 @@ pub(super) struct Described {
 
 pub(super) fn describe(signed: SignedRecord, local: bool, same_host: bool) -> Described {
     let version = signed.version();
-    let usable = signed.addresses().into_iter().filter(|address| addresses::usable(address, same_host));
+    let usable = signed.addresses().into_iter().flat_map(|address| match local {
+        true => vec![address],
+        false => addresses::places(&address, same_host),
+    });
     let mut addresses: Vec<Multiaddr> = addresses::in_order(usable);
     addresses.shrink_to_fit();
     let (peer_id, record, envelope) = signed.into_parts();

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use multinodes_behaviour::wire::Version;
 
-use super::liveness::{LEAST_SPACING, LONGEST_SPACING};
+use super::{
+    liveness::{LEAST_SPACING, LONGEST_SPACING},
+    lives::Lives,
+};
 use crate::description::NodeInfo;
 
 /// What is held of one node. The record itself is in `info`, once: readers and events share it.
@@ -29,6 +32,8 @@ pub(super) struct Entry {
     pub(super) introducer: Option<PeerId>,
     /// This node was connected to it: it does not exist only by what is said.
     pub(super) verified: bool,
+    /// The processes that have spoken for it.
+    pub(super) lives: Lives,
     pub(super) info: Arc<NodeInfo>,
 }
 

@@ -59,6 +59,16 @@ impl Directory {
         self.entries.get(peer_id).map(|entry| entry.info.addresses.clone()).unwrap_or_default()
     }
 
+    /// What a node calls itself.
+    pub(crate) fn name(&self, peer_id: &PeerId) -> Option<String> {
+        self.entries.get(peer_id).map(|entry| entry.info.name.clone())
+    }
+
+    /// Whether a node says that it is there.
+    pub(crate) fn has_address(&self, peer_id: &PeerId, address: &Multiaddr) -> bool {
+        self.entries.get(peer_id).is_some_and(|entry| entry.info.addresses.contains(address))
+    }
+
     /// Whether a node is known and not gone.
     pub(crate) fn is_live(&self, peer_id: &PeerId) -> bool {
         self.entries.get(peer_id).is_some_and(|entry| entry.state == State::Live)

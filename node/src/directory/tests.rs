@@ -43,6 +43,7 @@ fn record(incarnation: u64, revision: u64, name: &str) -> Record {
         applications: Vec::new(),
         labels: Default::default(),
         left: false,
+        process: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, mem::size_of, sync::Arc, time::Instant};
 use libp2p::{Multiaddr, PeerId};
 use serde_json::Value;
 
-use super::entry::Entry;
+use super::{entry::Entry, lives::MAX_LIVES};
 use crate::description::{ApplicationInfo, Host, NodeInfo};
 
 /// While a new snapshot is made, readers still have the old one: what is not shared is there twice.
@@ -26,8 +26,10 @@ const NODE: usize = 16;
 
 /// What a record takes in memory, in bytes, with all that is made of it.
 pub(super) fn weight(info: &NodeInfo, envelope: usize) -> usize {
-    let held =
-        entry() + heap(envelope) + info.applications.iter().map(|application| shared(application)).sum::<usize>();
+    let held = entry()
+        + heap(MAX_LIVES * size_of::<u64>())
+        + heap(envelope)
+        + info.applications.iter().map(|application| shared(application)).sum::<usize>();
     let taken = held + SNAPSHOTS * (own(info) + indices(info));
     taken + taken / FRAGMENTS
 }

@@ -67,7 +67,14 @@ impl Driver {
     fn known_addresses(&self, peer_id: &PeerId) -> Vec<Multiaddr> {
         let mut known = self.book.addresses(peer_id).to_vec();
         known.extend(self.directory.addresses(peer_id));
-        addresses::in_order(known)
+        let known = addresses::in_order(known);
+        // Most of those who are heard on a link are reached by another address as well, and each dial that answers costs
+        // them a handshake: so those with a zone wait until the others have failed.
+        let (zoned, mut others): (Vec<_>, Vec<_>) = known.into_iter().partition(addresses::has_zone);
+        if others.iter().all(|address| self.failures.has_failed(address)) {
+            others.extend(zoned);
+        }
+        others
     }
 
     fn dial_at(&mut self, peer_id: PeerId, known: Vec<Multiaddr>) {
@@ -151,6 +158,10 @@ impl Driver {
             }
             self.on_lane_dial_failed(peer_id, &reason(error));
             self.on_prospect_missed(peer_id);
+            if self.peers.is_empty() && self.dials.is_empty() {
+                // Whoever was said to be on this host is not.
+                self.ask_lan();
+            }
         }
     }
 

@@ -126,6 +126,11 @@ impl Failures {
         failure
     }
 
+    /// Whether dials at an address have failed lately, and none has succeeded since.
+    pub(super) fn has_failed(&self, address: &Multiaddr) -> bool {
+        self.0.contains_key(&Place::Address(addresses::without_peer(address.clone()).0))
+    }
+
     /// A peer has levelled with this node; where it was dialled, if it was.
     pub(super) fn met<'a>(&mut self, peer_id: PeerId, addresses: impl IntoIterator<Item = &'a Multiaddr>) {
         self.0.remove(&Place::Peer(peer_id));

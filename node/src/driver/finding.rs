@@ -27,6 +27,12 @@ const RESCAN_ALONE: Duration = Duration::from_secs(1);
 /// Of two nodes that discover each other, the one with the larger peer id waits so long for the other's dial.
 const YIELD: Duration = Duration::from_millis(100);
 
+/// A one-shot command that has found somebody on this host asks the LAN so much later. Most have ended by then.
+const HOST_TIME: Duration = Duration::from_secs(1);
+
+/// That too many files are open is said no more often.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(60);
+
 /// If nobody was heard on the LAN for so long, it is said.
 const LONELY: Duration = Duration::from_secs(10);
 
@@ -63,6 +69,22 @@ pub(super) struct Sources {
     reading: bool,
     /// Whether anybody was heard on the LAN.
     heard: bool,
+    /// When the LAN is asked, if not at the start.
+    lan_asked: Option<Instant>,
+    /// When it was said that too many files are open.
+    shortage: Option<Instant>,
+}
+
+/// Whether no more files can be opened, by this process or on this host.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let codes = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    #[cfg(not(unix))]
+    let codes = [10024];
+    super::root(error)
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error)
+        .is_some_and(|code| codes.contains(&code))
 }
 
 impl Driver {
@@ -73,6 +95,9 @@ impl Driver {
         if let Some(rendezvous) = self.sources.rendezvous.clone() {
             self.on_notes(rendezvous.peers());
         }
+        if self.core.settings.passive && !self.dials.is_empty() {
+            self.put_off_lan();
+        }
         self.sources.rescans = 0;
         self.timers.after(RESCANS[0], Due::Rescan);
         for index in 0..self.joins.len() {
@@ -82,6 +107,30 @@ impl Driver {
             self.timers.after(LAN_TIME, Due::Settle);
             self.timers.after(LONELY, Due::Loneliness);
         }
+    }
+
+    /// Whoever is on this host is asked first.
+    fn put_off_lan(&mut self) {
+        if let Some(local) = self.swarm.behaviour_mut().local.as_mut() {
+            local.postpone(HOST_TIME);
+            let asked = Instant::now() + HOST_TIME;
+            self.sources.lan_asked = Some(asked);
+            self.timers.at(asked + LAN_TIME, Due::Settle);
+        }
+    }
+
+    /// Asks the LAN now, if that was put off.
+    pub(super) fn ask_lan(&mut self) {
+        let begins = self.swarm.behaviour_mut().local.as_mut().is_some_and(local::Behaviour::ask);
+        if begins {
+            self.sources.lan_asked = Some(Instant::now());
+            self.timers.after(LAN_TIME, Due::Settle);
+        }
+    }
+
+    /// When whoever answers on the LAN has done so; nothing if it is not asked.
+    pub(super) fn lan_answered(&self) -> Option<Instant> {
+        self.core.settings.mdns.then(|| self.sources.lan_asked.unwrap_or(self.started) + LAN_TIME)
     }
 
     fn open_rendezvous(&mut self) {
@@ -119,11 +168,28 @@ impl Driver {
             return;
         }
         if let Err(error) = rendezvous.publish(&note) {
+            if is_shortage(&error) {
+                // The note that is there is good enough, and this passes.
+                return self.on_shortage(&error);
+            }
             let folder = rendezvous.folder().display();
             let reason = format!("this node cannot be found through the rendezvous folder `{folder}`: {error}");
             self.sources.rendezvous = None;
             self.tell(Event::Degraded { reason });
         }
+    }
+
+    /// Too many files are open to take a connection, or to look at a file. Said once in a while.
+    pub(super) fn on_shortage(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.sources.shortage.is_some_and(|told| now.saturating_duration_since(told) < SHORTAGE_PAUSE) {
+            return;
+        }
+        self.sources.shortage = Some(now);
+        let reason = format!(
+            "no more connections are taken, so others do not find this node: {error}; raise the limit (ulimit -n)"
+        );
+        self.tell(Event::Degraded { reason });
     }
 
     pub(super) fn rescan(&mut self) {
@@ -213,7 +279,9 @@ impl Driver {
     fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         self.sources.heard = true;
         let others = found.into_iter().filter(|(peer_id, _)| *peer_id != self.core.peer_id);
-        self.find_at(others.filter(|(_, address)| addresses::usable(address, false)).collect());
+        self.find_at(
+            others.filter(|(_, address)| addresses::usable(address, false) || addresses::has_zone(address)).collect(),
+        );
     }
 
     pub(super) fn find_at(&mut self, found: Vec<(PeerId, Multiaddr)>) {
@@ -226,7 +294,9 @@ impl Driver {
             }
         }
         for peer_id in peer_ids {
-            if self.core.settings.passive || self.core.peer_id < peer_id {
+            if self.is_awaited(&peer_id) {
+                self.dial(peer_id);
+            } else if self.core.settings.passive || self.core.peer_id < peer_id {
                 self.discover(peer_id);
             } else {
                 self.timers.after(YIELD, Due::Dial(peer_id));

@@ -11,7 +11,10 @@ use libp2p::{
     swarm::{ConnectionId, DialError, dial_opts::DialOpts},
 };
 
-use super::{Done, Driver, Due, answers::Answers, dialling::DIAL_LIMIT, no_answer::NoAnswer, timers::jittered};
+use super::{
+    Done, Driver, Due, answers::Answers, dialling::DIAL_LIMIT, namesakes::Namesakes, no_answer::NoAnswer,
+    timers::jittered,
+};
 use crate::{
     addresses::{self, Join, without_peer},
     description::Event,
@@ -34,9 +37,11 @@ pub(super) struct Joining {
     pub(super) join: Join,
     /// What has come of it, for people.
     pub(super) answers: Answers,
+    /// Others at the addresses of its name.
+    pub(super) namesakes: Namesakes,
     /// Still to be tried in this round.
     left: Vec<Multiaddr>,
-    dialling: Option<ConnectionId>,
+    dialling: Option<(ConnectionId, Multiaddr)>,
     /// Where a dial is under way.
     dialled: Vec<Multiaddr>,
     /// A dial by peer id is under way, or a name is being resolved.
@@ -59,6 +64,7 @@ impl Joining {
             peer: join.peer_id(),
             join,
             answers: Answers::default(),
+            namesakes: Namesakes::default(),
             left: Vec::new(),
             dialling: None,
             dialled: Vec::new(),
@@ -91,9 +97,19 @@ impl Joining {
         self.left.clear();
         self.dialled.clear();
         self.dialling = None;
+        self.namesakes.reset();
         self.busy = false;
         self.pause = FIRST_PAUSE;
         self.next = None;
+    }
+
+    fn is_dialling(&self, connection: ConnectionId) -> bool {
+        self.dialling.as_ref().is_some_and(|(dialling, _)| *dialling == connection)
+    }
+
+    /// Where a dial of it has led, which is over by that.
+    fn dialled_by(&mut self, connection: ConnectionId) -> Option<Multiaddr> {
+        self.dialling.take_if(|(dialling, _)| *dialling == connection).map(|(_, address)| address)
     }
 
     /// Notes what came where the last dial has led.
@@ -165,7 +181,9 @@ impl Driver {
         if let Some(address) = join.literal() {
             self.on_resolved(index, Ok(vec![address]));
         } else {
-            self.tasks.spawn(async move { Done::Resolved { join: index, result: join.resolve().await } });
+            let resolver = self.core.settings.resolver.clone();
+            self.tasks.spawn(async move { Done::Resolved { join: index, result: join.resolve(&resolver).await } });
+            self.revisit_name(index);
         }
     }
 
@@ -202,8 +220,8 @@ impl Driver {
         }
         let address = joining.left.remove(0);
         joining.dialled = vec![without_peer(address.clone()).0];
-        let options = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
-        joining.dialling = Some(options.connection_id());
+        let options = DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build();
+        joining.dialling = Some((options.connection_id(), address));
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%error, "an address to join through cannot be dialled");
             joining.dialling = None;
@@ -247,8 +265,8 @@ impl Driver {
     /// A connection is there: maybe it is that of a join.
     pub(super) fn on_join_connected(&mut self, connection: ConnectionId, peer_id: PeerId) {
         for joining in &mut self.joins {
-            if joining.dialling == Some(connection) {
-                joining.dialling = None;
+            if let Some(address) = joining.dialled_by(connection) {
+                joining.namesakes.note(&address, peer_id);
                 joining.peer = Some(peer_id);
             } else if joining.join.peer_id() != Some(peer_id) {
                 continue;
@@ -257,6 +275,7 @@ impl Driver {
             joining.busy = false;
             joining.outcome = true;
         }
+        self.on_namesake(connection, Some(peer_id));
     }
 
     /// A dial has failed: maybe it is that of a join. True if so.
@@ -268,9 +287,9 @@ impl Driver {
         turned_away: bool,
     ) -> bool {
         let concerns = |joining: &Joining| {
-            joining.dialling == Some(connection)
-                || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
+            joining.is_dialling(connection) || (joining.busy && peer_id.is_some() && joining.join.peer_id() == peer_id)
         };
+        self.on_namesake(connection, None);
         let indices: Vec<usize> =
             self.joins.iter().enumerate().filter(|(_, joining)| concerns(joining)).map(|(index, _)| index).collect();
         for index in &indices {
@@ -292,7 +311,12 @@ impl Driver {
 
     /// This very node answers at the address.
     pub(super) fn on_join_to_self(&mut self, connection: ConnectionId) {
-        if let Some(joining) = self.joins.iter_mut().find(|joining| joining.dialling == Some(connection)) {
+        self.on_namesake(connection, Some(self.core.peer_id));
+        let own = self.core.peer_id;
+        if let Some(joining) = self.joins.iter_mut().find(|joining| joining.is_dialling(connection)) {
+            if let Some((_, address)) = &joining.dialling {
+                joining.namesakes.note(address, own);
+            }
             joining.pause = LONGEST_PAUSE;
         }
     }

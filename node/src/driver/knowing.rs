@@ -34,6 +34,8 @@ const MAX_ADDRESSES: usize = multinodes_behaviour::record::MAX_ADDRESSES;
 
 /// What this node knows of its own record.
 pub(super) struct Own {
+    /// Tells this process from others that use the same key.
+    process: [u8; 8],
     pub(super) incarnation: u64,
     revision: u64,
     beat: u64,
@@ -56,6 +58,7 @@ impl Own {
         let incarnation = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         core.incarnation.store(incarnation, Relaxed);
         Self {
+            process: rand::random(),
             incarnation,
             revision: 0,
             beat: 0,
@@ -142,6 +145,7 @@ impl Driver {
             applications: self.core.applications(),
             labels: self.core.settings.labels.clone(),
             left: false,
+            process: Some(self.own.process.to_vec().into()),
         }
     }
 
@@ -165,6 +169,8 @@ impl Driver {
             self.own.beat = 0;
             self.leave_note();
             self.announce();
+            // A neighbour that is connected to another process with this key, too, takes no gossip from this one.
+            self.timers.after(BURST * 2, Due::Sync);
         }
     }
 

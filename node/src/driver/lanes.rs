@@ -21,6 +21,8 @@ pub(super) type RespondTo = oneshot::Sender<Result<LaneStream, OpenFailure>>;
 pub(super) struct Waiting {
     requests: Vec<(Instant, RespondTo)>,
     looked_up: bool,
+    /// Why it cannot be dialled where it was said to be: the LAN may know better.
+    missed: Option<OpenFailure>,
 }
 
 impl Driver {
@@ -44,14 +46,18 @@ impl Driver {
 
     fn wait_for_dial(&mut self, peer_id: PeerId, respond_to: RespondTo) {
         let deadline = Instant::now() + OPEN_LIMIT;
-        let waiting = self.waiting.entry(peer_id).or_insert_with(|| Waiting { requests: Vec::new(), looked_up: false });
+        let waiting = self.waiting.entry(peer_id).or_insert_with(|| Waiting {
+            requests: Vec::new(),
+            looked_up: false,
+            missed: None,
+        });
         waiting.requests.push((deadline, respond_to));
         self.timers.at(deadline, Due::LaneLimit(peer_id));
         if self.peers.contains_key(&peer_id) {
             // It is connected, and opened as soon as the peer is admitted.
         } else if self.has_address(&peer_id) {
             self.dial(peer_id);
-        } else if !self.look_up_once(peer_id) {
+        } else if !self.look_up_once(peer_id) && !self.await_lan(peer_id, &OpenFailure::Unknown) {
             self.fail_waiting(&peer_id, &OpenFailure::Unknown);
         }
     }
@@ -100,10 +106,38 @@ impl Driver {
         }
     }
 
-    /// The peer cannot be dialled: Kademlia may know other addresses.
+    /// The peer cannot be dialled: Kademlia, or the LAN, may know other addresses.
     pub(super) fn on_lane_dial_failed(&mut self, peer_id: PeerId, reason: &str) {
-        if self.waiting.contains_key(&peer_id) && !self.look_up_once(peer_id) {
-            self.fail_lane(&peer_id, reason);
+        let failure = OpenFailure::Unreachable(reason.to_owned());
+        if self.waiting.contains_key(&peer_id) && !self.look_up_once(peer_id) && !self.await_lan(peer_id, &failure) {
+            self.fail_waiting(&peer_id, &failure);
+        }
+    }
+
+    /// Waits for what is said on the LAN, if that may still come; once.
+    fn await_lan(&mut self, peer_id: PeerId, failure: &OpenFailure) -> bool {
+        self.ask_lan();
+        let Some(answered) = self.lan_answered().filter(|answered| *answered > Instant::now()) else { return false };
+        match self.waiting.get_mut(&peer_id) {
+            Some(waiting) if waiting.missed.is_none() => waiting.missed = Some(failure.clone()),
+            _ => return false,
+        }
+        self.timers.at(answered, Due::Unheard(peer_id));
+        true
+    }
+
+    /// Whether somebody wants a lane to a peer that was not found where it was said to be.
+    pub(super) fn is_awaited(&self, peer_id: &PeerId) -> bool {
+        self.waiting.get(peer_id).is_some_and(|waiting| waiting.missed.is_some())
+    }
+
+    /// Nobody has said on the LAN where the peer is, or it is being dialled there.
+    pub(super) fn on_unheard(&mut self, peer_id: &PeerId) {
+        if self.peers.contains_key(peer_id) || self.dials.contains_key(peer_id) {
+            return;
+        }
+        if let Some(failure) = self.waiting.get(peer_id).and_then(|waiting| waiting.missed.clone()) {
+            self.fail_waiting(peer_id, &failure);
         }
     }
 
@@ -122,7 +156,7 @@ impl Driver {
         }
         if self.has_address(&peer_id) {
             self.dial(peer_id);
-        } else {
+        } else if !self.await_lan(peer_id, &OpenFailure::Unknown) {
             self.fail_waiting(&peer_id, &OpenFailure::Unknown);
         }
     }

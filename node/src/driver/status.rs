@@ -36,8 +36,7 @@ impl Driver {
     }
 
     fn is_settled(&self, now: Instant) -> bool {
-        let age = now.saturating_duration_since(self.started);
-        let mdns_asked = !self.core.settings.mdns || age >= LAN_TIME;
+        let mdns_asked = self.lan_answered().is_none_or(|answered| answered <= now);
         let joined = self.joins.iter().all(|join| join.has_outcome());
         // Whoever has levelled with one node of the swarm knows what that node has found. Whom multicast names besides is most
         // often of another swarm, and not waited for.

@@ -136,6 +136,7 @@ pub(super) fn build(core: &Core) -> Result<(Swarm<Behaviour>, mpsc::Receiver<Str
         privacy: settings.privacy.clone(),
         doorkeeper: Some(core.permissions.clone()),
         credential: settings.credential.clone(),
+        interfaces: settings.interfaces.clone(),
     };
     let (report, panics) = mpsc::channel(1);
     let panics_of_connections = core.counters.connection_panics.clone();

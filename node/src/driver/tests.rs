@@ -36,6 +36,7 @@ fn settings(name: &str) -> Settings {
         swarm: "test".parse().unwrap(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         join: Vec::new(),
+        resolver: Default::default(),
         mdns: false,
         kademlia: true,
         rendezvous: None,
@@ -46,6 +47,7 @@ fn settings(name: &str) -> Settings {
         drain_timeout: std::time::Duration::from_secs(10),
         grant: None,
         credential: None,
+        interfaces: Vec::new(),
     }
 }
 
@@ -137,6 +139,92 @@ async fn two_nodes_meet_through_an_address() {
     alpha.sees_names(&["alpha", "beta"]).await;
     beta.sees_names(&["alpha", "beta"]).await;
     beta.is("settled", |status| status.settled && status.synced && status.connected == 1).await;
+}
+
+/// A machine and its clone, with which the same key was copied: whoever is connected to both sees it, every time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_two_live_processes_use_is_noticed_and_remembered() {
+    let observer = begin(settings("observer")).await;
+    for round in 0..20 {
+        let keypair = Keypair::generate_ed25519();
+        let peer_id = keypair.public().to_peer_id().to_string();
+        let one = begin_as(joining("one", &observer), keypair.clone()).await;
+        observer
+            .sees("the first", |snapshot| snapshot.nodes.iter().any(|node| node.peer_id.to_string() == peer_id))
+            .await;
+        let two = begin_as(joining("two", &observer), keypair).await;
+        let mut events = observer.core.events.subscribe();
+        let noticed = || observer.core.shared_keys().iter().any(|key| key.peer_id == peer_id);
+        let notices = async {
+            while !noticed() {
+                events.next().await.unwrap();
+            }
+        };
+        assert!(tokio::time::timeout(LIMIT, notices).await.is_ok(), "not noticed in round {round}");
+        one.stop().await;
+        two.stop().await;
+    }
+    assert_eq!(observer.core.shared_keys().len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_crashes_and_is_started_again_ten_times_shares_its_key_with_nobody() {
+    let observer = begin(settings("observer")).await;
+    let keypair = Keypair::generate_ed25519();
+    for round in 0..10 {
+        let name = format!("life-{round}");
+        let node = begin_as(joining(&name, &observer), keypair.clone()).await;
+        observer.sees(&name, |snapshot| snapshot.nodes.iter().any(|node| node.name == name)).await;
+        node.is("synced", |status| status.synced).await;
+        assert!(node.core.shared_keys().is_empty(), "round {round}");
+        node.kill().await;
+    }
+    assert!(observer.core.shared_keys().is_empty());
+}
+
+/// Pods of one name that start before the name knows all of them.
+#[tokio::test(flavor = "multi_thread")]
+#[cfg(target_os = "linux")]
+async fn islands_behind_one_name_become_one() {
+    use std::{net::SocketAddr, sync::Mutex};
+
+    use crate::addresses::Resolver;
+
+    let again = Duration::from_millis(200);
+    // One port on four addresses of this host; whoever binds it first finds it free on the others, or the test tries anew.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let at = |last: u8| SocketAddr::from(([127, 0, 77, last], port));
+    let named = |known: &Arc<Mutex<Vec<SocketAddr>>>| {
+        let known = known.clone();
+        Resolver::new(again, move |_, _| {
+            let found = known.lock().unwrap().clone();
+            async move { Ok(found) }.boxed()
+        })
+    };
+    let islands = [[1, 2], [3, 4]].map(|island| Arc::new(Mutex::new(island.map(at).to_vec())));
+    let mut all = Vec::new();
+    for (island, known) in islands.iter().enumerate() {
+        for number in 1..=2 {
+            let last = 2 * u8::try_from(island).unwrap() + number;
+            let settings = Settings {
+                listen: vec![format!("/ip4/127.0.77.{last}/tcp/{port}").parse().unwrap()],
+                join: vec![format!("workers:{port}")],
+                resolver: named(known),
+                ..settings(&format!("pod-{last}"))
+            };
+            all.push(begin(settings).await);
+        }
+    }
+    for (one, names) in all.iter().zip([["pod-1", "pod-2"], ["pod-1", "pod-2"], ["pod-3", "pod-4"], ["pod-3", "pod-4"]])
+    {
+        one.sees_names(&names).await;
+    }
+    for known in &islands {
+        *known.lock().unwrap() = [1, 2, 3, 4].map(at).to_vec();
+    }
+    for one in &all {
+        one.sees_names(&["pod-1", "pod-2", "pod-3", "pod-4"]).await;
+    }
 }
 
 /// What multicast names once is dialled again, though it named it too early.

@@ -42,10 +42,14 @@ pub(super) enum Due {
     Lose(PeerId),
     /// Ends the waiting for lanes to a peer.
     LaneLimit(PeerId),
+    /// Ends the waiting for what the LAN says of a peer.
+    Unheard(PeerId),
     /// Tries an address to join through.
     Join(usize),
     /// Says what has come of an address to join through.
     Answers(usize),
+    /// Asks for the addresses of a name to join through again.
+    Name(usize),
     /// Closes the connections to a peer that has been told so.
     Release(PeerId),
     /// Looks whether what is to be published still waits for a neighbour.

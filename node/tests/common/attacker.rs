@@ -224,6 +224,7 @@ impl Member {
             privacy: None,
             doorkeeper: None,
             credential: None,
+            interfaces: Vec::new(),
         };
         let mut swarm = build(&config).unwrap();
         swarm.dial(target.address.clone()).unwrap();
@@ -478,6 +479,7 @@ fn made_up(swarm: &SwarmName, number: u64) -> ByteBuf {
         applications: Vec::new(),
         labels: Default::default(),
         left: false,
+        process: None,
     };
     let signed = SignedRecord::sign(&Keypair::generate_ed25519(), swarm, record).unwrap();
     ByteBuf::from(signed.envelope().to_vec())

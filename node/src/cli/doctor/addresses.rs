@@ -45,9 +45,8 @@ fn judge(name: &str, addresses: &[Multiaddr]) -> Finding {
     }
     let shown: Vec<_> = addresses.iter().map(Multiaddr::to_string).collect();
     let within = addresses.iter().all(|address| !diagnosis::is_dialable(address, false));
-    let link = |address: &&Multiaddr| matches!(address.iter().next(), Some(Protocol::Ip4(ip)) if ip.is_link_local());
-    let beyond = |address: &Multiaddr| !link(&address) && diagnosis::is_dialable(address, false);
-    let remark = if addresses.iter().any(|address| link(&address)) && !addresses.iter().any(beyond) {
+    let beyond = |address: &Multiaddr| !diagnosis::is_of_link(address) && diagnosis::is_dialable(address, false);
+    let remark = if addresses.iter().any(diagnosis::is_of_link) && !addresses.iter().any(beyond) {
         ", which only hosts on the same link reach"
     } else if within {
         ", which only nodes of its own host reach"
@@ -134,5 +133,7 @@ mod tests {
         assert_eq!((loopback.verdict, loopback.text.ends_with("own host reach")), (Verdict::Ok, true));
         let link = judge("alpha", &["/ip4/169.254.1.1/tcp/1".parse().unwrap()]);
         assert_eq!((link.verdict, link.text.ends_with("same link reach")), (Verdict::Ok, true));
+        let zoned = judge("alpha", &["/ip6zone/eth0/ip6/fe80::1/tcp/1".parse().unwrap()]);
+        assert_eq!((zoned.verdict, zoned.text.ends_with("same link reach")), (Verdict::Ok, true));
     }
 }

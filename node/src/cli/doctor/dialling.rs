@@ -3,6 +3,7 @@
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use libp2p::multiaddr::Protocol;
 use multinodes::{
     Multiaddr, NodeInfo, PeerId,
     diagnosis::{Answer, Diagnosis, FoundNote, NoAnswer, Place, ReachError},
@@ -10,6 +11,7 @@ use multinodes::{
 };
 
 use super::report::{Check, Finding};
+use crate::cli::descriptors;
 
 /// More addresses are not dialled: with all of them silent, it takes as many limits as this has times those at once.
 const MAX_DIALS: usize = 256;
@@ -70,7 +72,7 @@ pub(super) fn targets(
         let addresses = node.addresses.iter();
         let addresses = addresses.chain(noted(node.peer_id).flat_map(|note| &note.addresses));
         let addresses = addresses.chain(heard(node.peer_id).map(|(_, address)| address));
-        let places = addresses.map(|address| place(node.peer_id, address)).collect();
+        let places = as_nodes_do(addresses.map(|address| place(node.peer_id, address)).collect());
         targets.push(Target { kind: Kind::Member, label: node.name.clone(), places });
     }
     let mut known: HashSet<PeerId> = nodes.iter().map(|node| node.peer_id).collect();
@@ -81,12 +83,21 @@ pub(super) fn targets(
     }
     for (peer_id, _) in overheard {
         if known.insert(*peer_id) {
-            let places = heard(*peer_id).map(|(_, address)| place(*peer_id, address)).collect();
+            let places = as_nodes_do(heard(*peer_id).map(|(_, address)| place(*peer_id, address)).collect());
             targets.push(Target { kind: Kind::Overheard, label: peer_id.to_string(), places });
         }
     }
     let left_out = bound(&mut targets);
     (targets, left_out)
+}
+
+/// Nodes dial an address with a zone only if there is no other one, or none that works.
+fn as_nodes_do(mut places: Vec<Place>) -> Vec<Place> {
+    let has_zone = |place: &Place| matches!(place.address.iter().next(), Some(Protocol::Ip6zone(_)));
+    if !places.iter().all(has_zone) {
+        places.retain(|place| !has_zone(place));
+    }
+    places
 }
 
 /// Leaves each place of a target once, and no more than may be dialled.
@@ -180,6 +191,10 @@ fn of_note(target: &Target, results: &[Result<Answer, ReachError>], pid: u32, is
     let (place, error) =
         target.places.iter().zip(results).find_map(|(place, result)| Some((place, result.as_ref().err()?)))?;
     let text = format!("process {pid} does not answer at {}: {error}", place.address);
+    if let Some(shortage) = descriptors::shortage(pid) {
+        let remedy = "start it with a higher limit (ulimit -n)";
+        return Some(Finding::failure(Check::Rendezvous, &target.label, format!("{text}; {shortage}"), remedy));
+    }
     let remedy = format!("see what that process is (ps -p {pid}); if it is a node, start it again");
     Some(Finding::failure(Check::Rendezvous, &target.label, text, remedy))
 }

@@ -3,35 +3,27 @@
 use std::time::{Duration, SystemTime};
 
 use super::report::{Check, Finding};
-use crate::cli::entry::Entry;
-
-/// A connection is an open file; a node keeps up to 96, and more while it looks for others.
-#[cfg(unix)]
-const FEW_FILES: u64 = 1024;
+use crate::cli::{descriptors, entry::Entry};
 
 /// A ticket that is good for less than this should be replaced soon.
 const SOON: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whether enough files may be open.
-#[cfg(unix)]
 pub(super) fn open_files() -> Option<Finding> {
-    use rustix::process::{Resource, getrlimit};
-    let limit = getrlimit(Resource::Nofile).current;
-    Some(match limit {
-        Some(few) if few < FEW_FILES => Finding::warning(
+    if !cfg!(unix) {
+        return None;
+    }
+    let wanted = descriptors::wanted();
+    Some(match descriptors::limit() {
+        Some(few) if few < wanted => Finding::warning(
             Check::Limits,
             "open files",
-            format!("only {few} may be open at once"),
-            format!("raise the limit before starting a node: ulimit -n {}", 4 * FEW_FILES),
+            format!("only {few} may be open at once; a node's own limits allow it {wanted}"),
+            format!("raise the limit before starting a node: ulimit -n {}", wanted.next_power_of_two()),
         ),
         Some(enough) => Finding::ok(Check::Limits, "open files", format!("{enough} may be open at once")),
         None => Finding::ok(Check::Limits, "open files", "there is no limit"),
     })
-}
-
-#[cfg(not(unix))]
-pub(super) fn open_files() -> Option<Finding> {
-    None
 }
 
 /// The way into the swarm. That a file with a secret is its owner's alone was checked when it was read.

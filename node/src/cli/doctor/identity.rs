@@ -1,21 +1,32 @@
 //! Whether every name and every key belongs to one node.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use multinodes::{
-    Event, IdentityError, Multiaddr, NodeInfo, PeerId,
+    IdentityError, Multiaddr, NodeInfo, PeerId, SharedKey,
     diagnosis::{self, Answer, FoundNote},
 };
 
 use super::report::{Check, Finding};
-use crate::cli::feed;
+use crate::cli::{
+    feed::{self, BUILT_IN},
+    session::Session,
+};
 
-/// More peers than that are not watched for several lives: an event of each may come within a moment.
-const MAX_WATCHED: usize = 4096;
+/// More nodes are not asked for keys that are shared: each has heard what the others have.
+const MAX_ASKED: usize = 16;
+
+/// Nodes that are asked at once.
+const AT_ONCE: usize = 8;
+
+/// More of such keys are not told: a node may say anything.
+const MAX_TOLD: usize = 64;
 
 const ONE_FILE_EACH: &str =
     "give each node an identity file of its own: stop one of them, remove its copy, start it again";
@@ -67,19 +78,28 @@ pub(super) fn names(nodes: &[Arc<NodeInfo>]) -> Vec<Finding> {
 }
 
 /// Peer ids behind which there is more than one process, by what answered and by the notes of this host.
-pub(super) fn clashes(answers: &[Answer], nodes: &[Arc<NodeInfo>], notes: &[FoundNote]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (peer_id, first, second) in several(answers) {
+///
+/// What is `known` already is not said again.
+pub(super) fn clashes(
+    answers: &[Answer],
+    nodes: &[Arc<NodeInfo>],
+    notes: &[FoundNote],
+    known: &[Finding],
+) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    let is_known = |peer_id: &PeerId| known.iter().any(|finding| finding.subject == peer_id.to_string());
+    for (peer_id, first, second) in several(answers).into_iter().filter(|(peer_id, ..)| !is_known(peer_id)) {
         let text = format!("two processes answer with this key: one listens on {first}, the other on {second}");
         findings.push(Finding::failure(Check::Identity, peer_id.to_string(), text, ONE_FILE_EACH));
     }
     for note in notes.iter().filter(|note| note.is_of_this_host && note.is_running == Some(true)) {
         let Some(node) = nodes.iter().find(|node| node.peer_id == note.peer_id) else { continue };
-        let told = findings.iter().any(|finding| finding.subject == node.peer_id.to_string());
-        if node.incarnation != note.incarnation && !told {
+        let told =
+            is_known(&node.peer_id) || findings.iter().any(|finding| finding.subject == node.peer_id.to_string());
+        // The other way round it was started again, and the swarm is about to hear of it.
+        if node.incarnation > note.incarnation && !told {
             let text = format!(
-                "the swarm knows another life of `{}` than process {} of this host: two may use one key, or it was \
-                 restarted just now",
+                "the swarm knows a later life of `{}` than process {} of this host: two processes use its key",
                 node.name, note.pid
             );
             findings.push(Finding::warning(Check::Identity, node.peer_id.to_string(), text, ONE_FILE_EACH));
@@ -112,35 +132,30 @@ fn telling(listening: &[Multiaddr]) -> BTreeSet<String> {
     if beyond.is_empty() { listening.iter().map(ToString::to_string).collect() } else { beyond }
 }
 
-/// Nodes that have begun several lives while they were watched: each process with the same key steps over the other.
-pub(super) fn lives(events: &[Event]) -> Vec<Finding> {
-    let seen = events.iter().filter_map(|event| match event {
-        Event::Joined(node) | Event::Updated(node) => Some((node.peer_id, node.name.as_str(), node.incarnation)),
-        _ => None,
+/// Keys that several processes use, as the nodes have seen, which remember it: they step over each other all the time.
+pub(super) async fn shared(session: &Session, nodes: &[Arc<NodeInfo>], limit: Duration) -> Vec<Finding> {
+    let asked = nodes.iter().take(MAX_ASKED).map(|node| async move {
+        let target = session.node.app(BUILT_IN).on(node.peer_id.to_string()).timeout(limit);
+        // Those that do not say have not seen it, or are older.
+        target.call::<Vec<SharedKey>>("shared_keys", ()).await.unwrap_or_default()
     });
-    let finding = |(peer_id, name, count): (PeerId, &str, usize)| {
-        let text = format!("`{name}` has begun {count} lives within seconds: several processes use its key");
-        Finding::failure(Check::Identity, peer_id.to_string(), text, ONE_FILE_EACH)
-    };
-    restless(seen).into_iter().map(finding).collect()
+    let mut shared: Vec<_> = stream::iter(asked).buffered(AT_ONCE).concat().await;
+    shared.extend(session.node.shared_keys());
+    judge_shared(shared)
 }
 
-/// Who has had more than two lives, and how many: a restart is two, and nothing unusual.
-fn restless<'a>(seen: impl Iterator<Item = (PeerId, &'a str, u64)>) -> Vec<(PeerId, &'a str, usize)> {
-    let mut lives: HashMap<PeerId, (&str, BTreeSet<u64>)> = HashMap::new();
-    for (peer_id, name, incarnation) in seen {
-        if lives.len() < MAX_WATCHED || lives.contains_key(&peer_id) {
-            lives.entry(peer_id).or_insert_with(|| (name, BTreeSet::new())).1.insert(incarnation);
-        }
-    }
-    let counted = lives.into_iter().map(|(peer_id, (name, lives))| (peer_id, name, lives.len()));
-    counted.filter(|(.., count)| *count > 2).collect()
+fn judge_shared(shared: Vec<SharedKey>) -> Vec<Finding> {
+    let shared: BTreeMap<String, String> = shared.into_iter().map(|key| (key.peer_id, key.name)).collect();
+    let finding = |(peer_id, name): (String, String)| {
+        let text =
+            format!("several processes use the key of `{name}`: they take turns, as nodes of this swarm have seen");
+        Finding::failure(Check::Identity, peer_id, text, ONE_FILE_EACH)
+    };
+    shared.into_iter().take(MAX_TOLD).map(finding).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn answer(peer_id: PeerId, listening: &[&str]) -> Answer {
@@ -157,13 +172,5 @@ mod tests {
         let elsewhere = answer(one, &["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.3/tcp/1"]);
         let clashes = several(&[answers[0].clone(), answers[1].clone(), elsewhere]);
         assert_eq!(clashes, [(one, "/ip4/10.0.0.1/tcp/1".to_owned(), "/ip4/10.0.0.3/tcp/1".to_owned())]);
-    }
-    #[test]
-    fn a_node_that_is_born_again_and_again_is_told_from_a_restart() {
-        let (one, two) = (PeerId::random(), PeerId::random());
-        let seen = [(one, "alpha", 1), (two, "beta", 5), (two, "beta", 5), (one, "alpha", 2), (two, "beta", 6)];
-        assert!(restless(seen.into_iter()).is_empty());
-        let again = seen.into_iter().chain([(one, "alpha", 3)]);
-        assert_eq!(restless(again), [(one, "alpha", 3)]);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether multicast goes out, and comes in, on each interface.
+//! On which interfaces nodes look for others, and whether multicast goes out, and comes in, on each of them.
 
 use std::{
     collections::HashSet,
@@ -8,8 +8,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use if_addrs::{IfOperStatus, Interface};
-use multinodes::diagnosis::Overheard;
+use multinodes::diagnosis::{self, Interface, Overheard};
 use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 
 use super::report::{Check, Finding};
@@ -29,7 +28,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const TIMES: usize = 3;
 
 /// Hosts of many containers have hundreds of interfaces, all alike.
-const MAX_WAYS: usize = 32;
+const MAX_WAYS: usize = 64;
+
+/// So many interfaces that are not used are named in one line.
+const MAX_NAMES: usize = 8;
 
 /// One address family of one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,23 +51,25 @@ enum Fault {
     Unheard,
 }
 
-/// Sends to the group of mDNS on each interface, and listens for it there; nothing at all if it is switched off.
-pub(super) async fn findings(mdns: bool) -> Vec<Finding> {
+/// Sends to the group of mDNS on each interface that nodes use, and listens for it there; nothing at all if it is switched
+/// off. `named` are the interfaces that the user wants.
+pub(super) async fn findings(mdns: bool, named: &[String]) -> Vec<Finding> {
     if !mdns {
         return vec![Finding::ok(Check::Multicast, "mDNS", "switched off: not used, and nothing was sent")];
     }
-    let (ways, left_out) = match if_addrs::get_if_addrs() {
-        Ok(interfaces) => ways(&interfaces),
+    let interfaces = match diagnosis::interfaces(named) {
+        Ok(interfaces) => interfaces,
         Err(error) => {
             let text = format!("the network interfaces cannot be listed: {error}");
             return vec![Finding::failure(Check::Multicast, "interfaces", text, JOIN)];
         }
     };
-    if ways.is_empty() {
+    if interfaces.is_empty() {
         let text = "there is no network but loopback: only nodes of this host can be found";
         let remedy = "bring a network interface up, if there is to be one";
         return vec![Finding::warning(Check::Multicast, "interfaces", text, remedy)];
     }
+    let (ways, left_out) = ways(&interfaces);
     let tries = ways.into_iter().map(|way| async move {
         let tried = way.clone();
         // Sockets that wait must not keep the only thread.
@@ -74,10 +78,44 @@ pub(super) async fn findings(mdns: bool) -> Vec<Finding> {
     });
     let mut findings = judge(&join_all(tries).await);
     if left_out > 0 {
-        let text = format!("{left_out} more interfaces were not looked at: {MAX_WAYS} are at the most");
+        let text = format!("{left_out} more were not tried: {MAX_WAYS} are at the most");
         findings.push(Finding::ok(Check::Multicast, "other interfaces", text));
     }
+    findings.extend(missing(&interfaces, named));
+    findings.extend(unused(&interfaces));
     findings
+}
+
+/// The interfaces that are named and not there.
+fn missing(interfaces: &[Interface], named: &[String]) -> Vec<Finding> {
+    let is_there = |name: &&String| interfaces.iter().any(|interface| interface.name == **name);
+    let finding = |name: &String| {
+        let remedy = "correct `--interface`; `ip addr` lists what is there";
+        Finding::warning(Check::Multicast, name, "named by `--interface`, and not there, or without an address", remedy)
+    };
+    named.iter().filter(|name| !is_there(name)).map(finding).collect()
+}
+
+/// The interfaces on which nodes do not look, by the reason.
+fn unused(interfaces: &[Interface]) -> Vec<Finding> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for interface in interfaces {
+        let Some(reason) = interface.left_out.map(|reason| reason.to_string()) else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(&interface.name),
+            None => reasons.push((reason, vec![&interface.name])),
+        }
+    }
+    let finding = |(reason, names): (String, Vec<&str>)| {
+        let more = names.len().saturating_sub(MAX_NAMES);
+        let mut subject = names[..names.len() - more].join(" ");
+        if more > 0 {
+            subject = format!("{subject} and {more} more");
+        }
+        let text = format!("not used: {reason}; `--interface NAME` uses those that it names");
+        Finding::ok(Check::Multicast, subject, text)
+    };
+    reasons.into_iter().map(finding).collect()
 }
 
 /// Who answers the question for nodes, of this swarm or of another.
@@ -93,22 +131,24 @@ pub(super) fn answers(mdns: bool, overheard: &Overheard) -> Option<Finding> {
     }
 }
 
-/// One way for each family of each interface that is up, and how many are left out. Link-local IPv6 is not among the
-/// addresses: nodes do not start multicast for it either.
+/// One way for each family of each interface that is used, and how many are left out.
 fn ways(interfaces: &[Interface]) -> (Vec<Way>, usize) {
-    let mut ways: Vec<Way> = Vec::new();
-    for interface in interfaces {
-        let down = matches!(
-            interface.oper_status,
-            IfOperStatus::Down | IfOperStatus::NotPresent | IfOperStatus::LowerLayerDown
-        );
-        let Some(index) = interface.index.filter(|_| !down && !interface.is_loopback()) else { continue };
-        let way = Way { interface: interface.name.clone(), index, address: interface.ip(), is_p2p: interface.is_p2p() };
-        let same = |other: &Way| other.index == index && other.address.is_ipv4() == way.address.is_ipv4();
-        if !ways.iter().any(same) {
-            ways.push(way);
-        }
-    }
+    let used = interfaces.iter().filter(|interface| interface.left_out.is_none());
+    let mut ways: Vec<Way> = used
+        .flat_map(|interface| {
+            // Where there is another address, nodes can do without the link-local one of IPv6.
+            let fits = |ip: &&Ipv6Addr| interface.v4.is_empty() || !ip.is_unicast_link_local();
+            let v6 = interface.v6.iter().filter(fits).min_by_key(|ip| ip.is_unicast_link_local());
+            let addresses =
+                interface.v4.first().map(|ip| IpAddr::from(*ip)).into_iter().chain(v6.map(|ip| (*ip).into()));
+            addresses.map(|address| Way {
+                interface: interface.name.clone(),
+                index: interface.index,
+                address,
+                is_p2p: interface.is_p2p,
+            })
+        })
+        .collect();
     let left_out = ways.len().saturating_sub(MAX_WAYS);
     ways.truncate(MAX_WAYS);
     (ways, left_out)
@@ -246,6 +286,8 @@ impl fmt::Display for Way {
 
 #[cfg(test)]
 mod tests {
+    use multinodes::diagnosis::LeftOut;
+
     use super::{super::report::Verdict, *};
 
     fn way(interface: &str, is_p2p: bool) -> Way {
@@ -266,9 +308,29 @@ mod tests {
         assert_eq!(verdicts(&[(way("tun0", true), fails())]), [Verdict::Ok]);
     }
 
+    #[test]
+    fn it_is_said_which_interfaces_are_not_used_and_why() {
+        let one = |name: &str, left_out| Interface {
+            name: name.to_owned(),
+            index: 2,
+            v4: vec![Ipv4Addr::new(10, 0, 0, 1)],
+            v6: Vec::new(),
+            is_p2p: false,
+            left_out,
+        };
+        let mut all = vec![one("eth0", None)];
+        all.extend((0..10).map(|number| one(&format!("br-{number}"), Some(LeftOut::InnerBridge))));
+        let findings = unused(&all);
+        let [line] = &findings[..] else { panic!("{findings:?}") };
+        assert!(line.subject.ends_with("br-7 and 2 more") && line.text.contains("bridge"), "{line:?}");
+        assert_eq!(ways(&all).0, [Way { interface: "eth0".to_owned(), ..way("eth0", false) }]);
+        let absent = missing(&all, &["wlan0".to_owned(), "eth0".to_owned()]);
+        assert_eq!((absent.len(), absent[0].verdict), (1, Verdict::Warning));
+    }
+
     #[tokio::test]
     async fn nothing_is_sent_when_it_is_switched_off() {
-        let findings = findings(false).await;
+        let findings = findings(false, &[]).await;
         assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Ok));
         assert_eq!(answers(false, &Overheard::default()), None);
     }
