@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     app_ref::AppRef,
     description::Host,
-    selection::{Failure, Look, Target},
+    selection::{Asked, Failure, Look, Target},
     strategy::{Candidate, Strategy},
 };
 
@@ -78,7 +78,7 @@ impl AppRef {
     pub fn explain(&self) -> Vec<Considered> {
         let core = self.node().core();
         let aside = core.selection.asides.look();
-        let taken = self.route().pick(core, &[]).ok().map(|target: Target| target.peer_id(core));
+        let taken = self.route().pick(core, Asked::Anything, &[]).ok().map(|target: Target| target.peer_id(core));
         let hosts = self.node().hosts(self.application());
         let mut all: Vec<_> = hosts.iter().map(|host| self.consider(host, taken, aside.as_ref())).collect();
         all.extend(aside.as_ref().map(|aside| self.gone(aside, &hosts)).into_iter().flatten());
@@ -88,7 +88,7 @@ impl AppRef {
     fn consider(&self, host: &Arc<Host>, taken: Option<PeerId>, aside: Option<&Look>) -> Considered {
         let candidate = Candidate::alone(self.node().core(), host);
         let last_error = aside.and_then(|aside| {
-            let failure = aside.failure(&host.peer_id, self.application())?;
+            let failure = aside.failure(&host.peer_id, self.application(), Asked::Anything)?;
             Some((LastError::of(failure, aside.now()), failure.is_refusal()))
         });
         let (last_error, is_refused) = last_error.map_or((None, false), |(last, refused)| (Some(last), refused));
