@@ -61,6 +61,8 @@ pub(crate) struct Directory {
     /// The nodes that are gone.
     gone: Crowd,
     live: usize,
+    /// Nodes that were lost by silence.
+    silent: usize,
     /// Of all entries together.
     weight: usize,
     /// So many nodes there are, as far as it is believed.
@@ -106,6 +108,7 @@ impl Directory {
             living: Crowd::default(),
             gone: Crowd::default(),
             live: 0,
+            silent: 0,
             weight: 0,
             believed: 0,
             news: News::default(),
@@ -205,6 +208,7 @@ impl Directory {
             version: described.version,
             weight: described.weight,
             state: State::Live,
+            silent: false,
             heard: now,
             beat,
             rhythm,
@@ -235,6 +239,7 @@ impl Directory {
             version: described.version,
             weight: described.weight,
             state: State::Stopped,
+            silent: false,
             heard: now,
             beat: 0,
             info: Arc::new(described.info),
@@ -250,6 +255,7 @@ impl Directory {
         let peer_id = entry.info.peer_id;
         self.weight += entry.weight;
         self.live += usize::from(entry.state == State::Live);
+        self.silent += usize::from(entry.silent);
         self.entries.insert(peer_id, entry);
         self.list(&peer_id);
     }
@@ -260,6 +266,7 @@ impl Directory {
         let entry = self.entries.remove(peer_id)?;
         self.weight -= entry.weight;
         self.live -= usize::from(entry.state == State::Live);
+        self.silent -= usize::from(entry.silent);
         Some(entry)
     }
 

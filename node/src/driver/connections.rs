@@ -155,7 +155,7 @@ impl Driver {
             // It does not want us, or has no room: another dial at once would come to the same. That is said once:
             // others may hear of it, and it comes and goes for nobody.
             if !self.lost.contains_key(&peer_id) {
-                self.on_lost(peer_id, now);
+                self.on_lost(peer_id, false, now);
             }
         } else if !expected && self.directory.is_live(&peer_id) {
             self.begin_redial(peer_id, cause.is_none(), now);

@@ -15,7 +15,7 @@ use libp2p::{
 };
 
 use super::{Driver, Due, doubts::refused, losing::SECOND_CHANCE, root};
-use crate::addresses;
+use crate::{addresses, core::OpenFailure};
 
 /// A dial that takes longer is ended.
 const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
@@ -128,9 +128,11 @@ impl Driver {
         self.dials.remove(&peer_id);
         if !self.peers.contains_key(&peer_id) {
             if nobody_there(error) {
-                self.on_nobody_there(peer_id, refused(error));
+                self.on_nobody_there(peer_id, refused(error), silent(error));
             }
-            self.on_lane_dial_failed(peer_id, &reason(error));
+            let reason = reason(error);
+            let failure = if silent(error) { OpenFailure::Silent(reason) } else { OpenFailure::Unreachable(reason) };
+            self.on_lane_dial_failed(peer_id, &failure);
             self.on_prospect_missed(peer_id);
         }
     }
@@ -151,20 +153,27 @@ impl Driver {
         }
     }
 
-    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool) {
+    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool, silent: bool) {
         let now = Instant::now();
         self.sweep_note(&peer_id);
         if let Some(redial) = self.redials.get_mut(&peer_id) {
             redial.attempts += 1;
+            redial.refused |= !silent;
+            let silent = !redial.refused;
             if redial.attempts < 2 {
                 self.timers.at(now + SECOND_CHANCE, Due::Redial(peer_id));
                 return;
             }
-            self.on_lost(peer_id, now);
+            self.on_lost(peer_id, silent, now);
         } else if refused && self.directory.is_live(&peer_id) {
             self.doubt(peer_id, now);
         } else {
             self.break_doubt(&peer_id);
+            if !silent {
+                // The way to where it was is there, and it is not.
+                self.directory.on_refused(&peer_id);
+                self.own.cut_off &= self.directory.any_silent();
+            }
         }
         if !self.directory.is_live(&peer_id) && !self.is_prospect(&peer_id) {
             self.book.remove(&peer_id);
@@ -175,6 +184,16 @@ impl Driver {
 /// Whether a failed dial shows that the peer is not where it was said to be.
 fn nobody_there(error: &DialError) -> bool {
     matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. } | DialError::LocalPeerId { .. })
+}
+
+/// Whether nothing was heard from where the peer should be: it, or this node, may be cut off.
+pub(super) fn silent(error: &DialError) -> bool {
+    match error {
+        DialError::Transport(_) => !refused(error) && !turned_away(error),
+        // Given up when it had taken too long.
+        DialError::Aborted => true,
+        _ => false,
+    }
 }
 
 /// Whether somebody was there and hung up: who has no room for one more handshake does just that.

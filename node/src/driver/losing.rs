@@ -29,6 +29,8 @@ const LONGEST_REVISIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Redial {
     pub(super) attempts: u32,
+    /// One of them was refused: the node is not there, and not silent.
+    pub(super) refused: bool,
     until: Instant,
 }
 
@@ -36,7 +38,7 @@ impl Driver {
     /// A connection to a live node was lost: a dial shows whether the node is.
     pub(super) fn begin_redial(&mut self, peer_id: PeerId, silent: bool, now: Instant) {
         let limit = if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT };
-        self.redials.insert(peer_id, Redial { attempts: 0, until: now + limit });
+        self.redials.insert(peer_id, Redial { attempts: 0, refused: false, until: now + limit });
         self.timers.at(now + limit, Due::Lose(peer_id));
         if self.core.peer_id < peer_id {
             self.dial(peer_id);
@@ -59,15 +61,17 @@ impl Driver {
             // The limit of an earlier loss.
             self.timers.at(redial.until, Due::Lose(*peer_id));
         } else if !self.peers.contains_key(peer_id) {
-            self.on_lost(*peer_id, now);
+            let silent = !redial.refused;
+            self.on_lost(*peer_id, silent, now);
             // Ends a dial too; the error comes as an event.
             let _ = self.swarm.disconnect_peer_id(*peer_id);
         }
     }
 
-    pub(super) fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
+    /// A node is lost: it was refused where it should be, or nothing is heard of it.
+    pub(super) fn on_lost(&mut self, peer_id: PeerId, silent: bool, now: Instant) {
         self.redials.remove(&peer_id);
-        self.directory.on_unreachable(&peer_id, now);
+        self.directory.on_unreachable(&peer_id, silent, now);
         // One that is being looked for has its next look before it already: a second series would never end, either.
         if self.lost.len() < MAX_LOST
             && let Entry::Vacant(looks) = self.lost.entry(peer_id)
