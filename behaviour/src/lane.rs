@@ -21,6 +21,7 @@ mod pulse;
 mod reader;
 mod requests;
 mod run;
+mod standstill;
 mod table;
 mod tells;
 #[cfg(test)]
@@ -33,11 +34,12 @@ use bytes::Bytes;
 
 pub use asking::Outgoing;
 pub use called::{Answers, Called, Mark};
-pub use exchange::{Exchange, Io, Limits, Opener};
+pub use exchange::{Exchange, Io, Limits, Opener, Unopened};
 pub use incoming::{Assignment, Delivery, Incoming, Refusal, Reporter, Responder, Service, Unwritten};
 pub use oddities::Oddities;
 pub use pulse::{News, Pulse};
 pub use reader::Charge;
+pub use standstill::{Standstill, TURN};
 pub use tells::{Heard, Tells};
 
 use crate::wire::{ErrorCode, FrameError};
@@ -94,6 +96,9 @@ pub enum LaneError {
     /// No lane could be opened; nothing was sent.
     #[error("{0}")]
     NotOpened(String),
+    /// Nothing was heard of the peer while a lane was being opened; nothing was sent, and it may be opened later.
+    #[error("{0}")]
+    Silent(String),
     /// The lane was just being closed; nothing was sent, and another one can be opened.
     #[error("the lane was being closed")]
     Closing,
@@ -119,6 +124,7 @@ impl LaneError {
             Self::TooLarge { .. }
             | Self::TooManyOpen { .. }
             | Self::NotOpened(_)
+            | Self::Silent(_)
             | Self::Closing
             | Self::Unsendable(_) => false,
             Self::Lost | Self::TimedOut => true,

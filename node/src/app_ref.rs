@@ -20,7 +20,7 @@ use crate::{
     payload::Payload,
     predicate::matching::Matching,
     route::{Kind, Route},
-    selection::{Filter, Wanted},
+    selection::{self, Filter, Wanted},
     strategy::Choosing,
 };
 
@@ -300,7 +300,12 @@ impl AppRef {
 
     /// What is said when nobody hosts it.
     pub(crate) fn nobody(&self) -> CallError {
-        CallError::NoSuchApplication { application: self.application.clone(), node: self.on.clone() }
+        let (application, node) = (self.application.clone(), self.on.clone());
+        let core = self.node.core();
+        if selection::is_cut_off(core, &application, node.as_deref(), self.wanted()) {
+            return CallError::CutOff { application, node };
+        }
+        CallError::NoSuchApplication { application, node }
     }
 
     pub(crate) fn wanted(&self) -> Wanted<'_> {

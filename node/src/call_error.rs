@@ -9,7 +9,7 @@ use multinodes_behaviour::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{length::length, payload::Payload};
+use crate::{attempts::FailedAttempts, length::length, payload::Payload};
 
 /// Why a call has no result, why a tell was not accepted, or why a cast was not queued.
 ///
@@ -187,6 +187,20 @@ pub enum CallError {
         /// How it differs.
         reason: String,
     },
+    /// This node may be cut off: nothing is heard any more of those who hosted the application, or of anybody. Nothing was
+    /// sent, and nobody knows whether it is hosted now. Waits for the whole time of the message before it is said.
+    #[error("this node may be cut off from its swarm: nothing is heard of {}", sought(.application, .node))]
+    CutOff {
+        /// The application.
+        application: String,
+        /// The node that was asked, if one was named.
+        node: Option<String>,
+    },
+    /// Several hosts were tried, one after the other or at once, and none has given an answer. Code, and what else is
+    /// asked of this error, are those of the [strongest](FailedAttempts::strongest) of their errors; it
+    /// [surely did not run](Self::may_have_run) only if that is sure of every attempt.
+    #[error("{0}")]
+    Several(FailedAttempts),
     /// This node has been stopped.
     #[error("this node has been stopped")]
     Stopped,
@@ -220,6 +234,7 @@ impl CallError {
             | Self::Failed { .. }
             | Self::Panicked { .. }
             | Self::UnexpectedResult { .. } => true,
+            Self::Several(attempts) => attempts.may_have_run(),
             Self::NotReady { .. }
             | Self::NoSuchApplication { .. }
             | Self::NoSuchNode { .. }
@@ -234,7 +249,28 @@ impl CallError {
             | Self::Forbidden
             | Self::TooDeep { .. }
             | Self::Unsendable { .. }
+            | Self::CutOff { .. }
             | Self::Stopped => false,
+        }
+    }
+
+    /// What of this error decides: of several attempts the [strongest](FailedAttempts::strongest), else the error itself.
+    /// To be matched on.
+    #[must_use]
+    pub fn strongest(&self) -> &Self {
+        match self {
+            Self::Several(attempts) => attempts.strongest(),
+            error => error,
+        }
+    }
+
+    /// The errors of the attempts at the message, in the order in which they failed: itself alone, if there were not
+    /// [several](FailedAttempts::listed).
+    #[must_use]
+    pub fn attempts(&self) -> &[Self] {
+        match self {
+            Self::Several(attempts) => attempts.listed(),
+            error => std::slice::from_ref(error),
         }
     }
 
@@ -242,15 +278,19 @@ impl CallError {
     /// only when running it twice does no harm.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::NotReady { .. }
-                | Self::Unreachable { .. }
-                | Self::ConnectionLost { .. }
-                | Self::Busy { .. }
-                | Self::Expired { .. }
-                | Self::TimedOut { .. }
-        )
+        match self {
+            Self::Several(attempts) => attempts.is_retryable(),
+            error => matches!(
+                error,
+                Self::NotReady { .. }
+                    | Self::CutOff { .. }
+                    | Self::Unreachable { .. }
+                    | Self::ConnectionLost { .. }
+                    | Self::Busy { .. }
+                    | Self::Expired { .. }
+                    | Self::TimedOut { .. }
+            ),
+        }
     }
 
     /// A short name of the kind of error, for programs and logs.
@@ -277,6 +317,8 @@ impl CallError {
             Self::Panicked { .. } => "panicked",
             Self::Unsendable { .. } => "unsendable",
             Self::UnexpectedResult { .. } => "unexpected_result",
+            Self::CutOff { .. } => "cut_off",
+            Self::Several(attempts) => attempts.strongest().code(),
             Self::Stopped => "stopped",
         }
     }
@@ -284,7 +326,7 @@ impl CallError {
     /// The data that the application sent with its failure, if there is any of this type.
     #[must_use]
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
-        match self {
+        match self.strongest() {
             Self::Failed { data: Some(data), .. } => data.decode().ok(),
             _ => None,
         }
@@ -293,15 +335,16 @@ impl CallError {
     /// The same as it travels.
     #[must_use]
     pub fn raw_data(&self) -> Option<&Payload> {
-        match self {
+        match self.strongest() {
             Self::Failed { data, .. } => data.as_ref(),
             _ => None,
         }
     }
 
-    /// Whether another host may be tried at once: nothing was delivered, and the reason lies with this host.
+    /// Whether another host may be tried at once: nothing was delivered or begun, and the reason lies with this host. One
+    /// that says that the time is over, when it is not, has stood still for a while.
     pub(crate) fn concerns_host_only(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Forbidden)
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Forbidden | Self::Expired { .. })
             || matches!(self, Self::NoSuchApplication { node: Some(_), .. })
     }
 
@@ -315,7 +358,7 @@ impl CallError {
             LaneError::Lost => Self::ConnectionLost { node },
             LaneError::TimedOut => Self::TimedOut { application, node, after: attempt.after },
             LaneError::Refused(refusal) => Self::of_refusal(refusal, attempt),
-            // NotOpened, Closing and what may come: nothing was sent.
+            // NotOpened, Silent, Closing and what may come: nothing was sent.
             error => Self::Unreachable { node, reason: error.to_string() },
         }
     }
@@ -358,6 +401,13 @@ pub(crate) struct Attempt<'a> {
 
 fn on(node: &Option<String>) -> String {
     node.as_ref().map(|node| format!(" on node `{node}`")).unwrap_or_default()
+}
+
+fn sought(application: &str, node: &Option<String>) -> String {
+    match node {
+        Some(node) => format!("node `{node}`"),
+        None => format!("anybody who hosts `{application}`"),
+    }
 }
 
 fn arguments_for(action: &str) -> String {

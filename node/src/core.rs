@@ -173,6 +173,13 @@ impl Core {
         self.registry.records()
     }
 
+    /// Whether this node has been in the swarm for long enough to say of others that they were there: one that only looks
+    /// knows its neighbours for a moment.
+    pub(crate) fn knows_neighbours(&self) -> bool {
+        const PASSIVE: Duration = Duration::from_secs(30);
+        !self.settings.passive || self.started.elapsed() >= PASSIVE
+    }
+
     /// Calls running here now.
     pub(crate) fn load(&self) -> u32 {
         u32::try_from(self.registry.running()).unwrap_or(u32::MAX)
@@ -377,6 +384,9 @@ pub(crate) enum OpenFailure {
     /// It could not be dialled, or does not speak with us.
     #[error("{0}")]
     Unreachable(String),
+    /// Nothing was heard of it so far: it may answer later.
+    #[error("{0}")]
+    Silent(String),
     /// This node is stopping.
     #[error("this node is stopping")]
     Stopping,

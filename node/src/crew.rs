@@ -31,7 +31,7 @@ use crate::{
     core::Core,
     node::Node,
     payload::Payload,
-    registry::{Admission, Hosted},
+    registry::{Admission, Hosted, expired},
 };
 
 /// After so many calls in a row the others on the thread get their turn.
@@ -198,9 +198,15 @@ impl Job {
     /// Polls the call once. One that has `waited` may not be wanted any more. If it is not done then, it goes on in a task of its own.
     async fn start(self, waited: bool, unwritten: &mut Unwritten) {
         let Self { core, hosted, admission, received: _, origin, action, arguments, responder, charge } = self;
-        if waited && !responder.is_wanted() {
-            return;
+        if waited {
+            if !responder.is_wanted() {
+                return;
+            }
+            if origin.deadline <= Instant::now() {
+                return responder.refuse(expired());
+            }
         }
+        let deadline = origin.deadline;
         let context = origin.context(Node::inner(core), hosted.name.clone());
         let Some(slot) = hosted.slot() else {
             let assignment = responder.assignment();
@@ -208,6 +214,8 @@ impl Job {
             context.watcher.tell(true, Payload::default());
             let task = tokio::spawn(async move {
                 let outcome = match hosted.wait_for_slot().await {
+                    // Its time may be over without anybody having looked: this process may have stood still.
+                    Ok(_) if deadline <= Instant::now() => Err(expired()),
                     Ok(slot) => {
                         context.watcher.tell(false, Payload::default());
                         let outcome = hosted.call(context, action, arguments).await;

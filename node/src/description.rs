@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::Deref,
     sync::Arc,
+    time::Instant,
 };
 
 use libp2p::{Multiaddr, PeerId};
@@ -238,6 +239,10 @@ pub struct Status {
     /// Every source was asked and had its time, and no dial or first sync is under way: what is not known by now is
     /// probably not there.
     pub settled: bool,
+    /// No peer is connected any more, and nothing is heard of some that were not refused and did not say goodbye: this node
+    /// may be cut off, and what it knows of the swarm be out of date. Until a peer is back, calls without a known host wait,
+    /// and end as [`CallError::CutOff`](crate::CallError::CutOff).
+    pub cut_off: bool,
 }
 
 /// The directory as readers see it: replaced as a whole after each change, so reading takes no lock.
@@ -253,6 +258,15 @@ pub(crate) struct Snapshot {
     pub(crate) by_application: HashMap<String, Arc<[Arc<Host>]>, QuickHash>,
     /// Those that come first, of applications with very many hosts that this node was never connected to.
     pub(crate) narrowed: HashMap<String, Arc<[Arc<Host>]>, QuickHash>,
+    /// Nodes of which nothing is heard any more, as long as they are remembered.
+    pub(crate) silent: Vec<Silent>,
+}
+
+/// A node that was lost because nothing was heard of it any more.
+#[derive(Debug, Clone)]
+pub(crate) struct Silent {
+    pub(crate) node: Arc<NodeInfo>,
+    pub(crate) since: Instant,
 }
 
 impl Snapshot {
@@ -277,6 +291,7 @@ impl Snapshot {
             by_application: by_application.into_iter().map(|(name, hosts)| (name, hosts.into())).collect(),
             by_name,
             nodes,
+            silent: Vec::new(),
         }
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Directory {
     /// The nodes that are gone.
     gone: Crowd,
     live: usize,
+    /// Nodes that were lost by silence.
+    silent: usize,
     /// Of all entries together.
     weight: usize,
     /// So many nodes there are, as far as it is believed.
@@ -113,6 +115,7 @@ impl Directory {
             living: Crowd::default(),
             gone: Crowd::default(),
             live: 0,
+            silent: 0,
             weight: 0,
             believed: 0,
             news: News::default(),
@@ -226,6 +229,7 @@ impl Directory {
             version: described.version,
             weight: described.weight,
             state: State::Live,
+            silent: false,
             heard: now,
             beat,
             rhythm,
@@ -257,6 +261,7 @@ impl Directory {
             version: described.version,
             weight: described.weight,
             state: State::Stopped,
+            silent: false,
             heard: now,
             beat: 0,
             info: Arc::new(described.info),
@@ -272,6 +277,7 @@ impl Directory {
         let peer_id = entry.info.peer_id;
         self.weight += entry.weight;
         self.live += usize::from(entry.state == State::Live);
+        self.silent += usize::from(entry.silent);
         self.entries.insert(peer_id, entry);
         self.list(&peer_id);
     }
@@ -282,6 +288,7 @@ impl Directory {
         let entry = self.entries.remove(peer_id)?;
         self.weight -= entry.weight;
         self.live -= usize::from(entry.state == State::Live);
+        self.silent -= usize::from(entry.silent);
         Some(entry)
     }
 

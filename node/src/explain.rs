@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     app_ref::AppRef,
     description::Host,
-    selection::{Failure, Look, Target},
+    selection::{Asked, Failure, Look, Target},
     strategy::{Candidate, Strategy},
 };
 
@@ -82,7 +82,8 @@ impl AppRef {
         // A message that cannot get to one host goes on to the next.
         let out_of_reach = hosts.iter().filter(|host| self.is_out_of_reach(&Candidate::alone(core, host)));
         let out_of_reach: Vec<PeerId> = out_of_reach.map(|host| host.peer_id).collect();
-        let taken = self.route().pick(core, &out_of_reach).ok().map(|target: Target| target.peer_id(core));
+        let taken =
+            self.route().pick(core, Asked::Anything, &out_of_reach).ok().map(|target: Target| target.peer_id(core));
         let mut all: Vec<_> = hosts.iter().map(|host| self.consider(host, taken, aside.as_ref())).collect();
         all.extend(aside.as_ref().map(|aside| self.gone(aside, &hosts)).into_iter().flatten());
         all
@@ -91,7 +92,7 @@ impl AppRef {
     fn consider(&self, host: &Arc<Host>, taken: Option<PeerId>, aside: Option<&Look>) -> Considered {
         let candidate = Candidate::alone(self.node().core(), host);
         let last_error = aside.and_then(|aside| {
-            let failure = aside.failure(&host.peer_id, self.application())?;
+            let failure = aside.failure(&host.peer_id, self.application(), Asked::Anything)?;
             Some((LastError::of(failure, aside.now()), failure.is_refusal()))
         });
         let (last_error, is_refused) = last_error.map_or((None, false), |(last, refused)| (Some(last), refused));

@@ -98,6 +98,7 @@ mod addresses;
 mod announcement;
 mod app_ref;
 mod application;
+mod attempts;
 mod builder;
 mod built_in;
 mod call_error;
@@ -157,6 +158,7 @@ pub use addresses::JoinError;
 pub use announcement::Announcement;
 pub use app_ref::{AppRef, DEFAULT_TIMEOUT};
 pub use application::{AppError, Application, Context, DEFAULT_CONCURRENCY, DEFAULT_QUEUE, Profile};
+pub use attempts::FailedAttempts;
 pub use builder::{
     Builder, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HIGH_MARK, DEFAULT_LOW_MARK, DEFAULT_MAX_MESSAGE, MAX_ALL_LABELS,
     MAX_LABEL, MAX_LABELS, MAX_NODE_NAME, StartError,

@@ -1,5 +1,6 @@
 //! Lanes to peers: one exchange for each peer that was talked to, opened and reopened on demand.
 
+mod standstill;
 mod told;
 
 use std::{
@@ -12,20 +13,24 @@ use arc_swap::ArcSwap;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
-    lane::{Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service, Tells},
+    lane::{
+        Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service, Standstill, Tells,
+        Unopened,
+    },
     names,
     quick_hash::QuickHash,
     wire::{ErrorCode, MAX_NAME, Options},
 };
 use tokio::sync::oneshot;
 
+pub(crate) use self::standstill::keep;
 use self::told::{Lost, Told};
 use crate::{
     application::{Origin, Watcher},
-    core::{Command, Core, Counters},
+    core::{Command, Core, Counters, OpenFailure},
     crew::Job,
     payload::Payload,
-    registry::{self, Hosted, draining, forbidden, unknown},
+    registry::{self, Hosted, draining, expired, forbidden, unknown},
 };
 
 /// The exchanges with all peers that are connected or being talked to.
@@ -59,7 +64,8 @@ struct Link {
 
 impl Links {
     pub(crate) fn new(core: Weak<Core>, max_message: usize) -> Self {
-        Self { core, limits: Limits::new(max_message), exchanges: ArcSwap::default(), changing: Mutex::default() }
+        let limits = Limits { standstill: Arc::new(standstill::by_system_clock()), ..Limits::new(max_message) };
+        Self { core, limits, exchanges: ArcSwap::default(), changing: Mutex::default() }
     }
 
     /// The exchange with a peer; it connects when it is first used.
@@ -83,6 +89,16 @@ impl Links {
         exchanges.insert(peer_id, Link { exchange: exchange.clone(), tells });
         self.exchanges.store(Arc::new(exchanges));
         Some(exchange)
+    }
+
+    /// What notices that this process stood still, to be kept by the driver.
+    pub(crate) fn standstill(&self) -> Arc<Standstill> {
+        self.limits.standstill.clone()
+    }
+
+    /// Whether a message of so many bytes can go to a peer at once.
+    pub(crate) fn is_open(&self, peer_id: &PeerId, size: usize) -> bool {
+        self.exchanges.load().get(peer_id).is_some_and(|link| link.exchange.is_open(size))
     }
 
     /// Runs a lane on a stream that a peer has opened.
@@ -301,7 +317,7 @@ impl Service for Peer {
 }
 
 impl Opener for Peer {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
         async {
             let core = &self.core;
             let (respond_to, stream) = oneshot::channel();
@@ -309,14 +325,13 @@ impl Opener for Peer {
             core.commands.send(command).await.map_err(|_| "this node is stopping")?;
             match stream.await {
                 Ok(Ok(stream)) => Ok(Box::new(stream) as Box<dyn Io>),
-                Ok(Err(failure)) => Err(failure.to_string()),
-                Err(_) => Err("the connection closed while the lane was being opened".to_owned()),
+                Ok(Err(failure)) => {
+                    let silent = matches!(failure, OpenFailure::Silent(_));
+                    Err(Unopened { reason: failure.to_string(), silent })
+                }
+                Err(_) => Err("the connection closed while the lane was being opened".into()),
             }
         }
         .boxed()
     }
-}
-
-fn expired() -> Refusal {
-    Refusal::new(ErrorCode::Expired, "the deadline had passed before it was started")
 }

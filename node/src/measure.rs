@@ -11,7 +11,7 @@ use crate::{
     description::{ApplicationInfo, NodeInfo, Snapshot},
     permissions::Wishes,
     predicate::{Predicate, PredicateError, matching::Matching},
-    selection::{self, Chooser, Wanted},
+    selection::{self, Asked, Chooser, Wanted},
     strategy::Strategy,
 };
 
@@ -66,7 +66,7 @@ impl Picks {
     pub fn pick(&self) -> bool {
         let (matching, chooser) = (self.matching.as_deref(), self.chooser.as_deref());
         let wanted = Wanted { matching, chooser, ..Wanted::default() };
-        selection::pick(&self.core, APPLICATION, wanted, &[]).is_ok()
+        selection::pick(&self.core, APPLICATION, Asked::Action("run"), wanted, &[]).is_ok()
     }
 
     /// Replaces the directory as after signs of life: the same records, in another list.

@@ -289,6 +289,24 @@ pub enum QuorumError {
     Call(#[from] CallError),
 }
 
+impl QuorumError {
+    /// Whether the action may have run on any host: on one that has answered, on one that was cancelled when it was sure that
+    /// the answers would not be enough, or on one whose failure does not say that it surely did not. `false` is a promise.
+    #[must_use]
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            Self::Missed { hosts, succeeded, failures, .. } => {
+                let ended = succeeded + failures.len();
+                let any_cancelled = ended > 0 && ended < *hosts;
+                let may_have_run =
+                    |failure: &HostOutcome<()>| failure.result.as_ref().is_err_and(CallError::may_have_run);
+                *succeeded > 0 || any_cancelled || failures.iter().any(may_have_run)
+            }
+            Self::Call(error) => error.may_have_run(),
+        }
+    }
+}
+
 fn listed(failures: &[HostOutcome<()>]) -> String {
     let failed = failures.iter().filter_map(|failure| failure.result.as_ref().err());
     failed.map(|error| format!("; {error}")).collect()

@@ -26,7 +26,7 @@ use tokio::{
 use self::hosted::Tally;
 pub(crate) use self::{
     hosted::{Admission, Hosted, Told},
-    refusals::{draining, forbidden, panic_text, unknown},
+    refusals::{draining, expired, forbidden, panic_text, unknown},
 };
 use crate::{announcement::Announcement, application::Application, core::Core, factories::Maker};
 

@@ -1,6 +1,7 @@
 //! The way of one message: which host, another one if need be, and how long it may take.
 
 mod hedged;
+mod opening;
 
 use std::{
     fmt,
@@ -20,14 +21,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     app_ref::DEFAULT_TIMEOUT,
     application::{Origin, Watcher},
+    attempts::{Attempts, Failed},
     call_error::{Attempt, CallError},
     core::Core,
     description::NodeInfo,
     later::later,
     node::Node,
     payload::Payload,
-    registry::{Hosted, Told},
-    selection::{self, Nobody, Target, Wanted},
+    registry::{Hosted, Told, expired},
+    selection::{self, Asked, Nobody, Target, Wanted},
 };
 
 /// Calls within calls within calls, over all nodes: what goes round in circles ends here, and not with its time.
@@ -70,21 +72,12 @@ pub(crate) struct Time {
     after: Duration,
 }
 
-/// What has come of the attempts of one message, as far as it decides about another one.
-#[derive(Default)]
-struct Repeats {
-    /// An application has broken under it.
-    broken: bool,
-}
-
-impl Repeats {
-    /// Whether another host may be tried. Always, if nothing was delivered; if it may run twice, also when it was lost with
-    /// the connection, and once when the application broke: a message that breaks it everywhere must not break them all.
-    fn allow(&mut self, error: &CallError, may_run_twice: bool) -> bool {
-        match error {
-            CallError::ConnectionLost { .. } => may_run_twice,
-            CallError::Panicked { .. } => may_run_twice && !std::mem::replace(&mut self.broken, true),
-            error => error.concerns_host_only(),
+impl<'a> Kind<'a> {
+    /// What it asks of a host.
+    fn asked(self) -> Asked<'a> {
+        match self {
+            Self::Call(action) => Asked::Action(action),
+            Self::Tell | Self::Cast => Asked::Told,
         }
     }
 }
@@ -118,44 +111,81 @@ impl<'a> Route<'a> {
         self.deliver(Kind::Cast, Payload::encode(&message).map_err(unsendable)?).await.map(drop)
     }
 
+    /// Sends a message to a host, and to others as long as that is allowed. What goes wrong with several of them is said
+    /// of all.
     pub(crate) async fn deliver(&self, kind: Kind<'_>, payload: Payload) -> Result<Payload, CallError> {
         self.check(kind)?;
+        let attempts = Attempts::default();
+        match self.try_hosts(kind, payload, &attempts).await {
+            Ok(answer) => Ok(answer),
+            Err(last) => Err(attempts.sum(last)),
+        }
+    }
+
+    async fn try_hosts(&self, kind: Kind<'_>, payload: Payload, attempts: &Attempts) -> Result<Payload, Failed> {
         let core = self.node.core();
         let time = self.time()?;
-        let mut tried = Vec::new();
-        let mut failure = None;
-        let mut repeats = Repeats::default();
         loop {
             if core.registry.is_draining() {
-                return Err(CallError::Stopped);
+                return Err(CallError::Stopped.into());
             }
-            let target = match self.pick(core, &tried) {
+            let target = match attempts.pick(|tried| self.pick(core, kind.asked(), tried)) {
                 Ok(target) => target,
-                Err(nobody) => match (failure, nobody) {
-                    (Some(failure), _) => return Err(failure),
-                    (None, Nobody::Ever(error)) => return Err(error),
-                    (None, Nobody::Yet(_)) => Box::pin(self.wait_for_host(core, time.deadline)).await?,
-                },
+                Err(nobody) => Box::pin(self.without_host(core, kind, nobody, attempts, time)).await?,
+            };
+            let target = if self.is_open(core, &target, &payload) {
+                target
+            } else {
+                match Box::pin(self.opened(target, kind, &payload, time, attempts)).await {
+                    Some(target) => target,
+                    None if Instant::now() < time.deadline => continue,
+                    None => return Err(attempts.last().unwrap_or_else(|| CallError::Stopped.into())),
+                }
             };
             if let Some(after) = self.hedge
                 && self.on.is_none()
                 && self.may_run_twice(&target, kind)
             {
-                return Box::pin(self.hedged(target, tried, kind, &payload, time, after)).await;
+                match Box::pin(self.hedged(target, kind, &payload, time, after, attempts)).await {
+                    Some(outcome) => return outcome,
+                    None => continue,
+                }
             }
             let peer_id = target.peer_id(core);
             match self.at(core, &target, kind, &payload, time).await {
-                Err(error)
+                Err(failed)
                     if self.on.is_none()
-                        && repeats.allow(&error, self.may_run_twice(&target, kind))
+                        && attempts.allow(&failed, self.may_run_twice(&target, kind))
                         && Instant::now() < time.deadline =>
                 {
-                    tracing::debug!(%peer_id, %error, "trying another host");
-                    tried.push(peer_id);
-                    failure = Some(error);
+                    tracing::debug!(%peer_id, error = %failed.error(), "trying another host");
+                    attempts.failed(peer_id, failed);
                 }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// What is done when nobody is left, or nobody was there: waits for a host, if there may be one. Those of whom nothing
+    /// was heard are asked again: where there are no others, all the time is theirs.
+    async fn without_host(
+        &self,
+        core: &Core,
+        kind: Kind<'_>,
+        nobody: Nobody,
+        attempts: &Attempts,
+        time: Time,
+    ) -> Result<Target, Failed> {
+        if attempts.again(time.deadline).await {
+            if let Ok(target) = attempts.pick(|tried| self.pick(core, kind.asked(), tried)) {
+                return Ok(target);
+            }
+        } else if let Some(last) = attempts.last() {
+            return Err(last);
+        }
+        match nobody {
+            Nobody::Ever(error) => Err(error.into()),
+            Nobody::Yet(_) => Ok(self.wait_for_host(core, kind.asked(), time.deadline).await?),
         }
     }
 
@@ -167,7 +197,7 @@ impl<'a> Route<'a> {
         arguments: &Payload,
     ) -> Result<Payload, CallError> {
         let core = self.node.core();
-        self.at(core, target, Kind::Call(action), arguments, self.time()?).await
+        self.at(core, target, Kind::Call(action), arguments, self.time()?).await.map_err(Failed::only)
     }
 
     /// Sends a call to this remote node, if nothing has to be waited for; its answer goes into `answers`.
@@ -190,7 +220,7 @@ impl<'a> Route<'a> {
             let (application, node) = (self.application, &info.name);
             CallError::of_lane(error, &Attempt { application, action, node, after: self.timeout })
         });
-        self.node.core().selection.asides.heard(info.peer_id, self.application, &outcome);
+        self.node.core().selection.asides.heard(info.peer_id, self.application, Asked::Action(action), &outcome);
         outcome
     }
 
@@ -206,7 +236,7 @@ impl<'a> Route<'a> {
             return Err(CallError::Stopped);
         }
         let target = selection::at(core, self.application, peer_id)?;
-        self.at(core, &target, kind, payload, self.time()?).await
+        self.at(core, &target, kind, payload, self.time()?).await.map_err(Failed::only)
     }
 
     /// Waits until somebody hosts it, as a message would, and until a node that was just started knows who else does.
@@ -226,10 +256,10 @@ impl<'a> Route<'a> {
     pub(crate) async fn first_host(&self) -> Result<(), CallError> {
         self.check(Kind::Tell)?;
         let (core, time) = (self.node.core(), self.time()?);
-        match self.pick(core, &[]) {
+        match self.pick(core, Asked::Nothing, &[]) {
             Ok(_) => Ok(()),
             Err(Nobody::Ever(error)) => Err(error),
-            Err(Nobody::Yet(_)) => self.wait_for_host(core, time.deadline).await.map(drop),
+            Err(Nobody::Yet(_)) => self.wait_for_host(core, Asked::Nothing, time.deadline).await.map(drop),
         }
     }
 
@@ -241,13 +271,13 @@ impl<'a> Route<'a> {
         kind: Kind<'_>,
         payload: &Payload,
         time: Time,
-    ) -> Result<Payload, CallError> {
+    ) -> Result<Payload, Failed> {
         let outcome = match target {
             Target::Here(hosted) => Box::pin(self.here(core, hosted, kind, payload.clone(), time)).await,
             Target::There(info) => self.there(core, info, kind, payload, time).await,
         };
-        core.selection.asides.heard(target.peer_id(core), self.application, &outcome);
-        outcome
+        core.selection.asides.heard(target.peer_id(core), self.application, kind.asked(), &outcome);
+        outcome.map_err(Failed::from)
     }
 
     /// Refuses names that nobody can have, before anybody is looked for.
@@ -280,11 +310,13 @@ impl<'a> Route<'a> {
         Ok(Time { deadline, after: if deadline == own { self.timeout } else { left } })
     }
 
-    pub(crate) fn pick(&self, core: &Core, tried: &[PeerId]) -> Result<Target, Nobody> {
-        match self.on {
-            Some(node) => selection::resolve(core, self.application, node, self.wanted),
-            None => selection::pick(core, self.application, self.wanted, tried),
+    pub(crate) fn pick(&self, core: &Core, asked: Asked<'_>, tried: &[PeerId]) -> Result<Target, Nobody> {
+        let Some(node) = self.on else { return selection::pick(core, self.application, asked, self.wanted, tried) };
+        let target = selection::resolve(core, self.application, node, self.wanted)?;
+        if tried.contains(&target.peer_id(core)) {
+            return Err(Nobody::Yet(CallError::NoSuchNode { node: node.to_owned() }));
         }
+        Ok(target)
     }
 
     /// Whether running it twice does no harm: the caller says so, or the application that got it.
@@ -303,12 +335,12 @@ impl<'a> Route<'a> {
     }
 
     /// Waits until somebody hosts it, or until it is sure enough that nobody does: then it says what is known by then.
-    async fn wait_for_host(&self, core: &Core, deadline: Instant) -> Result<Target, CallError> {
+    async fn wait_for_host(&self, core: &Core, asked: Asked<'_>, deadline: Instant) -> Result<Target, CallError> {
         let mut changed = core.changed.subscribe();
         let mut status = core.status.subscribe();
         let limit = deadline.min(core.started + DISCOVERY);
         loop {
-            let nobody = match self.pick(core, &[]) {
+            let nobody = match self.pick(core, asked, &[]) {
                 Ok(target) => return Ok(target),
                 Err(Nobody::Ever(error)) => return Err(error),
                 Err(Nobody::Yet(error)) => error,
@@ -317,12 +349,22 @@ impl<'a> Route<'a> {
             let settled = core.started + SETTLING;
             // A swarm may just be forming around a node; a passive one only looks at what is there.
             let complete = now.settled && (now.synced || core.settings.passive);
-            let until = if complete { limit.min(settled) } else { limit };
+            let cut_off = selection::is_cut_off(core, self.application, self.on, self.wanted);
+            let until = match (cut_off, complete) {
+                // It may all be there, and be heard of again.
+                (true, _) => deadline,
+                (false, true) => limit.min(settled),
+                (false, false) => limit,
+            };
             tokio::select! {
                 outcome = changed.changed() => outcome.map_err(|_| CallError::Stopped)?,
                 outcome = status.changed() => outcome.map_err(|_| CallError::Stopped)?,
                 () = tokio::time::sleep_until(until.into()) => {
                     return Err(match nobody {
+                        _ if cut_off => {
+                            let (application, node) = (self.application.to_owned(), self.on.map(str::to_owned));
+                            CallError::CutOff { application, node }
+                        }
                         CallError::NoSuchApplication { application, .. } if !now.synced => {
                             CallError::NotReady { application }
                         }
@@ -363,6 +405,9 @@ impl<'a> Route<'a> {
                         None => {
                             context.watcher.tell(true, Payload::default());
                             let slot = hosted.wait_for_slot().await?;
+                            if time.deadline <= Instant::now() {
+                                return Err(expired());
+                            }
                             context.watcher.tell(false, Payload::default());
                             slot
                         }

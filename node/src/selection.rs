@@ -10,6 +10,7 @@ mod versions;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -18,7 +19,7 @@ use multinodes_behaviour::quick_hash::QuickHash;
 
 use self::{aside::Asides, narrowing::Verifying, round_trips::RoundTrips};
 pub(crate) use self::{
-    aside::{Failure, Look},
+    aside::{Asked, Failure, Look},
     chooser::{Chooser, round_trip, work},
     narrowing::{narrow, narrow_or_here, verify_one},
     versions::Versions,
@@ -127,19 +128,28 @@ pub(crate) enum Nobody {
     Ever(CallError),
 }
 
-/// Picks one host of an application, by the strategy for it. Hosts in `tried` are out.
-pub(crate) fn pick(core: &Core, application: &str, wanted: Wanted<'_>, tried: &[PeerId]) -> Result<Target, Nobody> {
-    core.selection.with(application, wanted.chooser, |chooser| pick_by(chooser, core, application, wanted, tried))
+/// Picks one host of an application for what is asked of it, by the strategy for it. Hosts in `tried` are out.
+pub(crate) fn pick(
+    core: &Core,
+    application: &str,
+    asked: Asked<'_>,
+    wanted: Wanted<'_>,
+    tried: &[PeerId],
+) -> Result<Target, Nobody> {
+    core.selection
+        .with(application, wanted.chooser, |chooser| pick_by(chooser, core, application, asked, wanted, tried))
 }
 
 fn pick_by(
     chooser: &Chooser,
     core: &Core,
     application: &str,
+    asked: Asked<'_>,
     wanted: Wanted<'_>,
     tried: &[PeerId],
 ) -> Result<Target, Nobody> {
     let aside = core.selection.asides.look();
+    let is_aside = |peer_id: &PeerId| aside.as_ref().is_some_and(|aside| aside.is_aside(peer_id, application, asked));
     let here = core.registry.find(application);
     let open_here = here.as_ref().filter(|hosted| {
         let fits = || wanted.is_anyone() || wanted.takes(&core.local_host(hosted));
@@ -147,7 +157,7 @@ fn pick_by(
     });
     if let Some(hosted) = open_here
         && chooser.prefers_here()
-        && !aside.as_ref().is_some_and(|aside| aside.is_aside(&core.peer_id, application))
+        && !is_aside(&core.peer_id)
     {
         return Ok(Target::Here(hosted.clone()));
     }
@@ -157,7 +167,8 @@ fn pick_by(
         let takes_here = open_here.is_some() && !chooser.prefers_here();
         let fits = |host: &Host| (!host.local || takes_here) && !tried.contains(&host.peer_id);
         let has_other = open_here.is_some() && !takes_here;
-        let among = |hosts| one_of(chooser, core, application, hosts, wanted, aside.as_ref(), has_other, fits);
+        let aside = aside.is_some().then_some(&is_aside);
+        let among = |hosts| one_of(chooser, core, hosts, wanted, aside, has_other, fits);
         match snapshot.narrowed.get(application).filter(|_| chooser.prefers_verified(!tried.is_empty())) {
             None => among(hosts),
             Some(verified) => {
@@ -182,14 +193,12 @@ fn pick_by(
 }
 
 /// One of the hosts that are wanted and fit: of those that are not set aside if there is one.
-#[allow(clippy::too_many_arguments, reason = "all of them are what is known of one choice")]
 fn one_of(
     chooser: &Chooser,
     core: &Core,
-    application: &str,
     hosts: &Hosts,
     mut wanted: Wanted<'_>,
-    aside: Option<&Look>,
+    is_aside: Option<&impl Fn(&PeerId) -> bool>,
     has_other: bool,
     fits: impl Fn(&Host) -> bool,
 ) -> Option<Arc<NodeInfo>> {
@@ -201,11 +210,10 @@ fn one_of(
     let right = wanted.versions.take().map(|versions| versions.select(hosts));
     let hosts = right.as_ref().unwrap_or(hosts);
     let fits = |host: &Host| fits(host) && wanted.takes(host);
-    let chosen = match aside {
+    let chosen = match is_aside {
         None => chooser.choose(core, hosts, fits),
-        Some(aside) => {
-            let is_aside = |host: &Host| aside.is_aside(&host.peer_id, application);
-            let ready = chooser.choose(core, hosts, |host| !is_aside(host) && fits(host));
+        Some(is_aside) => {
+            let ready = chooser.choose(core, hosts, |host| !is_aside(&host.peer_id) && fits(host));
             // All that are left are set aside: better one of them than nobody.
             ready.or_else(|| if has_other { None } else { chooser.choose(core, hosts, fits) })
         }
@@ -220,7 +228,15 @@ pub(crate) fn at(core: &Core, application: &str, peer_id: PeerId) -> Result<Targ
     } else {
         match core.snapshot.load().by_peer.get(&peer_id) {
             Some(info) => Ok(Target::There(info.clone())),
-            None => Err(Nobody::Yet(CallError::NoSuchNode { node: peer_id.to_base58() })),
+            None => {
+                let node = peer_id.to_base58();
+                let cut_off = is_cut_off(core, application, Some(&node), Wanted::default());
+                Err(Nobody::Yet(if cut_off {
+                    CallError::CutOff { application: application.to_owned(), node: Some(node) }
+                } else {
+                    CallError::NoSuchNode { node }
+                }))
+            }
         }
     };
     target.map_err(|(Nobody::Yet(error) | Nobody::Ever(error))| error)
@@ -287,6 +303,28 @@ fn here(core: &Core, application: &str) -> Result<Target, Nobody> {
             node: Some(core.settings.name.clone()),
         })),
     }
+}
+
+/// So long a host that fell silent is remembered: until then nobody knows that it is gone.
+const SILENCE_MEMORY: Duration = Duration::from_secs(5 * 60);
+
+/// Whether nobody can say that something is not there, because nothing is heard any more of those who had it, or of anybody.
+pub(crate) fn is_cut_off(core: &Core, application: &str, on: Option<&str>, wanted: Wanted<'_>) -> bool {
+    if !core.knows_neighbours() {
+        return false;
+    }
+    if core.status.borrow().cut_off {
+        return true;
+    }
+    let is_meant = |node: &Arc<NodeInfo>| match on {
+        Some(on) => node.name == on || node.peer_id.to_base58() == on,
+        None => {
+            let mut hosted = node.applications.iter().filter(|hosted| hosted.name == application);
+            hosted.any(|hosted| wanted.takes(&Host::new(node, hosted)))
+        }
+    };
+    let snapshot = core.snapshot.load();
+    snapshot.silent.iter().any(|silent| silent.since.elapsed() < SILENCE_MEMORY && is_meant(&silent.node))
 }
 
 fn nobody(application: &str, hosts: usize) -> CallError {

@@ -18,7 +18,7 @@ use libp2p::{
 };
 use multinodes_behaviour::{
     Behaviour, BehaviourEvent, Config, SignedRecord, SwarmName, codec,
-    lane::{Delivery, Exchange, Incoming, Io, Limits, Opener, Refusal, Responder, Service, Unwritten},
+    lane::{Delivery, Exchange, Incoming, Io, Limits, Opener, Refusal, Responder, Service, Unopened, Unwritten},
     lanes, transport,
     wire::{ApplicationRecord, ErrorCode, Record, SyncRequest},
 };
@@ -61,8 +61,8 @@ impl Service for Answers {
 }
 
 impl Opener for Answers {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
-        async { Err("it opens nothing".to_owned()) }.boxed()
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
+        async { Err("it opens nothing".into()) }.boxed()
     }
 }
 
@@ -82,6 +82,7 @@ fn record(name: &str, address: &Multiaddr) -> Record {
         name: name.into(),
         incarnation: 1,
         revision: 1,
+        process: None,
         software: EVIL.into(),
         addresses: vec![ByteBuf::from(address.to_vec())],
         host: None,
@@ -115,6 +116,7 @@ impl Hostile {
             keypair: Keypair::generate_ed25519(),
             passive: false,
             mdns: false,
+            interfaces: Vec::new(),
             kademlia: false,
             high_mark: 96,
             refused_subscriptions: Arc::default(),

@@ -136,7 +136,7 @@ impl Exchange {
         })
     }
 
-    async fn lane_to_ask(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<Lane, LaneError> {
+    pub(super) async fn lane_to_ask(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<Lane, LaneError> {
         if self.is_leaving() {
             return Err(LaneError::NotOpened("the node is stopping".into()));
         }

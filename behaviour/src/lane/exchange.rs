@@ -25,6 +25,7 @@ use super::{
     reader::PERMIT,
     requests::{Asked, Served},
     run::Lane,
+    standstill::Standstill,
     table::Lanes,
     tells::{Heard, Tells},
 };
@@ -37,8 +38,29 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 /// Opens streams to the other side.
 pub trait Opener: Send + Sync + 'static {
-    /// Opens one more stream. The error says for people why there is none.
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>>;
+    /// Opens one more stream.
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>>;
+}
+
+/// Why no stream was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unopened {
+    /// For people.
+    pub reason: String,
+    /// Nothing was heard of the other side, as far as it is known: it may answer later. Else it, or this side, has refused.
+    pub silent: bool,
+}
+
+impl<T: Into<String>> From<T> for Unopened {
+    fn from(reason: T) -> Self {
+        Self { reason: reason.into(), silent: false }
+    }
+}
+
+impl From<Unopened> for LaneError {
+    fn from(Unopened { reason, silent }: Unopened) -> Self {
+        if silent { Self::Silent(reason) } else { Self::NotOpened(reason) }
+    }
 }
 
 /// Bounds of an exchange.
@@ -48,6 +70,9 @@ pub struct Limits {
     pub max_message: usize,
     /// What all large messages that are being received may take together, in KiB: shared by all exchanges of a node.
     pub budget: Arc<Semaphore>,
+    /// Notices that this process stood still; nothing is noticed as long as nobody calls its turns. Shared by all exchanges
+    /// of a node.
+    pub standstill: Arc<Standstill>,
 }
 
 impl Limits {
@@ -55,7 +80,8 @@ impl Limits {
     #[must_use]
     pub fn new(max_message: usize) -> Self {
         const AT_ONCE: usize = 16;
-        Self { max_message, budget: Self::room_for(AT_ONCE, max_message) }
+        let budget = Self::room_for(AT_ONCE, max_message);
+        Self { max_message, budget, standstill: Arc::default() }
     }
 
     fn room_for(messages: usize, max_message: usize) -> Arc<Semaphore> {
@@ -130,6 +156,24 @@ impl Exchange {
         let lane = Lane::spawn(self, io, self.next_lane(), false);
         lanes.inbound.push(lane);
         true
+    }
+
+    /// Whether a message of so many bytes can go at once: a lane for it is there.
+    #[must_use]
+    pub fn is_open(&self, size: usize) -> bool {
+        if size > LARGE_FROM {
+            return self.find(true).is_some();
+        }
+        self.ordinary.load().as_deref().is_some_and(Lane::takes_requests)
+    }
+
+    /// Has a lane opened on which a message of so many bytes can go, unless there is one. Nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// The message is over the limit, the other side is leaving, or no lane could be opened until then: see [`LaneError`].
+    pub async fn open(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<(), LaneError> {
+        self.lane_to_ask(size, deadline).await.map(drop)
     }
 
     /// Whether anything is open, in either direction.
@@ -301,7 +345,7 @@ impl Exchange {
         }
         match Box::pin(tokio::time::timeout_at(deadline.into(), self.open_lane(large))).await {
             Ok(lane) => lane,
-            Err(_) => Err(LaneError::NotOpened("no lane could be opened within the deadline".into())),
+            Err(_) => Err(LaneError::Silent("no lane could be opened within the deadline".into())),
         }
     }
 
@@ -310,10 +354,11 @@ impl Exchange {
         if let Some(lane) = self.find(large) {
             return Ok(lane);
         }
-        let io = self.opener.open().await.map_err(LaneError::NotOpened)?;
+        let io = self.opener.open().await?;
         let mut lanes = self.lanes();
         if lanes.closed {
-            return Err(LaneError::NotOpened("the peer is being left".into()));
+            // Its last connection has closed meanwhile; the next one has an exchange of its own.
+            return Err(LaneError::Silent("the connection was closed".into()));
         }
         let lane = Lane::spawn(self, io, self.next_lane(), true);
         lanes.retire();

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::{AsyncRead, future::poll_fn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{HEADER, LARGE_FROM, LaneEnd};
+use super::{HEADER, LARGE_FROM, LaneEnd, Limits, Standstill};
 
 /// Small frames share buffers of this size.
 const BLOCK: usize = 32 * 1024;
@@ -44,6 +44,8 @@ pub(super) struct RawFrame {
     pub(super) charge: Option<Charge>,
     /// When the last of it was read: one look at the clock for all frames that came together.
     pub(super) read: Instant,
+    /// So long it lay unread while this process stood still.
+    pub(super) lag: Duration,
 }
 
 /// What a large message holds of the budgets for large messages, as long as it lives.
@@ -59,14 +61,18 @@ pub(super) struct FrameReader {
     block: BytesMut,
     filled: usize,
     read: Instant,
+    lag: Duration,
     limit: usize,
     peer_budget: Arc<Semaphore>,
     budget: Arc<Semaphore>,
+    standstill: Arc<Standstill>,
 }
 
 impl FrameReader {
-    pub(super) fn new(limit: usize, peer_budget: Arc<Semaphore>, budget: Arc<Semaphore>) -> Self {
-        Self { block: BytesMut::new(), filled: 0, read: Instant::now(), limit, peer_budget, budget }
+    pub(super) fn new(limit: usize, peer_budget: Arc<Semaphore>, limits: &Limits) -> Self {
+        let (budget, standstill) = (limits.budget.clone(), limits.standstill.clone());
+        let (block, read, lag) = (BytesMut::new(), Instant::now(), Duration::ZERO);
+        Self { block, filled: 0, read, lag, limit, peer_budget, budget, standstill }
     }
 
     /// Whether a whole small frame can be had without reading.
@@ -81,7 +87,7 @@ impl FrameReader {
             if let Some(length) = self.ready_length() {
                 self.check(length)?;
                 self.pass_prefix();
-                return Ok(Some(RawFrame { bytes: self.cut(length), charge: None, read: self.read }));
+                return Ok(Some(RawFrame { bytes: self.cut(length), charge: None, read: self.read, lag: self.lag }));
             }
             match self.length() {
                 Some(length) if length > OWN_BUFFER_FROM => {
@@ -129,6 +135,7 @@ impl FrameReader {
         let count = if self.filled == 0 { read.await? } else { stalled(read).await? };
         self.filled += count;
         self.read = Instant::now();
+        self.lag = self.standstill.lag();
         Ok(count)
     }
 
@@ -150,7 +157,7 @@ impl FrameReader {
                 count => filled += count,
             }
         }
-        Ok(RawFrame { bytes: frame.freeze(), charge, read: Instant::now() })
+        Ok(RawFrame { bytes: frame.freeze(), charge, read: Instant::now(), lag: self.standstill.lag() })
     }
 
     /// Takes its part of the peer's budget and of the node's: first the peer's, so that one peer cannot take it all.

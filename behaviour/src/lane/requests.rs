@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -183,6 +183,8 @@ pub(super) struct Served {
 struct Work {
     lane: u64,
     deadline: Instant,
+    /// So much the clock of the deadline had missed when it began: what it misses later makes the deadline come sooner.
+    slept: Duration,
     task: Option<AbortHandle>,
     /// Tells this work from a later one under the same id, which the other side may use again after a cancel.
     token: u64,
@@ -199,7 +201,7 @@ pub(super) enum NotBegun {
 }
 
 impl Served {
-    pub(super) fn begin(&self, id: u64, lane: u64, deadline: Instant) -> Result<u64, NotBegun> {
+    pub(super) fn begin(&self, id: u64, lane: u64, deadline: Instant, slept: Duration) -> Result<u64, NotBegun> {
         let mut open = self.lock();
         if open.len() >= MAX_SERVED {
             return Err(NotBegun::TooMany);
@@ -208,7 +210,7 @@ impl Served {
             return Err(NotBegun::Duplicate);
         }
         let token = self.tokens.fetch_add(1, Relaxed);
-        open.insert(id, Work { lane, deadline, task: None, token, cancelled: false });
+        open.insert(id, Work { lane, deadline, slept, task: None, token, cancelled: false });
         self.count.store(open.len(), Relaxed);
         Ok(token)
     }
@@ -267,8 +269,9 @@ impl Served {
     }
 
     /// Stops everything whose deadline has passed, and gives the ids of what came over `lane`.
-    pub(super) fn expire(&self, lane: u64, now: Instant) -> Vec<u64> {
-        let expired = self.ids(|work| work.lane == lane && !work.cancelled && work.deadline <= now);
+    pub(super) fn expire(&self, lane: u64, now: Instant, slept: Duration) -> Vec<u64> {
+        let is_over = |work: &Work| work.deadline <= now + slept.saturating_sub(work.slept);
+        let expired = self.ids(|work| work.lane == lane && !work.cancelled && is_over(work));
         for id in &expired {
             self.cancel(*id);
         }

@@ -1,5 +1,6 @@
 //! One lane: the task that reads and writes its stream.
 
+mod holding;
 mod reading;
 
 use std::{
@@ -282,7 +283,8 @@ impl Run {
             let _ = self.lane.push(&Frame::Cancel { id });
         }
         self.exchange.service().on_sweep();
-        for id in self.exchange.served().expire(self.lane.id(), now) {
+        let slept = self.exchange.limits().standstill.slept();
+        for id in self.exchange.served().expire(self.lane.id(), now, slept) {
             self.refuse(id, Refusal::new(ErrorCode::TimedOut, "stopped at the caller's deadline"));
         }
     }

@@ -1,10 +1,13 @@
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use futures::{AsyncReadExt, AsyncWriteExt, future::BoxFuture};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, future::BoxFuture};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
@@ -48,6 +51,9 @@ impl Service for Echo {
     }
 
     fn on_call(&self, call: Incoming<'_>, responder: Responder) {
+        if call.deadline <= call.received {
+            return responder.refuse(Refusal::new(ErrorCode::Expired, "too late"));
+        }
         let _ = self.seen.send(Seen::Called(call.action.to_owned()));
         let assignment = responder.assignment();
         let task = match call.action {
@@ -106,7 +112,7 @@ struct Loopback {
 }
 
 impl Opener for Loopback {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
         Box::pin(async {
             let (near, far) = tokio::io::duplex(32 * 1024);
             *self.opened.lock().unwrap() += 1;
@@ -127,17 +133,22 @@ struct Side {
     tells: Arc<Tells>,
 }
 
-fn side() -> Side {
+fn side(limits: Limits) -> Side {
     let (sender, seen) = mpsc::unbounded_channel();
     let opener = Arc::new(Loopback::default());
     let tells = Arc::new(Tells::new(7));
     let echo = Echo { seen: sender, tells: tells.clone() };
-    let exchange = Exchange::new(Arc::new(echo), opener.clone(), Limits::new(MAX_MESSAGE));
+    let exchange = Exchange::new(Arc::new(echo), opener.clone(), limits);
     Side { exchange, opener, seen, tells }
 }
 
 fn pair() -> (Side, Side) {
-    let (one, other) = (side(), side());
+    pair_with(Limits::new(MAX_MESSAGE))
+}
+
+/// A pair of which the second has these limits.
+fn pair_with(limits: Limits) -> (Side, Side) {
+    let (one, other) = (side(Limits::new(MAX_MESSAGE)), side(limits));
     one.opener.other.set(other.exchange.clone()).unwrap();
     other.opener.other.set(one.exchange.clone()).unwrap();
     (one, other)
@@ -178,6 +189,65 @@ async fn who_watches_a_call_hears_how_far_it_is_before_the_answer() {
         news = within(heard) => news,
     };
     assert_eq!((news.count, news.waiting, &news.payload), (2, false, &payload));
+}
+
+/// What lies in a lane's stream when the other side goes on after it stood still.
+#[tokio::test]
+async fn after_a_standstill_nothing_is_begun_that_has_expired_or_was_cancelled_meanwhile() {
+    let clock = Arc::new(AtomicU64::new(0));
+    let read = clock.clone();
+    let standstill = Arc::new(Standstill::new(move || Duration::from_millis(read.load(Relaxed))));
+    let (one, mut other) = pair_with(Limits { standstill: standstill.clone(), ..Limits::new(MAX_MESSAGE) });
+    standstill.turn();
+    let nothing = Bytes::new();
+    within(one.exchange.call(head("echo"), &nothing)).await.unwrap();
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Called("echo".into())));
+    clock.fetch_add(2_500, Relaxed);
+    for _ in 0..10 {
+        // Sent, and given up at once.
+        assert!(one.exchange.call(head("forever"), &nothing).now_or_never().is_none());
+    }
+    let short = Outgoing { action: "forever", ..short_of_time() };
+    let error = within(one.exchange.call(short, &nothing)).await.unwrap_err();
+    let expired = matches!(&error, LaneError::Refused(refusal) if refusal.code == ErrorCode::Expired);
+    assert!(expired && !error.may_have_run(), "{error:?}");
+    // What has time left and is still wanted is begun, in the order in which it came.
+    let told = one.exchange.tell(head(""), &nothing);
+    let (told, answered) = within(futures::future::join(told, one.exchange.call(head("echo"), &nothing))).await;
+    told.unwrap();
+    answered.unwrap();
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Told(Bytes::new())));
+    assert_eq!(within(other.seen.recv()).await, Some(Seen::Called("echo".into())));
+    assert!(other.seen.try_recv().is_err(), "nothing else was begun");
+    // From then on all is as before.
+    clock.fetch_add(300, Relaxed);
+    standstill.turn();
+    within(one.exchange.call(short_of_time(), &nothing)).await.unwrap();
+}
+
+fn short_of_time() -> Outgoing<'static> {
+    Outgoing { deadline: Instant::now() + Duration::from_secs(2), ..head("echo") }
+}
+
+/// More requests than are held are begun without waiting for what lies behind them.
+#[tokio::test]
+async fn what_is_held_after_a_standstill_is_bounded() {
+    let clock = Arc::new(AtomicU64::new(0));
+    let read = clock.clone();
+    let standstill = Arc::new(Standstill::new(move || Duration::from_millis(read.load(Relaxed))));
+    let (one, mut other) = pair_with(Limits { standstill: standstill.clone(), ..Limits::new(MAX_MESSAGE) });
+    standstill.turn();
+    clock.fetch_add(1_000, Relaxed);
+    let payload = Bytes::from(vec![0; 200 * 1024]);
+    let calls = (0..12).map(|_| one.exchange.tell(head(""), &payload));
+    let begun = Instant::now();
+    for told in within(futures::future::join_all(calls)).await {
+        told.unwrap();
+    }
+    assert!(begun.elapsed() < LIMIT / 2, "{:?}", begun.elapsed());
+    for _ in 0..12 {
+        assert_eq!(within(other.seen.recv()).await, Some(Seen::Told(payload.clone())));
+    }
 }
 
 #[tokio::test]
@@ -397,7 +467,7 @@ async fn after_a_goodbye_nothing_is_asked_any_more_and_the_other_side_knows_it()
 async fn however_often_a_peer_says_goodbye_it_is_answered_once() {
     struct Held(Mutex<Option<tokio::io::DuplexStream>>);
     impl Opener for Held {
-        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
             let near = self.0.lock().unwrap().take().unwrap();
             Box::pin(async { Ok(Box::new(near.compat()) as Box<dyn Io>) })
         }
@@ -437,7 +507,7 @@ fn malformed(malformed: u64) -> Oddities {
 
 /// Writes `bytes` as a peer would, and gives what the lane does with the stream.
 async fn attack(bytes: &[u8]) -> (Side, Vec<u8>) {
-    let victim = side();
+    let victim = side(Limits::new(MAX_MESSAGE));
     let (mut near, far) = {
         let (near, far) = tokio::io::duplex(1 << 20);
         (near.compat(), far)
@@ -510,7 +580,7 @@ async fn a_peer_that_does_not_heed_refusals_is_read_ever_more_slowly_and_answere
 
 #[tokio::test]
 async fn a_peer_cannot_open_lanes_without_end() {
-    let victim = side();
+    let victim = side(Limits::new(MAX_MESSAGE));
     let mut kept = Vec::new();
     for number in 0..2 * MAX_INBOUND_LANES {
         let (near, far) = tokio::io::duplex(64);
@@ -545,7 +615,7 @@ async fn two_sides_whose_queues_are_full_never_wait_for_each_other() {
 async fn a_deadline_is_kept_although_the_peer_reads_nothing() {
     struct Deaf(Mutex<Vec<tokio::io::DuplexStream>>);
     impl Opener for Deaf {
-        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
             let (near, far) = tokio::io::duplex(1024);
             self.0.lock().unwrap().push(far);
             Box::pin(async { Ok(Box::new(near.compat()) as Box<dyn Io>) })
@@ -565,7 +635,7 @@ async fn a_deadline_is_kept_although_the_peer_reads_nothing() {
 async fn a_request_on_a_lane_for_answers_closes_it_and_is_counted() {
     struct Backwards;
     impl Opener for Backwards {
-        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+        fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
             Box::pin(async {
                 let (near, far) = tokio::io::duplex(1024);
                 let mut far = far.compat();

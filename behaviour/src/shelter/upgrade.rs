@@ -31,11 +31,11 @@ fn negotiating<T: 'static, E: 'static>(
 ) -> Negotiating<T, E> {
     const WHAT: &str = "the negotiation of a stream";
     let begun = panics.shelter(WHAT, begin);
-    let outcome: fn(Option<Result<T, E>>) -> Result<T, Broken<E>> = |outcome| match outcome {
-        Some(outcome) => outcome.map_err(Broken::Inner),
-        None => Err(Broken::Panicked),
-    };
-    Sheltered::begun(begun, WHAT, panics.clone()).map(outcome)
+    Sheltered::begun(begun, WHAT, panics.clone()).map(outcome as fn(_) -> _)
+}
+
+fn outcome<T, E>(outcome: Option<Result<T, E>>) -> Result<T, Broken<E>> {
+    outcome.map_or(Err(Broken::Panicked), |outcome| outcome.map_err(Broken::Inner))
 }
 
 /// An inbound protocol under a roof.

@@ -41,10 +41,11 @@ impl Failure {
     /// A failed call or tell; `hint` says what to do if the answer is that something is not there.
     pub(crate) fn call(error: &CallError, hint: &str) -> Self {
         use CallError as E;
-        match error {
+        match error.strongest() {
             E::TimedOut { .. } | E::Expired { .. } => {
                 Self::TimedOut(one_line(format_args!("{error}; `--timeout TIME` allows more")))
             }
+            E::CutOff { .. } => Self::TimedOut(one_line(error)),
             // The hint says all of it, and where was looked.
             E::NotReady { .. } => Self::negative(hint),
             E::NoSuchApplication { .. } | E::NoSuchNode { .. } | E::NoSuchAction { .. } => {
@@ -58,9 +59,9 @@ impl Failure {
 
     /// The same where `asked` is what the user has named: whoever forbids something says nothing of it.
     pub(crate) fn asked(asked: &str, error: &CallError, hint: &str) -> Self {
-        match error {
+        match error.strongest() {
             CallError::Forbidden => Self::negative(format_args!("{asked} is {error}")),
-            error => Self::call(error, hint),
+            _ => Self::call(error, hint),
         }
     }
 
@@ -118,5 +119,7 @@ mod tests {
         let error = CallError::Expired { application: "clock".into(), node: "alpha".into() };
         let failure = Failure::call(&error, "no hint");
         assert!(matches!(&failure, Failure::TimedOut(reason) if reason.contains("--timeout")), "{failure:?}");
+        let error = CallError::CutOff { application: "clock".into(), node: None };
+        assert!(matches!(Failure::call(&error, "no hint"), Failure::TimedOut(_)), "nobody has said no");
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     node::Node,
     payload::Payload,
     route::{Kind, Route, unsendable},
-    selection,
+    selection::{self, Asked},
 };
 
 /// Code that is to run once: in an instance of its own on some node, which is gone afterwards. See [`Node::run`].
@@ -141,11 +141,11 @@ fn takes_code(node: &Node, peer_id: PeerId) -> bool {
 /// Which node it is, as soon as one is known.
 async fn pick(route: &Route<'_>) -> Result<PeerId, CallError> {
     let core = route.node.core();
-    if let Ok(target) = route.pick(core, &[]) {
+    if let Ok(target) = route.pick(core, Asked::Nothing, &[]) {
         return Ok(target.peer_id(core));
     }
     route.first_host().await?;
-    match route.pick(core, &[]) {
+    match route.pick(core, Asked::Nothing, &[]) {
         Ok(target) => Ok(target.peer_id(core)),
         Err(selection::Nobody::Yet(error) | selection::Nobody::Ever(error)) => Err(error),
     }

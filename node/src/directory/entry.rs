@@ -24,6 +24,9 @@ pub(super) struct Entry {
     /// All that it takes, in bytes.
     pub(super) weight: usize,
     pub(super) state: State,
+    /// It was lost because nothing was heard of it any more: it may live, and this node be cut off from it. Who was refused
+    /// where it should be is gone.
+    pub(super) silent: bool,
     /// The last sign of life; of a node that is gone, when it went.
     pub(super) heard: Instant,
     pub(super) beat: u64,

@@ -82,10 +82,22 @@ impl Directory {
         self.list(peer_id);
     }
 
-    /// A node that was connected cannot be dialled any more.
-    pub(crate) fn on_unreachable(&mut self, peer_id: &PeerId, now: Instant) {
+    /// A node cannot be dialled any more, because it was refused where it should be, or because nothing was heard of it.
+    pub(crate) fn on_unreachable(&mut self, peer_id: &PeerId, silent: bool, now: Instant) {
         if *peer_id != self.own && !self.connected.contains(peer_id) {
-            self.lose(peer_id, now);
+            self.lose(peer_id, silent, now);
+        }
+    }
+
+    /// Where a node should be nobody listens: one that was lost by silence is gone.
+    pub(crate) fn on_refused(&mut self, peer_id: &PeerId) {
+        if !self.entries.get(peer_id).is_some_and(|entry| entry.silent) {
+            return;
+        }
+        if let Some(mut entry) = self.remove(peer_id) {
+            entry.silent = false;
+            self.put(entry);
+            self.news.on_change();
         }
     }
 
@@ -118,10 +130,12 @@ impl Directory {
             }
         }
         for peer_id in &lost {
-            self.lose(peer_id, now);
+            self.lose(peer_id, true, now);
         }
         for peer_id in &forgotten {
-            self.remove(peer_id);
+            if self.remove(peer_id).is_some_and(|entry| entry.silent) {
+                self.news.on_change();
+            }
         }
     }
 
@@ -153,7 +167,7 @@ impl Directory {
         self.list(peer_id);
     }
 
-    pub(super) fn lose(&mut self, peer_id: &PeerId, now: Instant) {
+    pub(super) fn lose(&mut self, peer_id: &PeerId, silent: bool, now: Instant) {
         if !self.is_live(peer_id) {
             return;
         }
@@ -161,6 +175,7 @@ impl Directory {
         let Some(mut entry) = self.remove(peer_id) else { return };
         let info = entry.info.clone();
         entry.state = State::Lost;
+        entry.silent = silent;
         entry.heard = now;
         if entry.info.conflict {
             Arc::make_mut(&mut entry.info).conflict = false;
@@ -179,6 +194,7 @@ impl Directory {
         self.news.touch(peer_id, self.entries.get(peer_id));
         let Some(mut entry) = self.remove(peer_id) else { return };
         entry.state = State::Live;
+        entry.silent = false;
         entry.heard = now;
         // Signs of life that others pass on do not show that it can be reached again.
         entry.verified = self.connected.contains(peer_id);

@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use multinodes_behaviour::wire::Version;
 
 use super::{Directory, Entry, State};
-use crate::description::Snapshot;
+use crate::description::{Silent, Snapshot};
 
 impl Directory {
     /// What is held of live nodes, in the order of peer ids: two directories with equal lists are equal.
@@ -79,6 +79,11 @@ impl Directory {
         self.entries.get(peer_id).is_some_and(|entry| entry.state == State::Stopped)
     }
 
+    /// Whether any node was lost because nothing was heard of it any more.
+    pub(crate) fn any_silent(&self) -> bool {
+        self.silent > 0
+    }
+
     /// The live nodes, this one too.
     pub(crate) fn live(&self) -> impl Iterator<Item = &PeerId> {
         self.entries.iter().filter(|(_, entry)| entry.state == State::Live).map(|(peer_id, _)| peer_id)
@@ -91,6 +96,14 @@ impl Directory {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let live = self.entries.values().filter(|entry| entry.state == State::Live);
-        Snapshot::new(live.map(|entry| entry.info.clone()).collect())
+        let silent = self.entries.values().filter(|entry| entry.silent);
+        let silent = if self.silent == 0 { Vec::new() } else { silent.map(Entry::as_silent).collect() };
+        Snapshot { silent, ..Snapshot::new(live.map(|entry| entry.info.clone()).collect()) }
+    }
+}
+
+impl Entry {
+    fn as_silent(&self) -> Silent {
+        Silent { node: self.info.clone(), since: self.heard }
     }
 }

@@ -148,7 +148,7 @@ fn a_lost_node_comes_back_by_a_beat_a_record_or_a_connection() {
         directory.on_record(signed(1, 1, 1), *SOURCE, now);
         directory.on_beat(&beat(1, 1, 1, 5), &SOURCE, now);
         assert_eq!(events(&mut directory), ["joined node-1"]);
-        directory.on_unreachable(&peer(1), now);
+        directory.on_unreachable(&peer(1), true, now);
         assert_eq!(events(&mut directory), ["left node-1 Lost"]);
         assert_eq!(directory.on_beat(&beat(1, 1, 1, 5), &SOURCE, now), Heard::Old);
         assert_eq!(directory.on_record(signed(1, 1, 1), *SOURCE, now), Merged::Old);
@@ -156,6 +156,42 @@ fn a_lost_node_comes_back_by_a_beat_a_record_or_a_connection() {
         way(&mut directory, now);
         assert_eq!(events(&mut directory), ["joined node-1"]);
     }
+}
+
+#[test]
+fn who_fell_silent_may_live_until_it_is_refused_or_says_goodbye() {
+    let now = Instant::now();
+    let mut directory = directory(now);
+    for key in 1..4 {
+        directory.on_record(signed(key, 1, 1), *SOURCE, now);
+    }
+    let silent = |directory: &mut Directory| {
+        let silent = directory.take_changes(true).unwrap().snapshot.unwrap().silent;
+        assert_eq!(directory.any_silent(), !silent.is_empty());
+        let mut names: Vec<_> = silent.iter().map(|silent| silent.node.name.clone()).collect();
+        names.sort_unstable();
+        names
+    };
+    directory.on_unreachable(&peer(1), false, now);
+    assert!(silent(&mut directory).is_empty(), "it was refused");
+    directory.on_unreachable(&peer(1), true, now);
+    directory.on_unreachable(&peer(2), true, now);
+    directory.on_unreachable(&peer(3), true, now);
+    assert_eq!(silent(&mut directory), ["node-2", "node-3"]);
+    directory.on_refused(&peer(2));
+    assert_eq!(silent(&mut directory), ["node-3"]);
+    directory.on_connected(peer(3), now);
+    assert!(silent(&mut directory).is_empty());
+    directory.on_disconnected(&peer(3), now);
+    directory.on_unreachable(&peer(3), true, now);
+    assert_eq!(silent(&mut directory), ["node-3"]);
+    directory.on_record(sign(3, Record { left: true, ..record(1, 2, "node-3") }), *SOURCE, now);
+    assert!(silent(&mut directory).is_empty(), "its last word");
+    directory.on_record(signed(2, 1, 2), *SOURCE, now);
+    directory.on_tick(now + LEAST_MEMORY * 2, Duration::ZERO);
+    assert_eq!(silent(&mut directory), ["node-2"], "nothing was heard of it for long");
+    directory.on_tick(now + LEAST_MEMORY * 4, Duration::ZERO);
+    assert!(!directory.any_silent(), "it is forgotten");
 }
 
 #[test]
@@ -244,7 +280,7 @@ fn two_live_holders_of_one_name_are_a_conflict_said_once() {
     let changes = directory.take_changes(true).unwrap();
     assert_eq!(changes.events.iter().map(short).collect::<Vec<_>>(), ["updated same"]);
     assert!(changes.snapshot.unwrap().by_name["same"].iter().all(|node| node.conflict));
-    directory.on_unreachable(&peer(1), now);
+    directory.on_unreachable(&peer(1), true, now);
     let snapshot = directory.take_changes(true).unwrap().snapshot.unwrap();
     assert!(!snapshot.by_peer[&peer(2)].conflict);
     directory.on_connected(peer(1), now);
@@ -317,7 +353,7 @@ fn lost_nodes_are_not_passed_on() {
     let now = Instant::now();
     let mut directory = directory(now);
     directory.on_record(signed(1, 1, 1), *SOURCE, now);
-    directory.on_unreachable(&peer(1), now);
+    directory.on_unreachable(&peer(1), true, now);
     assert_eq!(directory.versions().len(), 1);
     assert_eq!(directory.missing_for(&[]).len(), 1);
     assert_eq!(directory.wanted(&[(peer(1), Version { incarnation: 1, revision: 1 })]), []);
@@ -423,7 +459,7 @@ proptest! {
                 1 => { directory.on_record(goodbye(key, incarnation, revision), *SOURCE, now); }
                 2 => { directory.on_beat(&beat(key, incarnation, revision, more), &SOURCE, now); }
                 3 => directory.on_connected(peer(key), now),
-                4 => { directory.on_disconnected(&peer(key), now); directory.on_unreachable(&peer(key), now); }
+                4 => { directory.on_disconnected(&peer(key), now); directory.on_unreachable(&peer(key), key % 2 == 0, now); }
                 _ => directory.on_tick(now, Duration::ZERO),
             }
             let changes = directory.take_changes(true);

@@ -15,7 +15,7 @@ use libp2p::{
 };
 
 use super::{Driver, Due, doubts::refused, losing::SECOND_CHANCE, root, timers::jittered};
-use crate::addresses;
+use crate::{addresses, core::OpenFailure};
 
 /// A dial that takes longer is ended.
 pub(super) const DIAL_LIMIT: Duration = Duration::from_millis(5_500);
@@ -154,9 +154,11 @@ impl Driver {
         if !self.peers.contains_key(&peer_id) {
             if nobody_there(error) || given_up.is_some() {
                 self.failures.failed_peer(peer_id, Instant::now());
-                self.on_nobody_there(peer_id, refused(error), turned_away(error));
+                self.on_nobody_there(peer_id, error);
             }
-            self.on_lane_dial_failed(peer_id, &reason(error));
+            let reason = reason(error);
+            let failure = if silent(error) { OpenFailure::Silent(reason) } else { OpenFailure::Unreachable(reason) };
+            self.on_lane_dial_failed(peer_id, &failure);
             self.on_prospect_missed(peer_id);
             if self.peers.is_empty() && self.dials.is_empty() {
                 // Whoever was said to be on this host is not.
@@ -181,21 +183,29 @@ impl Driver {
         }
     }
 
-    fn on_nobody_there(&mut self, peer_id: PeerId, refused: bool, busy: bool) {
+    fn on_nobody_there(&mut self, peer_id: PeerId, error: &DialError) {
+        let (refused, silent, busy) = (refused(error), silent(error), turned_away(error));
         let now = Instant::now();
         self.sweep_note(&peer_id);
         if let Some(redial) = self.redials.get_mut(&peer_id) {
             redial.attempts += 1;
             redial.busy = busy;
+            redial.refused |= !silent && !busy;
+            let silent = !redial.refused;
             if redial.attempts < 2 || busy {
                 self.timers.at(now + jittered(SECOND_CHANCE), Due::Redial(peer_id));
                 return;
             }
-            self.on_lost(peer_id, now);
+            self.on_lost(peer_id, silent, now);
         } else if refused && self.directory.is_live(&peer_id) {
             self.doubt(peer_id, now);
         } else {
             self.break_doubt(&peer_id);
+            if !silent {
+                // The way to where it was is there, and it is not.
+                self.directory.on_refused(&peer_id);
+                self.own.cut_off &= self.directory.any_silent();
+            }
         }
         if !self.directory.is_live(&peer_id) && !self.is_prospect(&peer_id) {
             self.book.remove(&peer_id);
@@ -215,6 +225,16 @@ fn costs(error: &TransportError<io::Error>) -> bool {
     let kind = root(error).downcast_ref::<io::Error>().map(io::Error::kind);
     let is_cheap = matches!(kind, Some(AddrNotAvailable | ConnectionRefused | NetworkUnreachable));
     matches!(error, TransportError::Other(_)) && !is_cheap
+}
+
+/// Whether nothing was heard from where the peer should be: it, or this node, may be cut off.
+pub(super) fn silent(error: &DialError) -> bool {
+    match error {
+        DialError::Transport(_) => !refused(error) && !turned_away(error),
+        // Given up when it had taken too long.
+        DialError::Aborted => true,
+        _ => false,
+    }
 }
 
 /// Whether somebody was there and hung up: who has no room for one more handshake does just that.

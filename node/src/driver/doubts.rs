@@ -33,7 +33,7 @@ impl Driver {
             Some(Doubt::Judged { incarnation: judged }) if *judged == incarnation => {}
             Some(Doubt::Refused(first)) if now.saturating_duration_since(*first) <= DOUBT => {
                 self.doubts.insert(peer_id, Doubt::Judged { incarnation });
-                self.on_lost(peer_id, now);
+                self.on_lost(peer_id, false, now);
             }
             None if self.doubts.len() >= MAX_DOUBTS => {}
             _ => {

@@ -43,6 +43,8 @@ pub(super) struct Own {
     spacing: Duration,
     /// The directory was levelled with somebody.
     pub(super) synced: bool,
+    /// All peers are lost, some of them by silence.
+    pub(super) cut_off: bool,
     /// The record as the directory has it.
     told: Option<Record>,
     /// It has not been told by gossip yet.
@@ -64,6 +66,7 @@ impl Own {
             beat: 0,
             spacing: LEAST_SPACING,
             synced: false,
+            cut_off: false,
             told: None,
             untold: false,
             announced: None,

@@ -79,8 +79,9 @@ impl Driver {
                 // It may be waiting for what we show.
                 Ok(Ok(Err(OpenError::Unsupported))) if !serves => return Done::NotServed { peer_id, respond_to },
                 Ok(Ok(result)) => result.map_err(|error| OpenFailure::Unreachable(error.to_string())),
-                Ok(Err(_)) => Err(OpenFailure::Unreachable("the connection was closed".to_owned())),
-                Err(_) => Err(OpenFailure::Unreachable(format!("no answer within {OPEN_LIMIT:?}"))),
+                // Perhaps because nothing was heard on it; a dial shows it.
+                Ok(Err(_)) => Err(OpenFailure::Silent("the connection was closed".to_owned())),
+                Err(_) => Err(OpenFailure::Silent(format!("no answer within {OPEN_LIMIT:?}"))),
             };
             // Whoever asked may have lost interest.
             let _ = respond_to.send(result);
@@ -107,10 +108,9 @@ impl Driver {
     }
 
     /// The peer cannot be dialled: Kademlia, or the LAN, may know other addresses.
-    pub(super) fn on_lane_dial_failed(&mut self, peer_id: PeerId, reason: &str) {
-        let failure = OpenFailure::Unreachable(reason.to_owned());
-        if self.waiting.contains_key(&peer_id) && !self.look_up_once(peer_id) && !self.await_lan(peer_id, &failure) {
-            self.fail_waiting(&peer_id, &failure);
+    pub(super) fn on_lane_dial_failed(&mut self, peer_id: PeerId, failure: &OpenFailure) {
+        if self.waiting.contains_key(&peer_id) && !self.look_up_once(peer_id) && !self.await_lan(peer_id, failure) {
+            self.fail_waiting(&peer_id, failure);
         }
     }
 
@@ -172,7 +172,7 @@ impl Driver {
         }
         let over: Vec<(Instant, RespondTo)> = over;
         for (_, respond_to) in over {
-            let _ = respond_to.send(Err(OpenFailure::Unreachable(format!("no connection within {OPEN_LIMIT:?}"))));
+            let _ = respond_to.send(Err(OpenFailure::Silent(format!("no connection within {OPEN_LIMIT:?}"))));
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Redial {
     pub(super) attempts: u32,
     /// At the last one somebody hung up: it may have no room for one more handshake.
     pub(super) busy: bool,
+    /// One of them was refused: the node is not there, and not silent.
+    pub(super) refused: bool,
     until: Instant,
 }
 
@@ -38,7 +40,7 @@ impl Driver {
     /// A connection to a live node was lost: a dial shows whether the node is.
     pub(super) fn begin_redial(&mut self, peer_id: PeerId, silent: bool, now: Instant) {
         let limit = if silent { REDIAL_LIMIT_AFTER_SILENCE } else { REDIAL_LIMIT } + self.lag.allowance(now);
-        self.redials.insert(peer_id, Redial { attempts: 0, busy: false, until: now + limit });
+        self.redials.insert(peer_id, Redial { attempts: 0, busy: false, refused: false, until: now + limit });
         self.timers.at(now + limit, Due::Lose(peer_id));
         if self.core.peer_id < peer_id {
             self.dial(peer_id);
@@ -66,16 +68,18 @@ impl Driver {
                 self.redials.remove(peer_id);
                 self.look_for(*peer_id, now);
             } else {
-                self.on_lost(*peer_id, now);
+                let silent = !redial.refused;
+                self.on_lost(*peer_id, silent, now);
             }
             // Ends a dial too; the error comes as an event.
             let _ = self.swarm.disconnect_peer_id(*peer_id);
         }
     }
 
-    pub(super) fn on_lost(&mut self, peer_id: PeerId, now: Instant) {
+    /// A node is lost: it was refused where it should be, or nothing is heard of it.
+    pub(super) fn on_lost(&mut self, peer_id: PeerId, silent: bool, now: Instant) {
         self.redials.remove(&peer_id);
-        self.directory.on_unreachable(&peer_id, now);
+        self.directory.on_unreachable(&peer_id, silent, now);
         self.look_for(peer_id, now);
     }
 

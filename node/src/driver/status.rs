@@ -8,6 +8,7 @@ use super::{
     Driver,
     connections::{Peer, Standing},
 };
+use crate::description::Status;
 
 /// Nodes of a LAN answer a multicast question within a few milliseconds.
 pub(super) const LAN_TIME: Duration = Duration::from_millis(300);
@@ -20,13 +21,12 @@ impl Driver {
         let connected = self.peers.values().filter(|peer| peer.standing == Standing::Ours).count();
         let synced = self.own.synced;
         let before = *self.core.status.borrow();
+        self.own.cut_off = connected == 0 && (self.own.cut_off || self.directory.any_silent());
+        let cut_off = self.own.cut_off && self.core.knows_neighbours();
         let settled = before.settled || self.is_settled(Instant::now());
-        if (before.connected, before.synced, before.settled) != (connected, synced, settled) {
-            self.core.status.send_modify(|status| {
-                status.connected = connected;
-                status.synced = synced;
-                status.settled = settled;
-            });
+        let now = Status { connected, synced, settled, cut_off };
+        if before != now {
+            self.core.status.send_replace(now);
         }
     }
 

@@ -12,12 +12,13 @@ use std::{
 use futures::FutureExt;
 use libp2p::{Swarm, swarm};
 use multinodes_behaviour::{Behaviour, BuildError, Config};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Driver, Ended, answering::Answering};
 use crate::{
     core::{Command, Core, OpenFailure},
     description::Event,
+    links,
     topics::PublishError,
 };
 
@@ -52,6 +53,9 @@ impl Restarts {
 }
 
 pub(super) async fn supervise(mut driver: Driver, mut commands: mpsc::Receiver<Command>) {
+    // Beside the driver, whose turns have no fixed time; it ends with this.
+    let mut beside = JoinSet::new();
+    beside.spawn(links::keep(driver.core.links.standstill()));
     let mut pause = Duration::ZERO;
     let mut restarts = Restarts::default();
     loop {

@@ -41,6 +41,8 @@ pub(super) struct Item {
     /// Of these, how often its worker broke.
     pub(super) crashes: u32,
     pub(super) failures: Vec<Attempt>,
+    /// Some attempt may have run it, whatever became of the others.
+    pub(super) may_have_run: bool,
     /// The attempts under way: one, or two near the end.
     pub(super) running: Vec<Running>,
     /// It has a worker, and waits until it is on disk that it is begun.
@@ -104,6 +106,7 @@ impl Item {
             losses: 0,
             crashes: 0,
             failures: Vec::new(),
+            may_have_run: false,
             running: Vec::new(),
             held: None,
         }

@@ -65,6 +65,14 @@ pub struct ItemError {
     /// The application's own data, if it sent any.
     #[serde(with = "as_bytes")]
     pub data: Option<Payload>,
+    /// Whether it may have run on any of the workers that had it. `false` is a promise, whatever the last attempt was.
+    #[serde(default = "unknown")]
+    pub may_have_run: bool,
+}
+
+/// What a journal says of items that failed before it kept that.
+fn unknown() -> bool {
+    true
 }
 
 /// Kinds of failure of an item.
@@ -110,11 +118,12 @@ impl ItemError {
             CallError::Failed { message, .. } => message.clone(),
             error => error.to_string(),
         };
-        Self { kind, code, message, data }
+        Self { kind, code, message, data, may_have_run: error.may_have_run() }
     }
 
+    /// An error of an item that surely did not run.
     pub(crate) fn new(kind: ItemErrorKind, code: &str, message: impl fmt::Display) -> Self {
-        Self { kind, code: code.to_owned(), message: message.to_string(), data: None }
+        Self { kind, code: code.to_owned(), message: message.to_string(), data: None, may_have_run: false }
     }
 }
 

@@ -38,13 +38,15 @@ impl Failure {
         match self {
             Self::Silent(_) if waiting => (Verdict::Retry, Report::Silent),
             Self::Silent(_) => (Verdict::Crash, Report::Silent),
-            Self::Call(error) => match error {
+            Self::Call(error) => match error.strongest() {
                 E::Busy { .. } => (Verdict::Return, Report::Busy),
                 // It did not run, but its time was over: one that is too short would never come to an end.
                 E::Expired { .. } => (Verdict::Retry, Report::Busy),
-                E::Unreachable { .. } | E::NoSuchApplication { .. } | E::NoSuchNode { .. } | E::NotReady { .. } => {
-                    (Verdict::Return, Report::Away)
-                }
+                E::Unreachable { .. }
+                | E::NoSuchApplication { .. }
+                | E::NoSuchNode { .. }
+                | E::NotReady { .. }
+                | E::CutOff { .. } => (Verdict::Return, Report::Away),
                 E::NoSuchAction { .. } => (Verdict::Return, Report::Lacking),
                 E::ConnectionLost { .. } if waiting => (Verdict::Retry, Report::Lost),
                 E::ConnectionLost { .. } | E::Panicked { .. } => (Verdict::Crash, Report::Lost),
@@ -60,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// Whether the attempt may have been acted on.
+    /// Whether the item may have run.
     pub(super) fn may_have_run(&self) -> bool {
         match self {
             Self::Call(error) => error.may_have_run(),

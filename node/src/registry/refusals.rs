@@ -14,6 +14,11 @@ pub(crate) fn draining() -> Refusal {
     Refusal::new(ErrorCode::Draining, "the node is stopping")
 }
 
+/// Nobody waits for it any more, so it is not begun.
+pub(crate) fn expired() -> Refusal {
+    Refusal::new(ErrorCode::Expired, "the deadline had passed before it was started")
+}
+
 /// The caller may not do that, and is told nothing more.
 pub(crate) fn forbidden() -> Refusal {
     Refusal::new(ErrorCode::Forbidden, "")

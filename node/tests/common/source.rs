@@ -12,7 +12,9 @@ use libp2p::swarm::SwarmEvent;
 use multinodes::Cid;
 use multinodes_behaviour::{
     BehaviourEvent, codec,
-    lane::{Delivery, Exchange, Incoming, Io, LaneError, Limits, Opener, Outgoing, Responder, Service, Unwritten},
+    lane::{
+        Delivery, Exchange, Incoming, Io, LaneError, Limits, Opener, Outgoing, Responder, Service, Unopened, Unwritten,
+    },
     wire::Options,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -120,7 +122,7 @@ impl Service for Giver {
 struct Lanes(mpsc::Sender<multinodes_behaviour::lanes::RespondTo>);
 
 impl Opener for Lanes {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, String>> {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Io>, Unopened>> {
         async {
             let (respond_to, stream) = oneshot::channel();
             self.0.send(respond_to).await.map_err(|error| error.to_string())?;

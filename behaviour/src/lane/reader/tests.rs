@@ -47,7 +47,7 @@ fn stream(frames: &[Vec<u8>]) -> Vec<u8> {
 /// Reads to the end, and gives the frames and how it ended.
 fn read_all(bytes: Vec<u8>, sizes: &[usize]) -> (Vec<Bytes>, Option<LaneEnd>) {
     let budget = Arc::new(Semaphore::new(LIMIT.div_ceil(PERMIT)));
-    let mut reader = FrameReader::new(LIMIT, budget.clone(), Arc::new(Semaphore::new(1 << 20)));
+    let mut reader = FrameReader::new(LIMIT, budget.clone(), &Limits::new(1 << 20));
     let mut io = Pieces::new(bytes, sizes);
     let mut frames = Vec::new();
     let run = async {

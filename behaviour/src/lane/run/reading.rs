@@ -21,6 +21,7 @@ use super::{
         requests::NotBegun,
     },
     Run,
+    holding::{Admitted, Held},
 };
 use crate::wire::{Call, ErrorCode, Frame, Options, Tell, share};
 
@@ -34,14 +35,19 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Run {
     pub(super) async fn read(&self, mut io: ReadHalf<Box<dyn Io>>) -> Result<(), LaneEnd> {
-        let budget = self.exchange.limits().budget.clone();
-        let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), budget);
+        let limits = self.exchange.limits();
+        let mut frames = FrameReader::new(self.exchange.max_frame(), self.exchange.budget(), limits);
+        let mut held = Held::default();
         let (mut in_a_row, mut refused) = (0, 0);
         loop {
             self.keep_pace(&mut refused).await;
             in_a_row += 1;
             let next = frames.next(&mut io);
-            let Some(frame) = noticing(next, || in_a_row = 0).await? else { return Ok(()) };
+            let frame = match held.is_empty() {
+                true => noticing(next, || in_a_row = 0).await?,
+                false => self.next_while_holding(next, &mut held).await??,
+            };
+            let Some(frame) = frame else { return Ok(()) };
             if in_a_row >= TURN {
                 in_a_row = 0;
                 tokio::task::yield_now().await;
@@ -51,7 +57,19 @@ impl Run {
             if !self.ours && self.lane.shared.outbox.is_full() {
                 self.lane.shared.outbox.has_room().await;
             }
-            self.on_frame(frame).await?;
+            if frame.lag.is_zero() && held.is_empty() {
+                self.on_frame(frame).await?;
+                continue;
+            }
+            match held.admit(frame)? {
+                Admitted::Now(frame) => {
+                    self.begin_held(&mut held).await?;
+                    self.on_frame(frame).await?;
+                }
+                Admitted::Past(frame) => self.on_frame(frame).await?,
+                Admitted::Kept => {}
+                Admitted::Full => self.begin_held(&mut held).await?,
+            }
         }
     }
 
@@ -68,8 +86,27 @@ impl Run {
         }
     }
 
+    /// The next frame. What is held is begun when its time is over.
+    async fn next_while_holding<T>(&self, next: impl Future<Output = T>, held: &mut Held) -> Result<T, LaneEnd> {
+        let mut next = pin!(next);
+        while let Some(until) = held.until() {
+            match tokio::time::timeout_at(until.into(), next.as_mut()).await {
+                Ok(frame) => return Ok(frame),
+                Err(_) => self.begin_held(held).await?,
+            }
+        }
+        Ok(next.await)
+    }
+
+    async fn begin_held(&self, held: &mut Held) -> Result<(), LaneEnd> {
+        while let Some(frame) = held.next() {
+            self.on_frame(frame).await?;
+        }
+        Ok(())
+    }
+
     async fn on_frame(&self, raw: RawFrame) -> Result<(), LaneEnd> {
-        let RawFrame { bytes, charge, read } = raw;
+        let RawFrame { bytes, charge, read, lag } = raw;
         let (frame, begun) = Frame::decode_with_begun(&bytes)?;
         if let Some(begun) = begun.filter(|_| self.ours) {
             let is_last_word = matches!(frame, Frame::Goodbye) && self.lane.shared.retired.load(SeqCst);
@@ -85,7 +122,7 @@ impl Run {
                 self.refuse(id, Refusal::new(ErrorCode::BadArguments, text));
             }
             Frame::Call(call) => {
-                let deadline = deadline(read, call.deadline_ms);
+                let deadline = deadline(read, call.deadline_ms, lag);
                 let incoming = Incoming {
                     application: call.application,
                     action: call.action,
@@ -102,7 +139,7 @@ impl Run {
                 let incoming = Incoming {
                     application: tell.application,
                     action: "",
-                    deadline: deadline(read, tell.deadline_ms),
+                    deadline: deadline(read, tell.deadline_ms, lag),
                     options: tell.options,
                     trace: tell.trace,
                     received: read,
@@ -137,7 +174,8 @@ impl Run {
     }
 
     fn on_call(&self, id: u64, call: Incoming<'_>) {
-        match self.exchange.served().begin(id, self.lane.id(), call.deadline) {
+        let slept = self.exchange.limits().standstill.slept();
+        match self.exchange.served().begin(id, self.lane.id(), call.deadline, slept) {
             Ok(token) => {
                 let responder = Responder::new(self.exchange.clone(), self.lane.clone(), id, token);
                 self.exchange.service().on_call(call, responder);
@@ -205,6 +243,7 @@ async fn noticing<T>(work: impl Future<Output = T>, mut waits: impl FnMut()) -> 
     .await
 }
 
-fn deadline(read: Instant, left_ms: u64) -> Instant {
-    read + Duration::from_millis(left_ms).min(LONGEST)
+/// When the sender stops waiting, by this node's clock: at once if the request lay here for longer than it had time.
+fn deadline(read: Instant, left_ms: u64, lag: Duration) -> Instant {
+    read + Duration::from_millis(left_ms).min(LONGEST).saturating_sub(lag)
 }

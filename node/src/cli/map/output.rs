@@ -71,6 +71,7 @@ struct Error<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Json<'a>>,
+    may_have_run: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<Failed<'a>>,
 }
@@ -157,6 +158,7 @@ impl<'a> Error<'a> {
             code: &error.code,
             message: &error.message,
             data: error.data.as_ref().and_then(|data| data.json().ok()),
+            may_have_run: error.may_have_run,
             failures: failures.iter().map(Failed::of).collect(),
         }
     }

@@ -193,10 +193,12 @@ impl Work {
     }
 }
 
-/// Why a map has ended, with the exit code that its cause has: out of time is none of them.
+/// Why a map has ended, with the exit code that its cause has: out of time is none of them, unless nothing is heard any more
+/// of those who might have said something.
 fn failure(error: &MapError, session: &Session) -> Failure {
     match error {
         MapError::NoWorker(CallError::NotReady { .. }) => Failure::negative(session.hint()),
+        MapError::NoWorker(CallError::CutOff { .. }) => Failure::TimedOut(error.to_string()),
         MapError::NoWorker(_) => Failure::negative(format_args!("{error}; {}", session.hint())),
         error => Failure::own(error),
     }

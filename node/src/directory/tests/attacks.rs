@@ -67,7 +67,7 @@ fn ten_thousand_records_with_one_name_are_one_conflict() {
     assert_eq!(changes.events.len(), MAX_NODES);
     assert!(changes.snapshot.unwrap().by_name["contested"].iter().all(|node| node.conflict));
     // Whoever goes on with it is told of no more: what is told is a line in the log.
-    directory.on_unreachable(&{ *directory.live().find(|peer_id| **peer_id != peer(0)).unwrap() }, now);
+    directory.on_unreachable(&{ *directory.live().find(|peer_id| **peer_id != peer(0)).unwrap() }, true, now);
     directory.take_changes(false);
     directory.on_record(made_up(record(1, 1, "contested")), sources[0], now);
     assert_eq!(events(&mut directory), ["joined contested"]);
@@ -90,7 +90,7 @@ fn whatever_is_said_of_a_node_in_one_turn_is_one_event() {
         let signed = made_up(record(1, 1, &number.to_string()));
         let peer_id = signed.peer_id;
         directory.on_record(signed, *SOURCE, now);
-        directory.on_unreachable(&peer_id, now);
+        directory.on_unreachable(&peer_id, true, now);
     }
     assert_eq!(events(&mut directory), [] as [&str; 0]);
 }

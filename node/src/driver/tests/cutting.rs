@@ -102,6 +102,7 @@ pub(super) async fn bare() -> (PeerId, Multiaddr) {
         keypair: Keypair::generate_ed25519(),
         passive: false,
         mdns: false,
+        interfaces: Vec::new(),
         kademlia: false,
         high_mark: 96,
         refused_subscriptions: Default::default(),

@@ -41,6 +41,7 @@ impl Engine {
         let (verdict, report) = failure.verdict(waiting);
         self.workers.end(running.worker, report, took, running.taken, now);
         let Some(item) = self.items.find(index) else { return };
+        item.may_have_run |= failure.may_have_run();
         if let Failure::Call(error) = &failure {
             self.last_failure = Some(error.clone());
         }
@@ -126,6 +127,8 @@ impl Engine {
     /// The item has its outcome; whoever else works on it may stop.
     fn end_item(&mut self, index: u64, result: Result<Payload, ItemError>, worker: WorkerId) {
         let Some(mut item) = self.items.remove(index) else { return };
+        // Those that are called off may have run it, too.
+        item.may_have_run |= !item.running.is_empty();
         for other in item.running.drain(..) {
             let now = Instant::now();
             self.workers.end(other.worker, Report::CalledOff, now - other.sent, other.taken, now);
@@ -141,6 +144,8 @@ impl Engine {
         worker: Option<WorkerId>,
     ) {
         let host = worker.map(|worker| &self.workers.worker(worker).host);
+        let may_have_run = item.may_have_run;
+        let result = result.map_err(|error| ItemError { may_have_run: error.may_have_run || may_have_run, ..error });
         let outcome = Outcome {
             index,
             result,
