@@ -178,6 +178,7 @@ mod tests {
     #[test]
     fn of_two_gaps_in_a_row_both_count() {
         let (standstill, pass) = clocked();
+        pass(Duration::from_secs(1));
         standstill.turn();
         pass(Duration::from_secs(2));
         assert_eq!(standstill.lag(), Duration::from_secs(2));
