@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    SwarmName, codec,
+    SwarmName,
+    codec::{self, DecodeError},
     wire::{SyncRequest, SyncResponse, Version},
 };
 
@@ -199,7 +200,7 @@ impl Codec {
             }
             held.push(self.room.take().await?);
         }
-        codec::decode(&bytes, limit).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        codec::decode(&bytes, limit).map_err(|error| io::Error::new(kind(&error), error))
     }
 }
 
@@ -238,6 +239,14 @@ impl request_response::Codec for Codec {
         T: AsyncWrite + Unpin + Send,
     {
         write(io, &response, MAX_RESPONSE).await
+    }
+}
+
+/// What ends too early was cut off: the other side has closed the stream without an answer, or is gone. That is no fault.
+fn kind(error: &DecodeError) -> io::ErrorKind {
+    match error {
+        DecodeError::Malformed(error) if error.is_eof() => io::ErrorKind::UnexpectedEof,
+        _ => io::ErrorKind::InvalidData,
     }
 }
 

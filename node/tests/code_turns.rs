@@ -105,7 +105,7 @@ async fn whoever_has_had_the_compiler_for_long_waits_and_is_told_how_long() {
     let echo = guest("echo");
     within(beta.run(&echo).on("alpha").call::<Vec<i64>>((1, 2))).await.unwrap();
     let (code, text) = failed(within(beta.run(&guest("failing")).on("alpha").call::<()>(())).await);
-    assert!(code == "compile_rate" && text.contains("1ms in each 1h") && text.contains("wait "), "{code}: {text}");
+    assert!(code == "compile_rate" && text.contains("1ms in each 60m") && text.contains("wait "), "{code}: {text}");
     // What is compiled costs nothing, and others have their own time.
     within(beta.run(&echo).on("alpha").call::<Vec<i64>>((1, 2))).await.unwrap();
     let (code, _) = failed(within(gamma.run(&guest("failing")).on("alpha").call::<()>(())).await);

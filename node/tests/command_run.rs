@@ -56,8 +56,8 @@ fn refused(outcome: Outcome, code: i32, parts: &[&str]) {
 fn nobody_runs_code_of_others_unless_told_to_and_is_told_how() {
     let swarm = swarm();
     let _closed = swarm.start("closed", &[]);
-    refused(run(&swarm, &["echo.wat", "1", "--node", "closed"]), 1, &["forbidden", "start --allow-code", "`any:run`"]);
-    refused(run(&swarm, &["echo.wat", "1"]), 1, &["takes code", "start --allow-code"]);
+    refused(run(&swarm, &["echo.wat", "1", "--node", "closed"]), 1, &["forbidden", "--allow-code", "`any:run`"]);
+    refused(run(&swarm, &["echo.wat", "1"]), 1, &["takes code", "--allow-code"]);
     let install = ["counter.wat", "--install", "counter"];
     refused(run(&swarm, &[&install[..], &["--node", "closed"]].concat()), 1, &["forbidden", "`any:install`"]);
     refused(run(&swarm, &[&install[..], &["--all"]].concat()), 1, &["no node takes code"]);

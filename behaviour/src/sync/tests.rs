@@ -69,6 +69,19 @@ async fn what_is_over_the_limit_is_neither_written_nor_read() {
     assert!(matches!(&outcome, SyncRequest::Malformed(reason) if reason.contains("limit of 4194304")), "{outcome:?}");
 }
 
+/// A stream that is closed without an answer, or in the middle of one, is nobody's fault.
+#[tokio::test]
+async fn what_is_cut_off_is_no_fault_and_what_makes_no_sense_is() {
+    let request = SyncRequest::Push { records: vec![ByteBuf::from(vec![7; 100])] };
+    let bytes = codec::encode(&request).unwrap();
+    for length in 0..bytes.len() {
+        let error = Codec::default().read_request(&protocol(), &mut &bytes[..length]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "after {length} bytes");
+    }
+    let outcome = Codec::default().read_request(&protocol(), &mut &b"\xff\xff"[..]).await.unwrap();
+    assert!(matches!(outcome, SyncRequest::Malformed(_)), "{outcome:?}");
+}
+
 /// Reads a request of the largest size that never comes to its end.
 fn unfinished(codec: &Codec) -> impl Future<Output = io::Result<SyncRequest>> + use<> {
     let mut codec = codec.clone();
@@ -140,6 +153,9 @@ proptest! {
     #[test]
     fn random_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
         let outcome = futures::executor::block_on(Codec::default().read_request(&protocol(), &mut bytes.as_slice()));
-        prop_assert!(matches!(outcome, Ok(SyncRequest::Release | SyncRequest::Malformed(_))));
+        match outcome {
+            Ok(outcome) => prop_assert!(matches!(outcome, SyncRequest::Release | SyncRequest::Malformed(_))),
+            Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof),
+        }
     }
 }

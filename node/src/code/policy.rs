@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn anybody_has_half_a_core_and_peers_that_are_named_have_what_they_like_unless_a_rule_says_otherwise() {
         let shown = |text: &str| text.parse::<CodeRule>().unwrap().to_string();
-        let compiling = "compiling 60s in each 600s for each sender";
+        let compiling = "compiling 60s in each 10m for each sender";
         assert_eq!(shown("any:run"), format!("any:run, computing 30s in each 60s for each sender, {compiling}"));
         assert_eq!(
             shown("any:cpu=1s/min"),

@@ -475,7 +475,8 @@ async fn strangers_of_the_network_are_not_waited_for_by_who_has_met_the_swarm() 
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("/ip4/127.0.0.1/tcp/{}", stranger.local_addr().unwrap().port()).parse().unwrap();
     // Of two that find each other the one with the smaller peer id dials.
-    let peer_id = std::iter::repeat_with(PeerId::random).find(|peer_id| *peer_id > beta.core.peer_id).unwrap();
+    let larger = std::iter::repeat_with(Keypair::generate_ed25519).find(|key| is_larger(key, &beta)).unwrap();
+    let peer_id = larger.public().to_peer_id();
     let begun = Instant::now();
     let found = Command::Find { peer_id, address };
     beta.core.commands.send(found).await.unwrap();
