@@ -192,11 +192,17 @@ impl Driver {
             redial.busy = busy;
             redial.refused |= !silent && !busy;
             let silent = !redial.refused;
-            if redial.attempts < 2 || busy {
+            if redial.attempts < 2 || (busy && redial.attempts < 4) {
                 self.timers.at(now + jittered(SECOND_CHANCE), Due::Redial(peer_id));
                 return;
             }
-            self.on_lost(peer_id, silent, now);
+            if busy {
+                // Somebody is there: whether it is this node, its signs of life show.
+                self.redials.remove(&peer_id);
+                self.look_for(peer_id, now);
+            } else {
+                self.on_lost(peer_id, silent, now);
+            }
         } else if refused && self.directory.is_live(&peer_id) {
             self.doubt(peer_id, now);
         } else {

@@ -40,7 +40,7 @@ const LONELY: Duration = Duration::from_secs(10);
 const MAX_DIALS: usize = 8;
 
 /// The same while this process is late: handshakes that wait for each other's turns end too late, and are begun again.
-const MAX_DIALS_LATE: usize = 2;
+const MAX_DIALS_LATE: usize = 4;
 
 /// The same with those that probably lead nowhere: below the limit of the behaviour.
 const MAX_PENDING: usize = 48;
