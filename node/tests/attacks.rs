@@ -363,13 +363,14 @@ async fn fifty_nodes_of_one_host_join_at_once_and_all_are_served() {
             async { builder.start().await.unwrap() }
         }));
         let nodes = nodes.await;
-        for node in &nodes {
+        let served = nodes.iter().map(|node| async {
             node.wait_for_node("besieged").await.unwrap();
             // On a machine that is busy with so many nodes one may be silent for so long that its connection is closed.
             while node.app("node").on("besieged").call::<String>("echo", "hello").await.ok().as_deref() != Some("hello")
             {
             }
-        }
+        });
+        futures::future::join_all(served).await;
         let counters = siege.counters().await;
         let refused = ["refused_records", "refused_requests", "refused_lanes", "kept_away"].map(|name| counters[name]);
         assert_eq!(refused, [0; 4], "{counters:?}");
