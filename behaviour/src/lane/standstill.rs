@@ -3,6 +3,8 @@
 //!
 //! How long each message lay there cannot be known. It counts as if it had come when the process stopped: a request that may
 //! still have some time left is rather tried elsewhere than begun when nobody waits any more.
+//!
+//! A process that has too much to do is late as well, and has not stood still: the time in which it computed does not count.
 
 use std::{
     fmt,
@@ -19,7 +21,7 @@ use std::{
 /// Whoever keeps a [`Standstill`] calls its [`turn`](Standstill::turn) so often.
 pub const TURN: Duration = Duration::from_millis(100);
 
-/// Turns that come later than this show that the process stood still. A machine that is merely busy comes sooner.
+/// Turns that come later than this show that the process stood still. On a machine that is merely busy they come sooner.
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// What lay in the sockets is read in this time.
@@ -31,9 +33,13 @@ pub struct Standstill {
     clock: Box<dyn Fn() -> Duration + Send + Sync>,
     /// What it showed at the beginning.
     zero: Duration,
+    /// How long the process has computed so far, on all cores together.
+    computed: Box<dyn Fn() -> Duration + Send + Sync>,
     begun: Instant,
     /// The last turn, in microseconds of the clock; 0 before the first one: then nothing is noticed.
     turn: AtomicU64,
+    /// How long the process had computed at that turn, in microseconds.
+    computed_then: AtomicU64,
     /// What is read before this lay in a socket while the process stood still.
     until: AtomicU64,
     /// How long that was, in microseconds.
@@ -44,13 +50,19 @@ pub struct Standstill {
 }
 
 impl Standstill {
-    /// By a clock that goes on while the machine sleeps: the time since any moment.
-    pub fn new(clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+    /// By a clock that goes on while the machine sleeps: the time since any moment. `computed` gives the time that the
+    /// process has had of all cores.
+    pub fn new(
+        clock: impl Fn() -> Duration + Send + Sync + 'static,
+        computed: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
         Self {
             zero: clock(),
             clock: Box::new(clock),
+            computed: Box::new(computed),
             begun: Instant::now(),
             turn: AtomicU64::new(0),
+            computed_then: AtomicU64::new(0),
             until: AtomicU64::new(0),
             gap: AtomicU64::new(0),
             slept: AtomicU64::new(0),
@@ -62,7 +74,7 @@ impl Standstill {
     pub fn turn(&self) {
         let now = self.now();
         if !self.notice(now) {
-            self.turn.store(now, Release);
+            self.begin_turn(now, micros((self.computed)()));
         }
         let monotonic = micros(self.begun.elapsed());
         self.slept.fetch_max(now.saturating_sub(monotonic), Relaxed);
@@ -94,16 +106,26 @@ impl Standstill {
         if !self.is_late(now) {
             return false;
         }
-        let mut gap = now - self.turn.load(Relaxed);
+        let computed = micros((self.computed)());
+        let busy = computed.saturating_sub(self.computed_then.load(Relaxed));
+        let mut gap = (now - self.turn.load(Relaxed)).saturating_sub(busy);
+        self.begin_turn(now, computed);
+        if gap <= micros(LONGEST) {
+            return false;
+        }
         if now < self.until.load(Relaxed) {
             // What lay there before may still be unread.
             gap += self.gap.load(Relaxed);
         }
         self.gap.store(gap, Relaxed);
         self.until.store(now + micros(READING), Relaxed);
-        self.turn.store(now, Release);
         tracing::debug!(gap = ?Duration::from_micros(gap), "this process stood still");
         true
+    }
+
+    fn begin_turn(&self, now: u64, computed: u64) {
+        self.computed_then.store(computed, Relaxed);
+        self.turn.store(now, Release);
     }
 
     fn is_late(&self, now: u64) -> bool {
@@ -117,10 +139,11 @@ impl Standstill {
 }
 
 impl Default for Standstill {
-    /// By the monotonic clock: sleep of the machine is not noticed where that clock stops in it.
+    /// By the monotonic clock: sleep of the machine is not noticed where that clock stops in it, and whoever is late has stood
+    /// still.
     fn default() -> Self {
         let begun = Instant::now();
-        Self::new(move || begun.elapsed())
+        Self::new(move || begun.elapsed(), Duration::default)
     }
 }
 
@@ -141,12 +164,39 @@ mod tests {
     use super::*;
 
     fn clocked() -> (Standstill, impl Fn(Duration)) {
-        let clock = Arc::new(AtomicU64::new(1_000_000));
-        let read = clock.clone();
-        let standstill = Standstill::new(move || Duration::from_micros(read.load(Relaxed)));
-        (standstill, move |time| {
-            clock.fetch_add(micros(time), Relaxed);
-        })
+        let (standstill, pass, _) = computing();
+        (standstill, pass)
+    }
+
+    /// The last one has the process compute, which takes no time by itself.
+    fn computing() -> (Standstill, impl Fn(Duration), impl Fn(Duration)) {
+        let (clock, computed) = (Arc::new(AtomicU64::new(1_000_000)), Arc::new(AtomicU64::new(0)));
+        let shown = |clock: &Arc<AtomicU64>| {
+            let clock = clock.clone();
+            move || Duration::from_micros(clock.load(Relaxed))
+        };
+        let standstill = Standstill::new(shown(&clock), shown(&computed));
+        let adding = |clock: Arc<AtomicU64>| {
+            move |time| {
+                clock.fetch_add(micros(time), Relaxed);
+            }
+        };
+        (standstill, adding(clock), adding(computed))
+    }
+
+    #[test]
+    fn who_has_too_much_to_do_is_late_and_has_not_stood_still() {
+        let (standstill, pass, compute) = computing();
+        standstill.turn();
+        for _ in 0..3 {
+            pass(Duration::from_secs(2));
+            compute(Duration::from_secs(2));
+            assert_eq!(standstill.lag(), Duration::ZERO);
+            standstill.turn();
+        }
+        pass(Duration::from_secs(5));
+        compute(Duration::from_secs(1));
+        assert_eq!(standstill.lag(), Duration::from_secs(4));
     }
 
     #[test]

@@ -196,7 +196,7 @@ async fn who_watches_a_call_hears_how_far_it_is_before_the_answer() {
 async fn after_a_standstill_nothing_is_begun_that_has_expired_or_was_cancelled_meanwhile() {
     let clock = Arc::new(AtomicU64::new(0));
     let read = clock.clone();
-    let standstill = Arc::new(Standstill::new(move || Duration::from_millis(read.load(Relaxed))));
+    let standstill = Arc::new(Standstill::new(move || Duration::from_millis(read.load(Relaxed)), Duration::default));
     let (one, mut other) = pair_with(Limits { standstill: standstill.clone(), ..Limits::new(MAX_MESSAGE) });
     standstill.turn();
     let nothing = Bytes::new();
@@ -234,7 +234,7 @@ fn short_of_time() -> Outgoing<'static> {
 async fn what_is_held_after_a_standstill_is_bounded() {
     let clock = Arc::new(AtomicU64::new(0));
     let read = clock.clone();
-    let standstill = Arc::new(Standstill::new(move || Duration::from_millis(read.load(Relaxed))));
+    let standstill = Arc::new(Standstill::new(move || Duration::from_millis(read.load(Relaxed)), Duration::default));
     let (one, mut other) = pair_with(Limits { standstill: standstill.clone(), ..Limits::new(MAX_MESSAGE) });
     standstill.turn();
     clock.fetch_add(1_000, Relaxed);
