@@ -11,6 +11,8 @@
 // The paths are for the benchmark of journals, which takes this module in.
 #[path = "files/folder.rs"]
 mod folder;
+#[path = "files/locked.rs"]
+mod locked;
 #[path = "files/open.rs"]
 mod open;
 #[cfg(feature = "cli")]
@@ -26,6 +28,7 @@ pub(crate) use folder::sync_folder_of;
 pub(crate) use folder::{FolderFault, check_folder};
 #[cfg(feature = "wasm")]
 pub(crate) use folder::{own_folder, sync_folder};
+pub(crate) use locked::Locked;
 #[cfg(any(feature = "journal", feature = "wasm"))]
 pub(crate) use open::open_own;
 #[cfg(feature = "wasm")]

@@ -11,7 +11,7 @@ use libp2p::identity::Keypair;
 use zeroize::Zeroizing;
 
 use crate::{
-    files::{self, Unfinished},
+    files::{self, Locked, Unfinished},
     private_file::{Exposure, exposure},
     quoting::quoted_path,
 };
@@ -23,9 +23,8 @@ const MAX_FILE: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) keypair: Keypair,
-    /// Locked as long as it is open.
     #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "it is kept for its lock"))]
-    file: Option<File>,
+    file: Option<Locked>,
 }
 
 /// Why an identity file cannot be used.
@@ -126,8 +125,8 @@ impl Identity {
     fn existing(path: &Path) -> Result<Self, IdentityError> {
         // Some systems lock only what is open for writing.
         let file = open(path, OpenOptions::new().read(true).write(true))?;
-        lock(&file, path)?;
-        let keypair = read_key(&file, path)?;
+        let file = lock(file, path)?;
+        let keypair = read_key(file.file(), path)?;
         Ok(Self { keypair, file: Some(file) })
     }
 
@@ -140,7 +139,7 @@ impl Identity {
         new.file()?.try_lock()?;
         new.write(&[&bytes])?;
         let file = new.finish_new(path)?;
-        Ok(Self { keypair, file })
+        Ok(Self { keypair, file: file.map(Locked::already) })
     }
 }
 
@@ -175,8 +174,8 @@ fn check(path: &Path, metadata: &Metadata) -> Result<(), IdentityError> {
     }
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), IdentityError> {
-    file.try_lock().map_err(|error| match error {
+fn lock(file: File, path: &Path) -> Result<Locked, IdentityError> {
+    Locked::new(file).map_err(|error| match error {
         TryLockError::WouldBlock => IdentityError::InUse { path: path.to_owned() },
         TryLockError::Error(source) => IdentityError::Io { path: path.to_owned(), source },
     })

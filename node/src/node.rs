@@ -67,24 +67,30 @@ pub struct Node {
 pub(crate) struct Guard {
     core: Arc<Core>,
     driver: Mutex<Option<JoinHandle<()>>>,
-    /// Locked as long as the node lives.
-    _identity: Identity,
+    /// Nobody else's as long as the node runs.
+    identity: Mutex<Option<Identity>>,
 }
 
 impl Guard {
     pub(crate) fn new(core: Arc<Core>, driver: JoinHandle<()>, identity: Identity) -> Arc<Self> {
-        Arc::new(Self { core, driver: Mutex::new(Some(driver)), _identity: identity })
+        Arc::new(Self { core, driver: Mutex::new(Some(driver)), identity: Mutex::new(Some(identity)) })
     }
 
     fn take_driver(&self) -> Option<JoinHandle<()>> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Lets another node have the files of this one.
+    fn release_files(&self) {
+        #[cfg(feature = "wasm")]
+        self.core.workshop.release();
+        drop(self.identity.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        #[cfg(feature = "wasm")]
-        self.core.workshop.release();
+        self.release_files();
         if self.take_driver().is_some() {
             self.core.registry.drain();
             drop(self.core.links.close());
@@ -455,6 +461,9 @@ impl Node {
             && timeout(GOODBYE, &mut driver).await.is_err()
         {
             driver.abort();
+        }
+        if let Some(guard) = &self.guard {
+            guard.release_files();
         }
         core.topics.close();
     }

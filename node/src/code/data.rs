@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use crate::files::{self, FolderFault};
+use crate::files::{self, FolderFault, Locked};
 
 /// Locked by the node to which the folder belongs, where folders cannot be.
 const LOCK: &str = "lock";
@@ -29,8 +29,7 @@ enum State {
     Unclaimed,
     /// It is this node's.
     Claimed {
-        /// Locked as long as it is open.
-        _lock: File,
+        _lock: Locked,
         /// The last turn that has written.
         written: u64,
     },
@@ -91,7 +90,7 @@ impl DataFolder {
     }
 }
 
-fn lock(folder: &Path) -> Result<File, DataFolderError> {
+fn lock(folder: &Path) -> Result<Locked, DataFolderError> {
     let failed = |source| DataFolderError::Io { path: folder.to_owned(), source };
     // The folder itself can be locked on most systems, and then no file lies about.
     if let Some(locked) = File::open(folder).ok().and_then(|opened| try_lock(opened, folder)) {
@@ -103,9 +102,9 @@ fn lock(folder: &Path) -> Result<File, DataFolderError> {
 }
 
 /// `None` where it cannot be locked at all.
-fn try_lock(file: File, folder: &Path) -> Option<Result<File, DataFolderError>> {
-    match file.try_lock() {
-        Ok(()) => Some(Ok(file)),
+fn try_lock(file: File, folder: &Path) -> Option<Result<Locked, DataFolderError>> {
+    match Locked::new(file) {
+        Ok(locked) => Some(Ok(locked)),
         Err(TryLockError::WouldBlock) => Some(Err(DataFolderError::InUse { path: folder.to_owned() })),
         Err(TryLockError::Error(_)) => None,
     }
