@@ -114,7 +114,8 @@ impl Driver {
             && !self.peers.contains_key(&peer_id)
             && !self.dials.contains_key(&peer_id)
             && !self.lost.contains_key(&peer_id)
-            && !self.core.permissions.shuns(&peer_id);
+            && !self.core.permissions.shuns(&peer_id)
+            && !self.keeps_away(&peer_id);
         if room && wanted && self.has_address(&peer_id) {
             self.dial_unasked(peer_id);
         }
