@@ -43,6 +43,34 @@ macro_rules! ask_inside_of_pending {
     };
 }
 
+/// The behaviour inside makes the handlers of connections; each is put into what `$wrap` makes of it.
+macro_rules! wrap_handlers_of_inside {
+    ($wrap:expr) => {
+        fn handle_established_inbound_connection(
+            &mut self,
+            id: libp2p::swarm::ConnectionId,
+            peer_id: libp2p::PeerId,
+            local: &libp2p::Multiaddr,
+            remote: &libp2p::Multiaddr,
+        ) -> Result<libp2p::swarm::THandler<Self>, libp2p::swarm::ConnectionDenied> {
+            let inner = self.inner.handle_established_inbound_connection(id, peer_id, local, remote)?;
+            Ok($wrap(self, inner))
+        }
+
+        fn handle_established_outbound_connection(
+            &mut self,
+            id: libp2p::swarm::ConnectionId,
+            peer_id: libp2p::PeerId,
+            address: &libp2p::Multiaddr,
+            role: libp2p::core::Endpoint,
+            port_use: libp2p::core::transport::PortUse,
+        ) -> Result<libp2p::swarm::THandler<Self>, libp2p::swarm::ConnectionDenied> {
+            let inner = self.inner.handle_established_outbound_connection(id, peer_id, address, role, port_use)?;
+            Ok($wrap(self, inner))
+        }
+    };
+}
+
 /// Nothing is said to connections, and nothing heard from them.
 macro_rules! only_watch {
     () => {
@@ -101,4 +129,4 @@ macro_rules! write_through {
     };
 }
 
-pub(crate) use {ask_inside_of_pending, only_watch, reach_inside, write_through};
+pub(crate) use {ask_inside_of_pending, only_watch, reach_inside, wrap_handlers_of_inside, write_through};

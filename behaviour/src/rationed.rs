@@ -11,16 +11,15 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    PeerId,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-        ToSwarm, behaviour::ConnectionEstablished,
+        ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        behaviour::ConnectionEstablished,
     },
 };
 
 use crate::{
-    delegate::{ask_inside_of_pending, reach_inside},
+    delegate::{ask_inside_of_pending, reach_inside, wrap_handlers_of_inside},
     ended::ended,
     ration::{Origin, Rate, Table, Tiers, Who},
 };
@@ -90,26 +89,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Rationed<B> {
 
     ask_inside_of_pending!();
 
-    fn handle_established_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer_id: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(id, peer_id, local, remote)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer_id: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(id, peer_id, address, role, port_use)
-    }
+    wrap_handlers_of_inside!(|_: &mut Self, inner| inner);
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionEstablished(ConnectionEstablished { connection_id, endpoint, .. }) = &event {

@@ -15,7 +15,7 @@ use std::{
 use common::{Process, Swarm};
 use futures::{StreamExt, stream::FuturesUnordered};
 use in_process::{hosts, within};
-use multinodes::{Actions, AppError, CallError, Event, Node, QuorumError, Strategy};
+use multinodes::{Actions, AppError, CallError, Event, Events, Node, QuorumError, Strategy};
 use tokio::sync::Semaphore;
 
 /// A host of `work`, whose action `run` gives its arguments back and notes that it was begun.
@@ -29,8 +29,18 @@ async fn caller(swarm: &Swarm) -> Node {
     swarm.builder().name("caller").start().await.unwrap()
 }
 
+/// A host of `work` and who calls it, which knows it, and hears from now on what happens in the swarm.
+async fn one_host(name: &str) -> (Swarm, Process, Node, Events) {
+    let swarm = Swarm::new();
+    let process = host(&swarm, name);
+    let caller = caller(&swarm).await;
+    hosts(&caller, "work", 1).await;
+    let events = caller.events();
+    (swarm, process, caller, events)
+}
+
 /// Waits until a node is told to be lost.
-async fn loses(node: &Node, events: &mut multinodes::Events, name: &str) {
+async fn loses(node: &Node, events: &mut Events, name: &str) {
     within(async {
         loop {
             match events.next().await.unwrap() {
@@ -78,11 +88,7 @@ async fn no_call_ends_unreachable_while_another_host_is_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_only_silent_has_all_the_time_when_there_is_no_other() {
-    let swarm = Swarm::new();
-    let frozen = host(&swarm, "frozen");
-    let caller = caller(&swarm).await;
-    hosts(&caller, "work", 1).await;
-    let mut events = caller.events();
+    let (_swarm, frozen, caller, mut events) = one_host("frozen").await;
     frozen.signal("STOP");
     // There is no lane to it yet. Its connection is closed meanwhile, and the node is given up.
     let target = caller.app("work").timeout(Duration::from_secs(25));
@@ -98,11 +104,7 @@ async fn a_host_that_is_only_silent_has_all_the_time_when_there_is_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_hears_nothing_any_more_says_that_it_may_be_cut_off() {
-    let swarm = Swarm::new();
-    let frozen = host(&swarm, "frozen");
-    let caller = caller(&swarm).await;
-    hosts(&caller, "work", 1).await;
-    let mut events = caller.events();
+    let (_swarm, frozen, caller, mut events) = one_host("frozen").await;
     frozen.signal("STOP");
     loses(&caller, &mut events, "frozen").await;
     assert!(caller.status().cut_off && caller.status().connected == 0);
@@ -158,11 +160,7 @@ async fn only_the_hosts_that_fell_silent_are_waited_for_while_others_are_there()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_killed_is_gone_and_nobody_is_cut_off() {
-    let swarm = Swarm::new();
-    let killed = host(&swarm, "killed");
-    let caller = caller(&swarm).await;
-    hosts(&caller, "work", 1).await;
-    let mut events = caller.events();
+    let (_swarm, killed, caller, mut events) = one_host("killed").await;
     killed.signal("KILL");
     loses(&caller, &mut events, "killed").await;
     assert!(!caller.status().cut_off);

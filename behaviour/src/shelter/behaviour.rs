@@ -7,11 +7,10 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    PeerId,
     swarm::{
-        CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-        NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+        StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         handler::{
             ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ListenUpgradeError,
         },
@@ -19,7 +18,7 @@ use libp2p::{
 };
 
 use super::{Broken, Inbound, Outbound, Panics};
-use crate::delegate::{ask_inside_of_pending, reach_inside};
+use crate::delegate::{ask_inside_of_pending, reach_inside, wrap_handlers_of_inside};
 
 /// A behaviour whose handlers are under a roof: one that panics costs its connection, which is closed.
 pub struct Shelter<B: NetworkBehaviour> {
@@ -48,28 +47,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Shelter<B> {
 
     ask_inside_of_pending!();
 
-    fn handle_established_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer_id: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = self.inner.handle_established_inbound_connection(id, peer_id, local, remote)?;
-        Ok(self.handler(inner))
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer_id: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        let inner = self.inner.handle_established_outbound_connection(id, peer_id, address, role, port_use)?;
-        Ok(self.handler(inner))
-    }
+    wrap_handlers_of_inside!(Self::handler);
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.inner.on_swarm_event(event);
