@@ -51,8 +51,8 @@ const PRUNE_BACKOFF: Duration = Duration::from_secs(15);
 const MESSAGE_ID: usize = 20;
 
 /// What gossip of a peer may take of the swarm's own task, in microseconds: three seconds at once, and a quarter of it in
-/// the long run. Honest gossip takes a tenth of that; a packet of 64 KiB can have thousands of announcements and wishes,
-/// and be looked through for milliseconds.
+/// the long run. Honest gossip takes a tenth of that; a packet can have 16 KiB of announcements and wishes, hundreds of
+/// them, and be looked through for a good part of a millisecond.
 const TAKEN: Rate = Rate { burst: 3e6, per_second: 250e3 };
 
 /// The same, and for all peers of a host.

@@ -1,5 +1,5 @@
-//! What a peer has a node do by questions is bounded, however it asks: it is not looked at beyond that, the
-//! peer is kept away, and honest ones are served all the while.
+//! What a peer has a node do by questions and by packets of gossip is bounded, however it asks: nothing is looked at beyond
+//! that, the peer is kept away, and honest ones are served all the while.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use common::Swarm as Commands;
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, identify,
     identity::Keypair,
@@ -51,6 +51,17 @@ fn question() -> Vec<u8> {
     framed(&[&[0x08, 4][..], &field(2, &[7; 32])].concat())
 }
 
+/// A packet of gossip that asks for seven hundred messages, none of which there is.
+fn wishes() -> Vec<u8> {
+    let ids: Vec<u8> =
+        (0..700_u32).flat_map(|number| field(1, &[&number.to_be_bytes()[..], &[7; 16]].concat())).collect();
+    framed(&field(3, &field(2, &ids)))
+}
+
+fn gossip(name: &SwarmName) -> StreamProtocol {
+    StreamProtocol::try_from_owned(format!("{}/1.1.0", name.gossip_protocol_prefix())).unwrap()
+}
+
 /// What is said again and again, and on how many streams of which protocol.
 struct Flood {
     protocol: fn(&SwarmName) -> StreamProtocol,
@@ -73,11 +84,16 @@ async fn flood(name: SwarmName, flood: Flood, target: (PeerId, Multiaddr)) {
         swarm.dial(target.1.clone()).unwrap();
         let mut connected = false;
         let mut speaking = None;
+        // Who closes the streams of gossip that the node opens is not listened to any more.
+        let mut heard = tokio::task::JoinSet::new();
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::ConnectionEstablished { .. } if !connected => {
                     connected = true;
                     speaking = Some(speak(&mut swarm, target.0, &flood));
+                }
+                SwarmEvent::Behaviour(HostileEvent::Streams(mut event)) => {
+                    heard.spawn(async move { read_all(&mut event.stream).await });
                 }
                 SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. } => break,
                 _ => {}
@@ -85,6 +101,11 @@ async fn flood(name: SwarmName, flood: Flood, target: (PeerId, Multiaddr)) {
         }
         drop(speaking);
     }
+}
+
+/// Takes whatever comes.
+async fn read_all(reader: &mut (impl AsyncRead + Unpin)) {
+    while reader.read(&mut [0; 65_536]).await.is_ok_and(|count| count > 0) {}
 }
 
 /// Writes on a few streams without end, and reads whatever comes.
@@ -99,8 +120,7 @@ fn speak(swarm: &mut Swarm<Hostile>, target: PeerId, flood: &Flood) -> tokio::ta
             let Ok(Ok(stream)) = opened.await else { return };
             let (mut reader, mut writer) = stream.split();
             let write = async { while writer.write_all(&batch).await.is_ok() && writer.flush().await.is_ok() {} };
-            let read = async { while reader.read(&mut [0; 65_536]).await.is_ok_and(|count| count > 0) {} };
-            futures::join!(write, read);
+            futures::join!(write, read_all(&mut reader));
         });
     }
     speaking
@@ -139,4 +159,9 @@ async fn until_counted(honest: &Node) {
 async fn questions_without_end_are_not_answered_without_end() {
     // More streams than there may be misdeeds: on none of them anything more is answered.
     is_counted(Flood { protocol: SwarmName::kademlia_protocol, said: question(), streams: 24 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wishes_without_end_are_not_looked_through_without_end() {
+    is_counted(Flood { protocol: gossip, said: wishes(), streams: 1 }).await;
 }
