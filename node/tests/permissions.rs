@@ -252,6 +252,8 @@ async fn a_file_in_the_rules_of_an_application_is_read_again_when_it_changes() {
     let answer = Actions::new().action("answer", |()| async { 42 }).allow(Rule::file(&file).unwrap());
     alpha.register("oracle", answer).unwrap();
     let friend = in_process("friend").0.keypair(keypair).join(&address).start().await.unwrap();
+    // Registered after the start, and perhaps announced after the friend has come.
+    within(friend.wait_for("oracle")).await.unwrap();
     let answer: u8 = within(friend.call("oracle", "answer", ())).await.unwrap();
     assert_eq!(answer, 42);
     replace(&file, "# nobody any more\n");

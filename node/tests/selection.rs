@@ -11,7 +11,7 @@ use std::{
 };
 
 use in_process::{hosts, in_process, within};
-use multinodes::{Actions, AppRef, CallError, Considered, Node, Strategy, Verdict};
+use multinodes::{Actions, AppRef, CallError, Considered, Node, Rule, Strategy, Verdict};
 use tokio::sync::Semaphore;
 
 /// An application that says where it is.
@@ -79,6 +79,29 @@ async fn a_key_goes_to_one_host_whoever_calls() {
         taken.extend(place.into_keys());
     }
     assert_eq!(taken.len(), 3, "{taken:?}");
+}
+
+#[tokio::test]
+async fn what_a_host_says_of_one_action_moves_no_key_of_another() {
+    let (caller, nodes) = caller_and_hosts(3).await;
+    for node in &nodes {
+        let guarded = here(node.name()).action("guarded", |()| async { 0_u8 }).allow(Rule::of(|_| false));
+        node.register("guarded", guarded).unwrap();
+    }
+    hosts(&caller, "guarded", 3).await;
+    for key in 0..20_u8 {
+        let target = caller.app("guarded").strategy(Strategy::sticky([key]));
+        let place = places(&target, 1).await;
+        for (action, arguments, code) in [
+            ("guarded", None, "forbidden"),
+            ("unheard-of", None, "no_such_action"),
+            ("where", Some(7), "bad_arguments"),
+        ] {
+            let error = within(target.call::<u8>(action, arguments)).await.unwrap_err();
+            assert_eq!(error.code(), code, "{error:?}");
+            assert_eq!(places(&target, 1).await, place, "after {error:?}");
+        }
+    }
 }
 
 #[tokio::test]
