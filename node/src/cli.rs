@@ -220,7 +220,8 @@ Examples:
   multinodes ticket --out garden.ticket      then: start --ticket garden.ticket
   multinodes run task.wasm 27 --node alpha   your own code on another node
 
-Each flag has an environment variable (MULTINODES_SWARM for --swarm) and a key of the same name in `multinodes.toml`.
+The flags of every verb and those of `start` have an environment variable (MULTINODES_SWARM for --swarm) and a key of the same \
+name in `multinodes.toml`.
 
 Exit codes: 0 done, 1 a negative answer, 2 usage or a failure of our own, 124 out of time.";
 

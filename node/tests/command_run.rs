@@ -238,7 +238,7 @@ fn code_is_inspected_listed_and_forgotten() {
     assert!(application["complexity"].as_u64() > task["complexity"].as_u64(), "{application} {task}");
 
     refused(swarm.run(&["code", "ls"]), 2, &["--data DIR"]);
-    refused(swarm.run(&["code", "ls", "--data", "nowhere"]), 2, &["nowhere"]);
+    refused(swarm.run(&["code", "ls", "--data", "nowhere"]), 2, &["nothing is kept in `nowhere/code`"]);
     assert!(!swarm.path("nowhere").exists(), "looking makes nothing");
     let _alpha = swarm.start("alpha", &["--allow-code", "any", "--data", "kept"]);
     run(&swarm, &["echo.wat", "1", "--node", "alpha"]).expect(0);

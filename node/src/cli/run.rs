@@ -63,7 +63,7 @@ const HELP: &str = "\
 The code runs in a sandbox, within limits, and only where a rule allows it: `multinodes start --allow-code RULE`. It is sent \
 the first time only. Arguments and result are JSON, as with `call`; with --install it stays, and `call` reaches it.
 
-  multinodes run collatz.wasm 27 --node beta                    once, there
+  multinodes run sum.wasm 1 2 3 --node beta                     once, there
   multinodes run task.wat --app calculator                      beside that
   multinodes run counter.wasm --install counter --node beta     it stays
   multinodes run counter.wasm --install counter --all --version 1.1.0
@@ -114,7 +114,7 @@ impl Run {
             run = run.in_application(application);
         }
         let answer = run.timeout(session.left()).call_raw(arguments).await;
-        let answer = answer.map_err(|error| asked.failed(&error, &session.hint()))?;
+        let answer = answer.map_err(|error| asked.failed(&session.given(error), &session.hint()))?;
         let answer = answer.json().map_err(json::unwritable)?;
         if output.json { output.line(&answer) } else { output.value(&answer) }?;
         Ok(ExitCode::SUCCESS)

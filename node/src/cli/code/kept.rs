@@ -35,7 +35,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where the node keeps code: that of the flags, or else of the file with settings.
+    /// Where the node keeps code: in the folder of the flags, or else of the file with settings. It is there.
     pub(super) fn folder(&self, settings: &Settings) -> Result<PathBuf, Failure> {
         let start = &settings.start;
         let beside = |identity: &PathBuf| {
@@ -48,7 +48,14 @@ impl Place {
         let folder = folder.ok_or_else(|| {
             Failure::own("say where the node keeps its code: `--data DIR`, or `--identity FILE` with its key")
         })?;
-        Ok(folder.join("code"))
+        let folder = folder.join("code");
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        Err(Failure::own(format_args!(
+            "nothing is kept in `{}`, which is not there: a node makes it when it first takes code",
+            folder.display()
+        )))
     }
 }
 

@@ -104,7 +104,7 @@ impl Order<'_> {
             None => self.somewhere(&installation, session).await?,
         };
         let done = installation.timeout(session.left()).on(node.to_string()).await;
-        done.map_err(|error| self.asked.failed(&error, &session.hint()))?;
+        done.map_err(|error| self.asked.failed(&session.given(error), &session.hint()))?;
         let nodes = session.node.nodes();
         let name = nodes.iter().find(|info| info.peer_id == node).map_or_else(String::new, |info| info.name.clone());
         self.said(&name, node, &Ok(()))?;
@@ -122,7 +122,10 @@ impl Order<'_> {
     }
 
     async fn all(&self, installation: Installation, session: &Session) -> Result<ExitCode, Failure> {
-        let outcomes = installation.all().await;
+        let mut outcomes = installation.all().await;
+        for outcome in &mut outcomes {
+            outcome.result = outcome.result.clone().map_err(|error| session.given(error));
+        }
         if outcomes.is_empty() {
             return Err(self.asked.nobody(session, self.place.condition.as_deref()));
         }
