@@ -40,11 +40,25 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The default of 5,000 messages a peer is 320 MB at the worst; sync repairs what a full queue drops.
 const QUEUE: usize = 256;
 
+/// The default of 1 s for what is passed on loses most of it where many nodes start at once on few cores, and sync has to bring
+/// it. A peer that is silent for half as long is closed.
+const QUEUED: Duration = Duration::from_secs(10);
+
 /// The default is 5,000: a mesh of our size has far fewer messages in three heartbeats.
 const MAX_MESSAGES_IN_RPC: usize = 512;
 
 /// The default of 60 s would let a node that was cut off come back to a full mesh only after as long.
 const PRUNE_BACKOFF: Duration = Duration::from_secs(15);
+
+/// How many neighbours pass each message on to a node. The default lets a mesh grow to 12 when many nodes start at once, and
+/// then each message comes as often.
+const MESH_LOW: usize = 4;
+const MESH: usize = 6;
+const MESH_HIGH: usize = 8;
+
+/// So many others are told which messages there were. By default it is a quarter of all neighbours at least, and sync repairs
+/// what they miss as well.
+const TOLD_OF: usize = 3;
 
 /// Long enough to tell two messages apart, and much shorter than the default of sender and number (72 bytes), which
 /// would make the announcements of messages as dear as the messages.
@@ -71,8 +85,15 @@ pub fn new(swarm: &SwarmName, refused: Arc<AtomicU64>) -> Result<Behaviour, Goss
         .heartbeat_interval(HEARTBEAT)
         .max_transmit_size(MAX_MESSAGE)
         .connection_handler_queue_len(QUEUE)
+        .publish_queue_duration(QUEUED)
+        .forward_queue_duration(QUEUED)
         .max_publish_messages(MAX_MESSAGES_IN_RPC)
         .prune_backoff(PRUNE_BACKOFF)
+        .mesh_n_low(MESH_LOW)
+        .mesh_n(MESH)
+        .mesh_n_high(MESH_HIGH)
+        .gossip_lazy(TOLD_OF)
+        .gossip_factor(0.0)
         // Everybody is near and densely connected: flooding would send each message to all instead of to a mesh.
         .flood_publish(false)
         // The driver checks the signature inside before anything is forwarded.

@@ -37,11 +37,7 @@ use self::{
     names::Names,
     news::News,
 };
-pub(crate) use self::{
-    liveness::{LEAST_SPACING, slowed},
-    lives::Turns,
-    news::MAX_NAMED,
-};
+pub(crate) use self::{liveness::changed, lives::Turns, news::MAX_NAMED};
 
 /// More live nodes than that are not held: state and sync grow with their number.
 pub(crate) const MAX_NODES: usize = 10_000;

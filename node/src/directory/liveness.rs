@@ -25,8 +25,11 @@ const MISSED_BEATS: u32 = 3;
 /// looks for, more than a thousand. Whoever makes up nodes has to let many real ones run for a few more to count.
 const VOUCHED: usize = 32;
 
-/// From one beat to the next the time between them grows by no more than this: far less than a node may be silent for.
-const SLOWING: f64 = 1.5;
+/// From one beat to the next the time between them changes by no more than this: far less than a node may be silent for.
+const CHANGE: f64 = 1.5;
+
+/// The longest that a node waits for its first beat: who has heard none yet waits for three times [`LEAST_SPACING`] at least.
+const LONGEST_FIRST: Duration = Duration::from_secs(12);
 
 /// Nodes that are gone are remembered for so many times the spacing of beats, or [`LEAST_MEMORY`]: far longer than
 /// anybody else still takes them for alive.
@@ -41,8 +44,8 @@ pub(super) fn spacing(nodes: usize) -> Duration {
 
 /// How often a node gives a sign of life that did so every `before` and is to come to `wanted`: others judge it by the rhythm
 /// that they have heard, and would take one that slows down at once for lost.
-pub(crate) fn slowed(before: Duration, wanted: Duration) -> Duration {
-    wanted.min(before.mul_f64(SLOWING))
+pub(crate) fn changed(before: Duration, wanted: Duration) -> Duration {
+    wanted.clamp(before.div_f64(CHANGE), before.mul_f64(CHANGE))
 }
 
 impl Directory {
@@ -50,6 +53,12 @@ impl Directory {
     /// has made up.
     pub(crate) fn spacing(&self) -> Duration {
         spacing(self.believed)
+    }
+
+    /// How often it would give signs of life among all that are said to be there, made up or not, but within some seconds:
+    /// when many nodes start at once nobody knows yet whom to believe, and their records have only just been heard.
+    pub(crate) fn first_spacing(&self) -> Duration {
+        spacing(self.live).min(LONGEST_FIRST)
     }
 
     /// A connection to a node is there: nothing proves better that it lives.

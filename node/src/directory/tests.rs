@@ -16,7 +16,7 @@ use serde_bytes::ByteBuf;
 use serde_json::Value;
 
 use super::{
-    liveness::{LEAST_MEMORY, LONGEST_SPACING, spacing},
+    liveness::{LEAST_MEMORY, LEAST_SPACING, LONGEST_SPACING, spacing},
     *,
 };
 use crate::description::Event;
@@ -388,13 +388,15 @@ fn who_learns_of_many_nodes_is_not_taken_for_lost_while_its_beats_become_rare() 
     let mut spacing = LEAST_SPACING;
     for number in 1..30 {
         directory.on_beat(&beat(1, 1, 1, number), &SOURCE, now);
-        spacing = slowed(spacing, LONGEST_SPACING);
+        spacing = changed(spacing, LONGEST_SPACING);
         // As late as chance has it.
         now += spacing.mul_f64(1.1);
         directory.on_tick(now, Duration::ZERO);
         assert!(directory.is_live(&peer(1)), "before beat {number}, after {spacing:?}");
     }
     assert_eq!(spacing, LONGEST_SPACING);
+    // Nor does it become frequent at once, which others would take for its rhythm.
+    assert_eq!(changed(Duration::from_secs(12), LEAST_SPACING), Duration::from_secs(8));
 }
 
 /// Records of three writers, none of whom signs two different records of one version.

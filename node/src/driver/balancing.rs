@@ -14,7 +14,7 @@ use super::{
 /// A connection younger than this is not closed to save one; where there is a crowd, and others may be turned away, one that
 /// has had the time to level both sides.
 const YOUNG: Duration = Duration::from_secs(10);
-const YOUNG_IN_A_CROWD: Duration = Duration::from_secs(2);
+const YOUNG_IN_A_CROWD: Duration = Duration::from_secs(1);
 
 /// A peer that is told of the closing has so long to note it.
 const RELEASE_LIMIT: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const CLOSED_AT_ONCE: usize = 4;
 
 /// The same in a crowd, a quarter above the high mark: of many nodes that start together and come in through one, those that
 /// it has no place for are waiting.
-const CLOSED_IN_A_CROWD: usize = 16;
+const CLOSED_IN_A_CROWD: usize = 32;
 
 /// So many dials may be under way when another node is to be verified, and so many connections more than the high mark
 /// may come of it for a while.

@@ -20,7 +20,7 @@ use crate::{
     addresses,
     core::{Core, Counters},
     description::Event,
-    directory::{Heard, LEAST_SPACING, Merged, slowed},
+    directory::{Heard, Merged, changed},
 };
 
 /// Changes that follow each other so soon are told at once.
@@ -39,8 +39,10 @@ pub(super) struct Own {
     pub(super) incarnation: u64,
     revision: u64,
     beat: u64,
-    /// How long after the last beat the next one comes, but for chance.
+    /// How long after the last beat the next one comes, but for chance; set with the first.
     spacing: Duration,
+    /// Since when the first beat waits, and for which part of the time between two.
+    first_beat: Option<(Instant, f64)>,
     /// The directory was levelled with somebody.
     pub(super) synced: bool,
     /// All peers are lost, some of them by silence.
@@ -64,7 +66,8 @@ impl Own {
             incarnation,
             revision: 0,
             beat: 0,
-            spacing: LEAST_SPACING,
+            spacing: Duration::ZERO,
+            first_beat: None,
             synced: false,
             cut_off: false,
             told: None,
@@ -201,13 +204,28 @@ impl Driver {
         self.begin_syncs();
         if !self.core.settings.passive {
             // Nodes that start together spread their beats.
-            let first = self.directory.spacing().mul_f64(rand::random_range(0.2..1.0));
-            self.timers.after(first, Due::Beat);
+            let place = rand::random_range(0.5..1.0);
+            self.own.first_beat = Some((Instant::now(), place));
+            self.timers.after(self.directory.first_spacing().mul_f64(place), Due::Beat);
         }
     }
 
+    /// How long the first beat has to wait still: by now more nodes may be known. Its rhythm begins there.
+    fn first_beat_waits(&mut self) -> Option<Duration> {
+        let (since, place) = self.own.first_beat?;
+        self.own.spacing = self.directory.first_spacing();
+        let left = self.own.spacing.mul_f64(place).saturating_sub(since.elapsed());
+        if left.is_zero() {
+            self.own.first_beat = None;
+        }
+        Some(left).filter(|left| !left.is_zero())
+    }
+
     pub(super) fn beat(&mut self) {
-        self.own.spacing = slowed(self.own.spacing, self.directory.spacing());
+        if let Some(left) = self.first_beat_waits() {
+            return self.timers.after(left, Due::Beat);
+        }
+        self.own.spacing = changed(self.own.spacing, self.directory.spacing());
         self.timers.after(jittered(self.own.spacing), Due::Beat);
         if self.stopping.is_some() || self.peers.is_empty() {
             return;

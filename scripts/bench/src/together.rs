@@ -148,18 +148,21 @@ async fn until_all(node: &Node, mut events: Events, count: usize) -> usize {
     faults
 }
 
-/// Says every few seconds how far they are, for whoever looks for what holds them up.
+/// Says every other second how far they are, for whoever looks for what holds them up.
 async fn progress(nodes: &[Node], begun: Instant) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
     loop {
         ticks.tick().await;
         let range = |counts: Vec<usize>| (counts.iter().min().copied(), counts.iter().max().copied());
-        let known = range(nodes.iter().map(|node| node.nodes().len()).collect());
+        let known: Vec<usize> = nodes.iter().map(|node| node.nodes().len()).collect();
+        let alone = known.iter().filter(|known| **known == 1).count();
+        let all = known.iter().filter(|known| **known == nodes.len()).count();
+        let known = range(known);
         let connected = range(nodes.iter().map(|node| node.status().connected).collect());
         let counters: Vec<_> = nodes.iter().map(Node::counters).collect();
         let sum = |count: fn(&Counters) -> u64| counters.iter().map(count).sum::<u64>();
         eprintln!(
-            "{:.0?}: known {known:?}, connected {connected:?}, refused connections {} records {} requests {}, failed handshakes {}, kept away {}",
+            "{:.0?}: {alone} know nobody, {all} know all; known {known:?}, connected {connected:?}, refused connections {} records {} requests {}, failed handshakes {}, kept away {}",
             begun.elapsed(),
             sum(|c| c.refused_connections),
             sum(|c| c.refused_records),

@@ -329,3 +329,20 @@ fn resident() -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse::<usize>().unwrap() * 1024
 }
+
+#[test]
+fn the_first_beat_waits_among_all_that_are_said_to_be_there_and_not_for_long() {
+    let now = Instant::now();
+    let mut directory = directory(now);
+    assert_eq!(directory.first_spacing(), LEAST_SPACING);
+    for number in 0..150 {
+        directory.on_record(made_up(record(1, 1, &format!("node-{number}"))), *SOURCE, now);
+    }
+    directory.on_tick(now, Duration::ZERO);
+    assert_eq!(directory.spacing(), LEAST_SPACING, "nobody has heard anything of them");
+    assert_eq!(directory.first_spacing(), Duration::from_millis(9_060));
+    for number in 150..250 {
+        directory.on_record(made_up(record(1, 1, &format!("node-{number}"))), *SOURCE, now);
+    }
+    assert!(directory.first_spacing() < LEAST_SPACING * 3, "{:?}", directory.first_spacing());
+}
