@@ -96,9 +96,9 @@ impl Links {
         self.limits.standstill.clone()
     }
 
-    /// Whether a message of so many bytes can go to a peer at once.
-    pub(crate) fn is_open(&self, peer_id: &PeerId, size: usize) -> bool {
-        self.exchanges.load().get(peer_id).is_some_and(|link| link.exchange.is_open(size))
+    /// The exchange with a peer, if a message of so many bytes can go to it at once.
+    pub(crate) fn open(&self, peer_id: &PeerId, size: usize) -> Option<Arc<Exchange>> {
+        self.exchanges.load().get(peer_id).filter(|link| link.exchange.is_open(size)).map(|link| link.exchange.clone())
     }
 
     /// Runs a lane on a stream that a peer has opened.

@@ -18,6 +18,7 @@ use multinodes_behaviour::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::opening::Way;
 use crate::{
     app_ref::DEFAULT_TIMEOUT,
     application::{Origin, Watcher},
@@ -125,22 +126,23 @@ impl<'a> Route<'a> {
     async fn try_hosts(&self, kind: Kind<'_>, payload: Payload, attempts: &Attempts) -> Result<Payload, Failed> {
         let core = self.node.core();
         let time = self.time()?;
+        let mut first = Some(self.pick(core, kind.asked(), &[]));
         loop {
             if core.registry.is_draining() {
                 return Err(CallError::Stopped.into());
             }
-            let target = match attempts.pick(|tried| self.pick(core, kind.asked(), tried)) {
+            let picked = first.take().unwrap_or_else(|| attempts.pick(|tried| self.pick(core, kind.asked(), tried)));
+            let target = match picked {
                 Ok(target) => target,
                 Err(nobody) => Box::pin(self.without_host(core, kind, nobody, attempts, time)).await?,
             };
-            let target = if self.is_open(core, &target, &payload) {
-                target
-            } else {
-                match Box::pin(self.opened(target, kind, &payload, time, attempts)).await {
-                    Some(target) => target,
+            let (target, way) = match self.way(core, &target, &payload) {
+                Some(way) => (target, way),
+                None => match Box::pin(self.opened(target, kind, &payload, time, attempts)).await {
+                    Some(target) => (target, Way::Any),
                     None if Instant::now() < time.deadline => continue,
                     None => return Err(attempts.last().unwrap_or_else(|| CallError::Stopped.into())),
-                }
+                },
             };
             if let Some(after) = self.hedge
                 && self.on.is_none()
@@ -152,7 +154,7 @@ impl<'a> Route<'a> {
                 }
             }
             let peer_id = target.peer_id(core);
-            match self.at(core, &target, kind, &payload, time).await {
+            match self.by(way, core, &target, kind, &payload, time).await {
                 Err(failed)
                     if self.on.is_none()
                         && attempts.allow(&failed, self.may_run_twice(&target, kind))
@@ -263,7 +265,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// One attempt. What comes of it counts for whoever chooses among hosts.
+    /// One attempt, whatever way there is.
     async fn at(
         &self,
         core: &Arc<Core>,
@@ -272,9 +274,22 @@ impl<'a> Route<'a> {
         payload: &Payload,
         time: Time,
     ) -> Result<Payload, Failed> {
+        self.by(Way::Any, core, target, kind, payload, time).await
+    }
+
+    /// One attempt. What comes of it counts for whoever chooses among hosts.
+    async fn by(
+        &self,
+        way: Way,
+        core: &Arc<Core>,
+        target: &Target,
+        kind: Kind<'_>,
+        payload: &Payload,
+        time: Time,
+    ) -> Result<Payload, Failed> {
         let outcome = match target {
             Target::Here(hosted) => Box::pin(self.here(core, hosted, kind, payload.clone(), time)).await,
-            Target::There(info) => self.there(core, info, kind, payload, time).await,
+            Target::There(info) => self.there(way, core, info, kind, payload, time).await,
         };
         core.selection.asides.heard(target.peer_id(core), self.application, kind.asked(), &outcome);
         outcome.map_err(Failed::from)
@@ -436,13 +451,17 @@ impl<'a> Route<'a> {
 
     async fn there(
         &self,
+        way: Way,
         core: &Core,
         info: &NodeInfo,
         kind: Kind<'_>,
         payload: &Payload,
         time: Time,
     ) -> Result<Payload, CallError> {
-        let exchange = core.links.with(info.peer_id).ok_or(CallError::Stopped)?;
+        let exchange = match way {
+            Way::Open(exchange) => exchange,
+            Way::Any => core.links.with(info.peer_id).ok_or(CallError::Stopped)?,
+        };
         let attempt = self.attempt(kind, &info.name, time);
         let payload = payload.bytes();
         let head = self.outgoing(attempt.action, time);
@@ -458,7 +477,7 @@ impl<'a> Route<'a> {
     pub(crate) async fn round_trip(&self, info: &NodeInfo) -> Result<Duration, CallError> {
         let begun = Instant::now();
         let payload = Payload::arguments(&()).map_err(unsendable)?;
-        match self.there(self.node.core(), info, Kind::Call("ping"), &payload, self.time()?).await {
+        match self.there(Way::Any, self.node.core(), info, Kind::Call("ping"), &payload, self.time()?).await {
             Ok(_)
             | Err(
                 CallError::NoSuchApplication { .. }

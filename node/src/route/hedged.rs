@@ -30,7 +30,7 @@ impl Route<'_> {
     ) -> Option<Result<Payload, Failed>> {
         let core = self.node.core();
         let attempt = |target: Target| async move {
-            let opened = match self.is_open(core, &target, payload) {
+            let opened = match self.way(core, &target, payload).is_some() {
                 true => Some(target),
                 false => Box::pin(self.opened(target, kind, payload, time, attempts)).await,
             };

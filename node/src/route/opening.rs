@@ -7,7 +7,7 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::PeerId;
-use multinodes_behaviour::lane::LaneError;
+use multinodes_behaviour::lane::{Exchange, LaneError};
 
 use super::{Kind, Route, Time};
 use crate::{
@@ -31,15 +31,23 @@ fn patience(round_trip: Option<Duration>, left: Duration) -> Duration {
     round_trip.map_or(UNKNOWN, |time| time * ROUND_TRIPS).min(left / SHARE).max(LEAST)
 }
 
+/// How a message gets to its target.
+pub(super) enum Way {
+    /// A lane of this exchange is open.
+    Open(Arc<Exchange>),
+    /// It has to be found, if there is one to be found.
+    Any,
+}
+
 impl Route<'_> {
-    /// Whether a message can go to this target without waiting for a lane.
-    pub(super) fn is_open(&self, core: &Core, target: &Target, payload: &Payload) -> bool {
+    /// The way to this target, if a message needs to wait for no lane.
+    pub(super) fn way(&self, core: &Core, target: &Target, payload: &Payload) -> Option<Way> {
         let size = payload.as_bytes().len();
         match target {
             // What is too large is refused before anything is opened.
-            _ if size > core.settings.max_message => true,
-            Target::Here(_) => true,
-            Target::There(info) => core.links.is_open(&info.peer_id, size),
+            _ if size > core.settings.max_message => Some(Way::Any),
+            Target::Here(_) => Some(Way::Any),
+            Target::There(info) => core.links.open(&info.peer_id, size).map(Way::Open),
         }
     }
 
