@@ -14,8 +14,8 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
-    time::Instant,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use futures::{
@@ -33,29 +33,88 @@ use libp2p::{
     multiaddr::Protocol,
 };
 
+use tokio::time::{Sleep, sleep};
+
 pub use self::table::PLACES;
 use self::table::Table;
-use crate::ration::Origin;
+use crate::ration::{Bucket, Origin, Rate};
+
+/// So many connections are refused as they come. Of more the system takes care, in whose queue they wait, nearly for nothing:
+/// to accept them and to close them would have most of a core in a flood.
+const REFUSALS: Rate = Rate { burst: 256.0, per_second: 2_048.0 };
+
+/// How long none is accepted after that. Others, whom it does not concern, hardly notice.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Gives the handshakes of incoming connections their places.
 pub struct Fair<O> {
     inner: Boxed<O>,
     places: Places,
+    /// How many were refused and not told yet.
+    refused: Option<(ListenerId, usize)>,
+    refusals: Bucket,
+    pause: Option<Pin<Box<Sleep>>>,
+    /// What comes after the refusals that are told.
+    ahead: Option<TransportEvent<Held<O>, io::Error>>,
 }
 
-/// The node has no place for the handshake, or has given it to another one.
+/// The node has no place for so many handshakes, or has given it to another one.
 ///
 /// It is the cause of the errors of incoming connections and of listeners (`SwarmEvent::ListenerError`) that tell of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many handshakes are under way, or have been begun from that host")]
-pub struct NoPlace;
+pub struct NoPlace {
+    /// How many were refused.
+    pub handshakes: usize,
+}
+
+impl NoPlace {
+    fn error(handshakes: usize) -> io::Error {
+        io::Error::other(Self { handshakes })
+    }
+}
 
 impl<O> Fair<O> {
     /// Before all other layers: what it refuses costs no more than to accept it. One of the layers inside has to be
     /// [`Spoken`], else nobody is ever heard.
     #[must_use]
     pub fn new(inner: Boxed<O>) -> Self {
-        Self { inner, places: Places(Arc::new(Mutex::new(Table::new(Instant::now())))) }
+        let places = Places(Arc::new(Mutex::new(Table::new(Instant::now()))));
+        let refusals = Bucket::new(REFUSALS, Instant::now());
+        Self { inner, places, refused: None, refusals, pause: None, ahead: None }
+    }
+
+    /// What comes next but refusals, which are counted. After too many of them it pauses.
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<TransportEvent<Held<O>, io::Error>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let listener_id = match ready!(Pin::new(&mut self.inner).poll(cx)) {
+                TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } => {
+                    if let Some(place) = self.places.enter(&send_back_addr) {
+                        let upgrade = Held { upgrade, place: Some(place) };
+                        let incoming = TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr };
+                        return Poll::Ready(incoming);
+                    }
+                    // What was accepted is closed with the upgrade.
+                    listener_id
+                }
+                // None of the others has an upgrade.
+                other => return Poll::Ready(other.map_upgrade(|upgrade| Held { upgrade, place: None })),
+            };
+            self.refused.get_or_insert((listener_id, 0)).1 += 1;
+            if !self.refusals.take(1.0, Instant::now()) {
+                self.pause = Some(Box::pin(sleep(PAUSE)));
+            }
+        }
+    }
+
+    /// What is said of those that were refused.
+    fn told(&mut self) -> Option<TransportEvent<Held<O>, io::Error>> {
+        let (listener_id, count) = self.refused.take()?;
+        Some(TransportEvent::ListenerError { listener_id, error: NoPlace::error(count) })
     }
 }
 
@@ -78,20 +137,15 @@ impl<O: 'static> Transport for Fair<O> {
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Pin::new(&mut self.inner).poll(cx).map(|event| match event {
-            TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr } => {
-                match self.places.enter(&send_back_addr) {
-                    Some(place) => {
-                        let upgrade = Held { upgrade, place: Some(place) };
-                        TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr }
-                    }
-                    // What was accepted is closed with the upgrade.
-                    None => TransportEvent::ListenerError { listener_id, error: io::Error::other(NoPlace) },
-                }
-            }
-            // None of the others has an upgrade.
-            other => other.map_upgrade(|upgrade| Held { upgrade, place: None }),
-        })
+        if let Some(event) = self.ahead.take() {
+            return Poll::Ready(event);
+        }
+        let next = self.next(cx);
+        let Some(told) = self.told() else { return next };
+        if let Poll::Ready(event) = next {
+            self.ahead = Some(event);
+        }
+        Poll::Ready(told)
     }
 }
 
@@ -108,12 +162,12 @@ impl<O> Future for Held<O> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<O>> {
         let Self { upgrade, place: Some(Place(seat)) } = &mut *self else { return self.upgrade.poll_unpin(cx) };
         if seat.is_lost(cx) {
-            return Poll::Ready(Err(io::Error::other(NoPlace)));
+            return Poll::Ready(Err(NoPlace::error(1)));
         }
         let outcome = SEAT.sync_scope(seat.clone(), || upgrade.poll_unpin(cx));
         // It may have been lost by what the other side has just said.
         if outcome.is_pending() && seat.is_lost(cx) {
-            return Poll::Ready(Err(io::Error::other(NoPlace)));
+            return Poll::Ready(Err(NoPlace::error(1)));
         }
         outcome
     }

@@ -288,7 +288,7 @@ impl Driver {
             SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, from = %send_back_addr, "an incoming connection failed");
                 match error {
-                    ListenError::Transport(TransportError::Other(error)) if is_no_place(&error) => {
+                    ListenError::Transport(TransportError::Other(error)) if no_place(&error).is_some() => {
                         Counters::add(&self.core.counters.refused_connections);
                     }
                     ListenError::Transport(_) => self.core.counters.failed_handshakes.send_modify(|count| *count += 1),
@@ -301,11 +301,11 @@ impl Driver {
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 self.on_listener_closed(listener_id, &addresses, reason);
             }
-            SwarmEvent::ListenerError { error, .. } if is_no_place(&error) => {
-                Counters::add(&self.core.counters.refused_connections);
-            }
-            SwarmEvent::ListenerError { error, .. } if finding::is_shortage(&error) => self.on_shortage(&error),
-            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "a listener has an error"),
+            SwarmEvent::ListenerError { error, .. } => match no_place(&error) {
+                Some(refused) => Counters::add_many(&self.core.counters.refused_connections, refused),
+                None if finding::is_shortage(&error) => self.on_shortage(&error),
+                None => tracing::debug!(%error, "a listener has an error"),
+            },
             _ => {}
         }
     }
@@ -532,9 +532,9 @@ pub(crate) fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn
     }
 }
 
-/// Whether a handshake was refused, or ended, to leave room for others.
-fn is_no_place(error: &io::Error) -> bool {
-    root(error).is::<NoPlace>()
+/// How many handshakes were refused, or ended, to leave room for others.
+fn no_place(error: &io::Error) -> Option<usize> {
+    root(error).downcast_ref().map(|NoPlace { handshakes }| *handshakes)
 }
 
 fn innermost(error: io::Error) -> io::Error {
