@@ -10,6 +10,7 @@ use crate::{addresses::without_peer, length::length};
 /// What came instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "cli"), allow(unreachable_pub, reason = "only the command looks at it from outside"))]
 pub enum NoAnswer {
     /// The host is there, and nobody listens.
     #[error("refused: nobody listens there")]

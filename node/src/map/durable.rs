@@ -1,6 +1,8 @@
 //! What the ledger gives back once it is on disk.
 
-use super::{outcome::Outcome, reports::weight};
+use super::outcome::Outcome;
+#[cfg(feature = "journal")]
+use super::reports::weight;
 use crate::payload::Payload;
 
 /// What is on disk now.
@@ -15,6 +17,7 @@ pub(super) enum Durable {
     Withdrawn,
 }
 
+#[cfg(feature = "journal")]
 impl Durable {
     /// Bytes of it that are worth counting.
     pub(super) fn weight(&self) -> usize {
