@@ -290,12 +290,12 @@ link_lan() {
     ok "a host with a LAN beside the cable is seen as well"
     check_call pia rae
     check_call rae quin
-    make_host ned
-    plug ned eth0 office 10.98.0.2/24
-    start_node ned
-    all_see_all "$FIND_LIMIT_MS" ned rae
-    check_call ned rae
-    in_host ned "$program" nodes --json --runtime-dir "$work/ned" 2>/dev/null | grep -q '169\.254\.13\.3' &&
+    make_host uma
+    plug uma eth0 office 10.98.0.2/24
+    start_node uma
+    all_see_all "$FIND_LIMIT_MS" uma rae
+    check_call uma rae
+    in_host uma "$program" nodes --json --runtime-dir "$work/uma" 2>/dev/null | grep -q '169\.254\.13\.3' &&
         fail "a host of the office is told rae's address on the cable"
     ok "a host that is not on the cable is told no address of it"
     stop_all
