@@ -126,13 +126,11 @@ impl<'a> Route<'a> {
     async fn try_hosts(&self, kind: Kind<'_>, payload: Payload, attempts: &Attempts) -> Result<Payload, Failed> {
         let core = self.node.core();
         let time = self.time()?;
-        let mut first = Some(self.pick(core, kind.asked(), &[]));
         loop {
             if core.registry.is_draining() {
                 return Err(CallError::Stopped.into());
             }
-            let picked = first.take().unwrap_or_else(|| attempts.pick(|tried| self.pick(core, kind.asked(), tried)));
-            let target = match picked {
+            let target = match attempts.pick(|tried| self.pick(core, kind.asked(), tried)) {
                 Ok(target) => target,
                 Err(nobody) => Box::pin(self.without_host(core, kind, nobody, attempts, time)).await?,
             };
