@@ -43,7 +43,7 @@ use crate::ration::{Bucket, Origin, Rate};
 /// to accept them and to close them would have most of a core in a flood.
 const REFUSALS: Rate = Rate { burst: 256.0, per_second: 2_048.0 };
 
-/// How long none is accepted after that. Others, whom it does not concern, hardly notice.
+/// How long none is accepted after that, from whatever host.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Gives the handshakes of incoming connections their places.
@@ -277,5 +277,62 @@ struct Place(Seat);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.places.table().leave(&self.0.state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{future::poll_fn, task::noop_waker_ref};
+
+    use super::*;
+
+    /// A listener to which one host connects without end.
+    struct Flooded;
+
+    impl Transport for Flooded {
+        type Output = ();
+        type Error = io::Error;
+        type ListenerUpgrade = Pending<io::Result<()>>;
+        type Dial = Pending<io::Result<()>>;
+
+        fn listen_on(&mut self, _: ListenerId, _: Multiaddr) -> Result<(), TransportError<io::Error>> {
+            Ok(())
+        }
+
+        fn remove_listener(&mut self, _: ListenerId) -> bool {
+            false
+        }
+
+        fn dial(&mut self, _: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+            Ok(pending())
+        }
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+            let address: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
+            let listener_id = ListenerId::next();
+            let (local_addr, send_back_addr) = (address.clone(), address);
+            Poll::Ready(TransportEvent::Incoming { listener_id, upgrade: pending(), local_addr, send_back_addr })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_connections_waits_after_so_many_refusals_and_is_looked_at_again() {
+        let mut fair = Fair::new(Flooded.boxed());
+        let (mut held, mut refused) = (Vec::new(), 0);
+        let mut turn = |fair: &mut Fair<()>| {
+            let event = Pin::new(fair).poll(&mut Context::from_waker(noop_waker_ref()));
+            event.map(|event| match event {
+                TransportEvent::Incoming { upgrade, .. } => held.push(upgrade),
+                TransportEvent::ListenerError { error, .. } => {
+                    refused += error.get_ref().unwrap().downcast_ref::<NoPlace>().unwrap().handshakes;
+                }
+                other => panic!("{other:?}"),
+            })
+        };
+        let waits = (0..20_000).any(|_| turn(&mut fair).is_pending());
+        assert!(waits, "all are looked at as they come");
+        assert!(refused >= 256, "{refused}");
+        let again = poll_fn(|cx| Pin::new(&mut fair).poll(cx));
+        tokio::time::timeout(Duration::from_secs(60), again).await.expect("it goes on after the pause");
     }
 }
