@@ -40,7 +40,7 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The default of 5,000 messages a peer is 320 MB at the worst; sync repairs what a full queue drops.
 const QUEUE: usize = 256;
 
-/// The default of 1 s for what is passed on loses most of it where many nodes start at once on few cores, and sync has to bring
+/// The default of 1 s for what is passed on loses much of it where many nodes start at once on few cores, and sync has to bring
 /// it. A peer that is silent for half as long is closed.
 const QUEUED: Duration = Duration::from_secs(10);
 
@@ -66,7 +66,7 @@ const MESSAGE_ID: usize = 20;
 
 /// What gossip of a peer may take of the swarm's own task, in microseconds: three seconds at once, and a quarter of it in
 /// the long run. Honest gossip takes a tenth of that; a packet can have 16 KiB of announcements and wishes, hundreds of
-/// them, and be looked through for a good part of a millisecond.
+/// them, each of which is looked for.
 const TAKEN: Rate = Rate { burst: 3e6, per_second: 250e3 };
 
 /// The same, and for all peers of a host.
