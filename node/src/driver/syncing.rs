@@ -24,6 +24,9 @@ use crate::core::Counters;
 /// How often a node levels with a random neighbour, whatever gossip has brought.
 const PERIOD: Duration = Duration::from_secs(30);
 
+/// The same while no neighbour passes gossip on to it, because they pass it on to enough others.
+const PERIOD_WITHOUT_GOSSIP: Duration = Duration::from_secs(3);
+
 /// A first exchange that failed is repeated so soon.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -93,7 +96,8 @@ impl Driver {
     }
 
     pub(super) fn begin_syncs(&mut self) {
-        self.timers.after(jittered(PERIOD), Due::Sync);
+        let in_a_mesh = self.swarm.behaviour().gossip.mesh_peers(&self.topic).next().is_some();
+        self.timers.after(jittered(if in_a_mesh { PERIOD } else { PERIOD_WITHOUT_GOSSIP }), Due::Sync);
     }
 
     pub(super) fn sync_with_somebody(&mut self) {
