@@ -111,14 +111,22 @@ impl Behaviour {
         origin: Option<Origin>,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.begun.remove(&id);
-        let count =
-            |matches: &dyn Fn(&Established) -> bool| self.established.values().filter(|one| matches(one)).count();
-        check("in all", self.most, self.established.len())?;
-        check("with this peer", PER_PEER, count(&|one| one.peer_id == *peer_id))?;
-        if origin.is_some() {
-            check("from this host", self.most * PARTS_OF_ONE / PARTS, count(&|one| one.origin == origin))?;
-        }
+        self.check_room(origin)?;
+        check("with this peer", PER_PEER, self.count(|one| one.peer_id == *peer_id))?;
         Ok(dummy::ConnectionHandler)
+    }
+
+    /// Whether there is room for another one from there.
+    fn check_room(&self, origin: Option<Origin>) -> Result<(), ConnectionDenied> {
+        check("in all", self.most, self.established.len())?;
+        if origin.is_some() {
+            check("from this host", self.most * PARTS_OF_ONE / PARTS, self.count(|one| one.origin == origin))?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, matches: impl Fn(&Established) -> bool) -> usize {
+        self.established.values().filter(|one| matches(one)).count()
     }
 }
 
@@ -134,8 +142,10 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         id: ConnectionId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        // Whom there is no room for is refused before the handshake, which costs a thousand times as much.
+        self.check_room(Origin::of(remote))?;
         self.begin(id, false)
     }
 
@@ -201,7 +211,7 @@ mod tests {
         let id = ConnectionId::new_unchecked(id);
         let local_addr: Multiaddr = "/ip4/10.0.0.100/tcp/1".parse().unwrap();
         let send_back_addr: Multiaddr = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
-        limits.handle_pending_inbound_connection(id, &local_addr, &send_back_addr).unwrap();
+        limits.handle_pending_inbound_connection(id, &local_addr, &send_back_addr).ok()?;
         limits.handle_established_inbound_connection(id, peer_id, &local_addr, &send_back_addr).ok()?;
         let endpoint = ConnectedPoint::Listener { local_addr, send_back_addr };
         limits.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -224,6 +234,27 @@ mod tests {
         assert_eq!(established, 144);
         let others = (400..600).filter(|id| connect(&mut limits, *id, PeerId::random(), 2).is_some()).count();
         assert_eq!(others, 192 - 144);
+    }
+
+    #[test]
+    fn whom_there_is_no_room_for_begins_no_handshake() {
+        let mut limits = connections(96);
+        let begins = |limits: &mut Behaviour, id, host: u8| {
+            let remote: Multiaddr = format!("/ip4/10.0.0.{host}/tcp/1").parse().unwrap();
+            limits
+                .handle_pending_inbound_connection(ConnectionId::new_unchecked(id), &Multiaddr::empty(), &remote)
+                .is_ok()
+        };
+        for id in 0..144 {
+            assert!(connect(&mut limits, id, PeerId::random(), 1).is_some());
+        }
+        assert!(!begins(&mut limits, 1_000, 1));
+        assert!(begins(&mut limits, 1_001, 2));
+        for id in 144..192 {
+            assert!(connect(&mut limits, id, PeerId::random(), 3).is_some());
+        }
+        assert!(!begins(&mut limits, 1_002, 2));
+        assert_eq!(limits.begun.len(), 1);
     }
 
     #[test]
