@@ -3,7 +3,7 @@
 # a private swarm on a LAN with others keep to itself? Are nodes found while others talk all the time? Does the doctor
 # find what is broken?
 #
-#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|busy_lan|link_lan|doctor_lan|code_lan]      builds the release binary and uses it; one part, or all
+#   scripts/netns-lan.sh [one_lan|two_lans|private_lan|busy_lan|link_lan|doctor_lan|code_lan|cut_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
 #
 # Each host is a network namespace with one node in it, which has a runtime folder of its own: nothing but mDNS, or
@@ -336,6 +336,46 @@ code_lan() {
     ip link del dock
 }
 
+cut_lan() {
+    echo "== a map whose own cable is pulled"
+    make_lan_of wire 10.99.0 quin rosa
+    begin
+    start_node quin
+    start_node rosa
+    all_see_all "$FIND_LIMIT_MS" quin rosa
+    local items
+    mkfifo "$work/items"
+    exec {items}<>"$work/items"
+    nsenter --net="/run/netns/$(netns_of quin)" -- \
+        "$program" map node echo --node rosa --at-most-once --runtime-dir "$work/quin" \
+        <"$work/items" >"$work/outcomes" 2>"$work/map.log" {items}>&- &
+    process_of[map]=$!
+    echo 7001 >&"$items"
+    wait_until "$CALL_LIMIT_MS" "rosa answers the first item" grep -qsF 7001 "$work/outcomes"
+    ok "rosa answers the first item of quin's map"
+
+    begin
+    ip link set wire-quin down
+    wait_until "$LOSS_LIMIT_MS" "quin reports rosa lost" last_event_is quin left rosa
+    echo 7002 >&"$items"
+    ! in_host quin timeout "$((CALL_LIMIT_MS / 1000))" \
+        "$program" call node echo 1 --node rosa --runtime-dir "$work/quin" &>"$work/call.log" ||
+        fail "rosa answers without a cable"
+    ! grep -qF 7002 "$work/outcomes" || fail "an item has an outcome without a cable: $(cat "$work/outcomes")"
+    ok "while quin's cable is pulled the second item waits"
+
+    begin
+    ip link set wire-quin up
+    wait_until "$HEAL_LIMIT_MS" "rosa answers the second item" grep -qsF 7002 "$work/outcomes"
+    exec {items}>&-
+    wait_until "$STOP_LIMIT_MS" "the map stops" has_ended "${process_of[map]}"
+    wait "${process_of[map]}" || fail "the map ended with exit code $?: $(cat "$work/outcomes")"
+    unset 'process_of[map]'
+    ok "the cable is back: the second item is done, and the map well"
+    stop_all
+    ip link del wire
+}
+
 has_link_address() {
     ip -n "$(netns_of "$1")" -6 addr show dev eth0 scope link -tentative | grep -q fe80
 }
@@ -510,7 +550,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 case "$*" in
-    "") main one_lan two_lans private_lan busy_lan link_lan doctor_lan code_lan ;;
-    one_lan | two_lans | private_lan | busy_lan | link_lan | doctor_lan | code_lan) main "$1" ;;
-    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, busy_lan, link_lan, doctor_lan, code_lan" ;;
+    "") main one_lan two_lans private_lan busy_lan link_lan doctor_lan code_lan cut_lan ;;
+    one_lan | two_lans | private_lan | busy_lan | link_lan | doctor_lan | code_lan | cut_lan) main "$1" ;;
+    *) fail "no part is named \`$*\`: one_lan, two_lans, private_lan, busy_lan, link_lan, doctor_lan, code_lan, cut_lan" ;;
 esac

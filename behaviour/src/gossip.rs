@@ -64,10 +64,10 @@ const TOLD_OF: usize = 3;
 /// would make the announcements of messages as dear as the messages.
 const MESSAGE_ID: usize = 20;
 
-/// What gossip of a peer may take of the swarm's own task, in microseconds: three seconds at once, and a quarter of it in
-/// the long run. Honest gossip takes a tenth of that; a packet can have 16 KiB of announcements and wishes, hundreds of
-/// them, each of which is looked for.
-const TAKEN: Rate = Rate { burst: 3e6, per_second: 250e3 };
+/// What gossip of a peer may take of the swarm's own task, in microseconds: a second at once, and a tenth of it in the long
+/// run. Honest gossip takes a fraction of that; a packet can have 16 KiB of announcements and wishes, hundreds of them, each of
+/// which is looked for.
+const TAKEN: Rate = Rate { burst: 1e6, per_second: 100e3 };
 
 /// The same, and for all peers of a host.
 pub(crate) const RATIONS: [Rate; 2] = [TAKEN, TAKEN.times(NEIGHBOURS)];

@@ -87,7 +87,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// To show the readers a change costs more the more nodes there are. Of its time the driver spends one part in so many on
 /// it, however fast the changes come: they wait and are shown together.
-const SNAPSHOT_SHARE: u32 = 8;
+const SNAPSHOT_SHARE: u32 = 25;
 
 /// Starts the driver of a node: when it returns, the node listens wherever it was told to, and is looking for others.
 ///

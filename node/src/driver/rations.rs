@@ -27,8 +27,8 @@ const REQUESTS: Rate = Rate { burst: 40.0, per_second: 4.0 };
 const RECORDS: Rate = Rate { burst: 16_384.0, per_second: 512.0 };
 
 /// So many records and beats of its gossip: what there is to tell when a thousand nodes start at once, and in the long run
-/// ten times all beats together. Of more the exchanges tell.
-const GOSSIP: Rate = Rate { burst: 2_048.0, per_second: 256.0 };
+/// five times all beats together. Of more the exchanges tell.
+const GOSSIP: Rate = Rate { burst: 1_024.0, per_second: 128.0 };
 
 /// So many messages of topics that it passes on, whoever has sent them: what four of the busiest senders send.
 const MESSAGES: Rate = Rate { burst: 8_192.0, per_second: 2_048.0 };
