@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: do nodes find each other on a LAN, notice a pulled cable, and join across a router? Does
 # a private swarm on a LAN with others keep to itself? Are nodes found while others talk all the time? Does the doctor
-# find what is broken?
+# find what is broken? Does a map wait while its own cable is pulled?
 #
 #   scripts/netns-lan.sh [one_lan|two_lans|private_lan|busy_lan|link_lan|doctor_lan|code_lan|cut_lan]      builds the release binary and uses it; one part, or all
 #   MULTINODES_BIN=FILE scripts/netns-lan.sh
