@@ -214,7 +214,7 @@ impl AppRef {
     ///
     /// See [`CallError`].
     pub async fn cast_raw(&self, message: Payload) -> Result<(), CallError> {
-        self.route().deliver(Kind::Cast, message).await.map(drop)
+        self.route().deliver_cast(message).await
     }
 
     /// The hosts that would be taken, in order of their names.

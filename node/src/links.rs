@@ -10,12 +10,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 use multinodes_behaviour::{
     lane::{
-        Delivery, Exchange, Incoming, Io, Limits, Oddities, Opener, Refusal, Responder, Service, Standstill, Tells,
-        Unopened,
+        Delivery, Exchange, Incoming, Io, LaneError, Limits, Oddities, Opener, Outgoing, Refusal, Responder, Service,
+        Standstill, Tells, Unopened,
     },
     names,
     quick_hash::QuickHash,
@@ -94,6 +95,16 @@ impl Links {
     /// What notices that this process stood still, to be kept by the driver.
     pub(crate) fn standstill(&self) -> Arc<Standstill> {
         self.limits.standstill.clone()
+    }
+
+    /// Casts to a peer, if nothing has to be waited for; else nothing is done.
+    pub(crate) fn cast_now(
+        &self,
+        peer_id: &PeerId,
+        head: Outgoing<'_>,
+        payload: &Bytes,
+    ) -> Option<Result<(), LaneError>> {
+        self.exchanges.load().get(peer_id)?.exchange.cast_now(head, payload)
     }
 
     /// The exchange with a peer, if a message of so many bytes can go to it at once.

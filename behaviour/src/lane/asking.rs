@@ -110,6 +110,23 @@ impl Exchange {
         }
     }
 
+    /// The same, if nothing has to be waited for; nothing is done otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The message cannot be sent, whatever the lane.
+    pub fn cast_now(&self, mut head: Outgoing<'_>, payload: &Bytes) -> Option<Result<(), LaneError>> {
+        if payload.len() > LARGE_FROM || self.is_leaving() {
+            return None;
+        }
+        head.options = head.options | Options::CAST;
+        let lane = self.find(false)?;
+        match self.send_now(&lane, &tell_frame(0, head), payload)?.map_err(of_rejected) {
+            Err(LaneError::Closing) => None,
+            outcome => Some(outcome),
+        }
+    }
+
     /// Queues a frame if there is room at once.
     pub(super) fn send_now(&self, lane: &Lane, frame: &Frame<'_>, payload: &Bytes) -> Option<Result<(), Rejected>> {
         // With few open, nobody else will queue more in a moment: it is written here, without waking the lane's task.
@@ -130,10 +147,7 @@ impl Exchange {
                 Err(_) => return Err(LaneError::NotOpened("the peer did not read within the deadline".into())),
             },
         };
-        sent.map_err(|rejected| match rejected {
-            Rejected::Closed => LaneError::Closing,
-            Rejected::Frame(error) => LaneError::Unsendable(error.to_string()),
-        })
+        sent.map_err(of_rejected)
     }
 
     pub(super) async fn lane_to_ask(self: &Arc<Self>, size: usize, deadline: Instant) -> Result<Lane, LaneError> {
@@ -155,6 +169,13 @@ async fn wait(answer: tokio::sync::oneshot::Receiver<Reply>, deadline: Instant) 
         }
     };
     answered.unwrap_or(Err(LaneError::Lost))
+}
+
+fn of_rejected(rejected: Rejected) -> LaneError {
+    match rejected {
+        Rejected::Closed => LaneError::Closing,
+        Rejected::Frame(error) => LaneError::Unsendable(error.to_string()),
+    }
 }
 
 fn is_cast(frame: &Frame<'_>) -> bool {
