@@ -65,7 +65,7 @@ impl Protocols {
     fn new(config: &Config, pulses: Pulses) -> Result<Self, BuildError> {
         let peer_id = config.keypair.public().to_peer_id();
         let kademlia = config.kademlia.then(|| kademlia::new(peer_id, &config.swarm, config.passive));
-        let local = config.mdns.then(|| local::Behaviour::new(peer_id, config.passive, config.interfaces.clone()));
+        let local = config.mdns.then(|| local::Behaviour::new(peer_id, config.interfaces.clone()));
         let gossip = gossip::new(&config.swarm, config.refused_subscriptions.clone())?;
         let lanes = lanes::Behaviour::new(config.swarm.lane_protocol(), peer_id);
         let kademlia = Rationed::new(Toggle::from(kademlia), Cost::Number, kademlia::RATIONS);

@@ -102,12 +102,11 @@ impl Drop for Asking {
 }
 
 impl Behaviour {
-    /// Creates the behaviour. It starts when the first address that others can reach is known, or after a second; a
-    /// passive one at once. It asks on the `interfaces` with these names, or if there are none on those behind which others
+    /// Creates the behaviour. It starts when the first address that others can reach is known, when [`ask`](Self::ask) is
+    /// called, or after a second. It asks on the `interfaces` with these names, or if there are none on those behind which others
     /// may be, see [`interfaces::survey`].
     #[must_use]
-    pub fn new(peer_id: PeerId, passive: bool, interfaces: Vec<String>) -> Self {
-        let patience = if passive { Duration::ZERO } else { LATEST_START };
+    pub fn new(peer_id: PeerId, interfaces: Vec<String>) -> Self {
         let told = watch::Sender::new(Vec::new());
         Self {
             peer_id,
@@ -115,7 +114,7 @@ impl Behaviour {
             listening: Vec::new(),
             told,
             asking: None,
-            patience,
+            patience: LATEST_START,
             timer: None,
             has_failed: false,
         }

@@ -15,13 +15,13 @@ fn listen(local: &mut Behaviour, address: &str) {
 }
 
 /// Asks nowhere: there is no such interface.
-fn behaviour(passive: bool) -> Behaviour {
-    Behaviour::new(PeerId::random(), passive, vec!["nowhere".to_owned()])
+fn behaviour() -> Behaviour {
+    Behaviour::new(PeerId::random(), vec!["nowhere".to_owned()])
 }
 
 #[tokio::test]
 async fn nothing_is_asked_while_only_loopback_is_known() {
-    let mut local = behaviour(false);
+    let mut local = behaviour();
     listen(&mut local, "/ip4/127.0.0.1/tcp/1");
     assert!(!is_asking(&mut local));
     listen(&mut local, "/ip4/10.0.0.1/tcp/1");
@@ -30,14 +30,14 @@ async fn nothing_is_asked_while_only_loopback_is_known() {
 
 #[tokio::test]
 async fn what_is_put_off_is_asked_later_or_as_soon_as_it_is_wanted() {
-    assert!(is_asking(&mut behaviour(true)), "a passive node asks at once");
-    let mut local = behaviour(true);
+    assert!(!is_asking(&mut behaviour()), "whoever is on this host may be asked first");
+    let mut local = behaviour();
     local.postpone(Duration::from_secs(3600));
     assert!(!is_asking(&mut local));
     assert!(local.ask());
     assert!(is_asking(&mut local));
     assert!(!local.ask(), "it has begun already");
-    let mut local = behaviour(true);
+    let mut local = behaviour();
     local.postpone(Duration::from_millis(10));
     assert!(!is_asking(&mut local));
     let asks = std::future::poll_fn(|context| {

@@ -27,7 +27,8 @@ pub struct Overheard {
 /// or, without any, on those that nodes use.
 pub async fn overhear(time: Duration, interfaces: Vec<String>) -> Overheard {
     let local = PeerId::random();
-    let behaviour = local::Behaviour::new(local, true, interfaces);
+    let mut behaviour = local::Behaviour::new(local, interfaces);
+    behaviour.ask();
     let config = swarm::Config::with_tokio_executor();
     let mut swarm = Swarm::new(DummyTransport::new().boxed(), behaviour, local, config);
     let mut overheard = Overheard::default();

@@ -29,7 +29,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Notes addresses of a peer; the newest are kept.
+    /// Notes addresses of a peer, the best first. The newest are kept, and of those that come together the first.
     pub(super) fn add(&mut self, peer_id: PeerId, found: impl IntoIterator<Item = Multiaddr>) {
         if !self.peers.contains_key(&peer_id) {
             self.order.push_back(peer_id);
@@ -40,7 +40,7 @@ impl Book {
             }
         }
         let known = self.peers.entry(peer_id).or_default();
-        for address in found {
+        for address in found.into_iter().take(MAX_ADDRESSES) {
             let (address, _) = addresses::without_peer(address);
             known.retain(|other| *other != address);
             known.push(address);
@@ -87,10 +87,20 @@ mod tests {
     fn the_newest_addresses_are_kept() {
         let mut book = Book::default();
         let peer_id = PeerId::random();
-        book.add(peer_id, (1..=20).map(address));
+        (1..=20).for_each(|port| book.add(peer_id, [address(port)]));
         book.add(peer_id, [address(6)]);
         let known = book.addresses(&peer_id);
         assert_eq!((known.len(), known.first(), known.last()), (16, Some(&address(5)), Some(&address(6))));
+    }
+
+    #[test]
+    fn of_the_many_addresses_of_a_host_with_many_interfaces_the_best_are_kept() {
+        let mut book = Book::default();
+        let peer_id = PeerId::random();
+        let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        book.add(peer_id, std::iter::once(loopback.clone()).chain((1..=60).map(address)));
+        let known = book.addresses(&peer_id);
+        assert_eq!((known.len(), known.first(), known.last()), (16, Some(&loopback), Some(&address(15))));
     }
 
     #[test]

@@ -95,8 +95,11 @@ impl Driver {
         if let Some(rendezvous) = self.sources.rendezvous.clone() {
             self.on_notes(rendezvous.peers());
         }
-        if self.core.settings.passive && !self.dials.is_empty() {
-            self.put_off_lan();
+        match (self.core.settings.passive, self.dials.is_empty()) {
+            (true, false) => self.put_off_lan(),
+            (true, true) => self.ask_lan(),
+            // It waits until it has an address to tell.
+            (false, _) => {}
         }
         self.sources.rescans = 0;
         self.timers.after(RESCANS[0], Due::Rescan);
