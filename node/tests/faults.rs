@@ -87,6 +87,24 @@ async fn no_call_ends_unreachable_while_another_host_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_item_of_a_map_waits_long_for_a_worker_of_which_nothing_is_heard() {
+    let swarm = Swarm::new();
+    let processes = ["one", "two"].map(|name| host(&swarm, name));
+    let caller = caller(&swarm).await;
+    hosts(&caller, "work", 2).await;
+    processes[0].signal("STOP");
+    let begun = Instant::now();
+    let mut outcomes = caller.app("work").map_iter::<Vec<u8>>("run", 0..8_u8);
+    while let Some(outcome) = within(outcomes.next()).await {
+        outcome.unwrap().result.unwrap();
+    }
+    // There was no lane to it yet. One that is asked for by nobody else is given up after 5 s.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    processes[0].signal("CONT");
+    within(caller.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_only_silent_has_all_the_time_when_there_is_no_other() {
     let (_swarm, frozen, caller, mut events) = one_host("frozen").await;
     frozen.signal("STOP");

@@ -105,6 +105,22 @@ impl Route<'_> {
         }
     }
 
+    /// Has a lane opened to this host, if there is none. A host of which nothing is heard is not waited for any longer than while
+    /// another one could take the message: whoever asks has others, or asks again.
+    pub(crate) async fn reach(&self, info: &NodeInfo, kind: Kind<'_>, payload: &Payload) -> Result<(), CallError> {
+        let (core, time) = (self.node.core(), self.time()?);
+        let now = Instant::now();
+        let patience =
+            patience(core.selection.round_trips.of(&info.peer_id), time.deadline.saturating_duration_since(now));
+        let until = time.deadline.min(now + patience);
+        let opened = self.open(core, info, payload.as_bytes().len(), until).await;
+        let outcome = opened.map_err(|error| CallError::of_lane(error, &self.attempt(kind, &info.name, time)));
+        if outcome.is_err() {
+            core.selection.asides.heard(info.peer_id, self.application, kind.asked(), &outcome);
+        }
+        outcome
+    }
+
     async fn open(&self, core: &Core, info: &NodeInfo, size: usize, deadline: Instant) -> Result<(), LaneError> {
         match core.links.with(info.peer_id) {
             Some(exchange) => exchange.open(size, deadline).await,

@@ -19,7 +19,12 @@ use super::{
     Engine, TURN,
 };
 use crate::{
-    app_ref::AppRef, call_error::CallError, description::Host, payload::Payload, route::Route, selection::Target,
+    app_ref::AppRef,
+    call_error::CallError,
+    description::Host,
+    payload::Payload,
+    route::{Kind, Route},
+    selection::Target,
 };
 
 /// What every attempt needs.
@@ -136,6 +141,10 @@ impl Shared {
         } else {
             Target::There(host.info.clone())
         };
-        self.route(&pulse).call_at(&target, &self.action, &payload).await
+        let route = self.route(&pulse);
+        if let Target::There(info) = &target {
+            route.reach(info, Kind::Call(&self.action), &payload).await?;
+        }
+        route.call_at(&target, &self.action, &payload).await
     }
 }
