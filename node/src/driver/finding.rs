@@ -326,8 +326,8 @@ impl Driver {
     /// Dials those in line, as long as there is room.
     pub(super) fn pump(&mut self) {
         let eager = if self.core.settings.passive { EAGER_PASSIVE } else { EAGER.min(self.core.settings.low_mark) };
-        if self.peers.len() >= eager && self.own.synced {
-            // The directory knows by now whom else to dial, and there is no hurry.
+        if self.peers.values().filter(|peer| peer.synced).count() >= eager {
+            // The directory knows by now whom else to dial, and there is no hurry. Those who are only connected may be anybody.
             self.found.clear();
         }
         let at_once = if self.lag.is_late(Instant::now()) { MAX_DIALS_LATE } else { MAX_DIALS };

@@ -62,6 +62,26 @@ async fn peers_that_fall_silent_at_each_step_of_the_handshake_harm_nobody() {
     breaks_off_at_each_step(End::Silence, LONG_STEP).await;
 }
 
+/// Neighbours of whom nothing is known are not those by whom a node learns of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_only_connect_make_nobody_forget_whom_it_has_found() {
+    let alpha = begin(settings("alpha")).await;
+    let beta = begin(joining("beta", &alpha)).await;
+    alpha.sees_names(&["alpha", "beta"]).await;
+    let mut places = Vec::new();
+    for _ in 0..7 {
+        let (peer_id, address) = bare().await;
+        let mut place = Cutting::new(&address, 300, End::Silence).await;
+        find(&alpha, peer_id, &place.address).await;
+        place.dialled(1).await;
+        places.push(place);
+    }
+    let gamma = begin(settings("gamma")).await;
+    find(&alpha, gamma.core.peer_id, &gamma.address().parse().unwrap()).await;
+    alpha.sees_names(&["alpha", "beta", "gamma"]).await;
+    assert!(beta.names().contains(&"alpha".to_owned()));
+}
+
 /// Before anything, within noise's second message, behind it, and when the connection is in use.
 const PLACES: [usize; 4] = [0, 120, 300, LAST];
 
