@@ -429,7 +429,7 @@ async fn a_run_whose_node_is_stopped_gives_up_what_is_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_replayed() {
+async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_lost() {
     let (source, workers) = swarm(3).await;
     let enough = Arc::new(Semaphore::new(0));
     for worker in &workers {
@@ -459,7 +459,8 @@ async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_replayed() {
     let (words, failed) = collect::<String>(&mut run).await;
     within(stopping).await.unwrap();
     assert_eq!((counted(words), failed), (plain_count(&lines), vec![]));
-    assert_eq!(run.counters().replayed, 0, "{:?}", run.counters());
+    // What the node had may be replayed: its last word to the source can be lost.
+    assert_eq!(run.counters().failed, 0, "{:?}", run.counters());
 }
 
 #[tokio::test]
