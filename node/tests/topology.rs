@@ -429,7 +429,7 @@ async fn a_run_whose_node_is_stopped_gives_up_what_is_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_lost() {
+async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_replayed() {
     let (source, workers) = swarm(3).await;
     let enough = Arc::new(Semaphore::new(0));
     for worker in &workers {
@@ -459,8 +459,47 @@ async fn a_node_that_stops_finishes_what_it_has_and_nothing_is_lost() {
     let (words, failed) = collect::<String>(&mut run).await;
     within(stopping).await.unwrap();
     assert_eq!((counted(words), failed), (plain_count(&lines), vec![]));
-    // What the node had may be replayed: its last word to the source can be lost.
-    assert_eq!(run.counters().failed, 0, "{:?}", run.counters());
+    assert_eq!(run.counters().replayed, 0, "{:?}", run.counters());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_emits_while_it_stops_is_taken_also_by_who_has_got_nothing_of_it_before() {
+    let (source, workers) = swarm(2).await;
+    let [begun, gate, seen] = [0; 3].map(|_| Arc::new(Semaphore::new(0)));
+    let (begin, open) = (begun.clone(), gate.clone());
+    let held = Stage::new(move |number: u64, out: Emitter| {
+        let (begin, open) = (begin.clone(), open.clone());
+        async move {
+            begin.add_permits(1);
+            let _open = open.acquire().await.unwrap();
+            Ok(out.emit(number).await?)
+        }
+    });
+    workers[0].register("first", held).unwrap();
+    workers[1]
+        .register("first", Stage::new(|number: u64, out: Emitter| async move { Ok(out.emit(number).await?) }))
+        .unwrap();
+    let see = seen.clone();
+    let second = Stage::new(move |number: u64, out: Emitter| {
+        see.add_permits(1);
+        async move { Ok(out.emit(number).await?) }
+    });
+    workers[1].register("second", second).unwrap();
+    known(&source, &workers, "first", 2).await;
+    known(&source, &workers, "second", 1).await;
+    let flow = Flow::new("numbers").stage("first", Grouping::Shuffle).stage("second", Grouping::Shuffle);
+    let mut run = flow.run(&source, stream::iter(0..40_u64)).unwrap();
+    let collecting = tokio::spawn(async move { (collect::<u64>(&mut run).await, run.counters().replayed) });
+    let _begun = within(begun.acquire()).await.unwrap();
+    let _seen = within(seen.acquire()).await.unwrap();
+    let leaving = workers[0].clone();
+    let stopping = tokio::spawn(async move { leaving.stop().await });
+    hosts(&workers[1], "first", 1).await;
+    gate.add_permits(40);
+    let ((mut numbers, failed), replayed) = within(collecting).await.unwrap();
+    within(stopping).await.unwrap();
+    numbers.sort_unstable();
+    assert_eq!((numbers, failed.len(), replayed), ((0..40).collect(), 0, 0));
 }
 
 #[tokio::test]

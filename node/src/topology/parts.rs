@@ -31,6 +31,9 @@ use crate::{
 /// of which nothing is here give way, and then those of whoever has brought the most.
 pub(crate) const MAX_RUNS: usize = 256;
 
+/// Hosts of earlier stages that are remembered for one run.
+const MAX_SENDERS: usize = 256;
+
 /// What a delivery is refused with when its plan's originator may not use the stage.
 pub(crate) const NOT_FOR: &str = "not_for_originator";
 
@@ -40,8 +43,16 @@ pub(crate) struct Part {
     pub(crate) acker: Arc<Acker>,
     /// The labels of the originator, if it has proven any in its plan.
     proof: Proof,
-    /// Hosts of earlier stages that were seen as such: they go on sending while they stop and host nothing any more.
-    senders: Mutex<HashSet<PeerId>>,
+    senders: Mutex<Senders>,
+}
+
+/// Hosts of earlier stages that were seen as such, whether they have sent anything yet or not: they go on sending while they
+/// stop, and by then the directory says that they host nothing.
+#[derive(Default)]
+struct Senders {
+    seen: HashSet<PeerId>,
+    /// At which state of the directory it was looked for them, for each stage.
+    looked: HashMap<StageIndex, u64>,
 }
 
 /// The parts of one stage.
@@ -90,9 +101,11 @@ impl Part {
             return true;
         }
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_sender = senders.contains(&peer_id) || plan.inputs(stage).any(|input| is_host(node, peer_id, input));
+        senders.look(node.core(), plan, stage);
+        let is_sender =
+            senders.seen.contains(&peer_id) || plan.inputs(stage).any(|input| is_host(node, peer_id, input));
         if is_sender {
-            senders.insert(peer_id);
+            senders.note(peer_id);
         }
         is_sender
     }
@@ -100,6 +113,29 @@ impl Part {
     /// Whether something of the run is here. One reference is the table's.
     fn is_used(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1 || !self.router.is_idle() || !self.acker.is_idle()
+    }
+}
+
+impl Senders {
+    /// Notes who hosts what a stage gets its tuples from, unless that was done since the directory has changed: first the nodes that
+    /// this one was connected to, for the others may be made up.
+    fn look(&mut self, core: &Core, plan: &Plan, stage: StageIndex) {
+        let version = *core.changed.borrow();
+        if self.looked.insert(stage, version) == Some(version) {
+            return;
+        }
+        let snapshot = core.snapshot.load();
+        for input in plan.inputs(stage) {
+            let hosts = snapshot.by_application.get(input).map_or(&[][..], |hosts| &hosts[..]);
+            let (verified, others): (Vec<_>, Vec<_>) = hosts.iter().partition(|host| host.info.verified);
+            verified.into_iter().chain(others).for_each(|host| self.note(host.peer_id));
+        }
+    }
+
+    fn note(&mut self, peer_id: PeerId) {
+        if self.seen.len() < MAX_SENDERS {
+            self.seen.insert(peer_id);
+        }
     }
 }
 
