@@ -11,6 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The command that the README promises; a step below holds the two together.
 readonly tests="cargo test --workspace --all-features"
 readonly target=${CARGO_TARGET_DIR:-target}
+# Each test links the whole library: what helps only who edits and debugs would fill a small disk.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0} CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG:-0}
 # Said by scripts that need what is not here: `unshare` (scripts/lib/netns.sh), or npm.
 readonly unavailable=69
 
