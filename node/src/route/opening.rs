@@ -1,6 +1,7 @@
 //! The way to a host that may be silent: while another one could take the message, nobody waits long for a lane.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -114,11 +115,7 @@ impl Route<'_> {
             patience(core.selection.round_trips.of(&info.peer_id), time.deadline.saturating_duration_since(now));
         let until = time.deadline.min(now + patience);
         let opened = self.open(core, info, payload.as_bytes().len(), until).await;
-        let outcome = opened.map_err(|error| CallError::of_lane(error, &self.attempt(kind, &info.name, time)));
-        if outcome.is_err() {
-            core.selection.asides.heard(info.peer_id, self.application, kind.asked(), &outcome);
-        }
-        outcome
+        opened.map_err(|error| self.unreachable(core, info, error, kind, time))
     }
 
     async fn open(&self, core: &Core, info: &NodeInfo, size: usize, deadline: Instant) -> Result<(), LaneError> {
@@ -128,7 +125,7 @@ impl Route<'_> {
         }
     }
 
-    /// A host cannot be reached.
+    /// Notes a host that cannot be reached.
     fn unopened(
         &self,
         core: &Core,
@@ -140,11 +137,17 @@ impl Route<'_> {
     ) {
         let peer_id = info.peer_id;
         let silent = matches!(error, LaneError::Silent(_));
-        let error = CallError::of_lane(error, &self.attempt(kind, &info.name, time));
-        let outcome = Err::<(), _>(error.clone());
-        core.selection.asides.heard(peer_id, self.application, kind.asked(), &outcome);
+        let error = self.unreachable(core, info, error, kind, time);
         tracing::debug!(%peer_id, %error, silent, "no lane to a host");
         if silent { attempts.silent(peer_id, error.into()) } else { attempts.failed(peer_id, error.into()) }
+    }
+
+    /// What a lane that was not opened comes to, also for whoever chooses among hosts.
+    fn unreachable(&self, core: &Core, info: &NodeInfo, error: LaneError, kind: Kind<'_>, time: Time) -> CallError {
+        let outcome = Err::<Infallible, _>(CallError::of_lane(error, &self.attempt(kind, &info.name, time)));
+        core.selection.asides.heard(info.peer_id, self.application, kind.asked(), &outcome);
+        let Err(error) = outcome;
+        error
     }
 
     /// Hosts of which nothing is heard are set aside while they are waited for.
