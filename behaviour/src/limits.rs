@@ -144,7 +144,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        // Whom there is no room for is refused before the handshake, which costs a thousand times as much.
+        // Whom there is no room for is refused before the handshake, which costs far more.
         self.check_room(Origin::of(remote))?;
         self.begin(id, false)
     }
