@@ -20,6 +20,15 @@ async fn find(node: &Running, peer_id: PeerId, address: &Multiaddr) {
     node.core.commands.send(Command::Find { peer_id, address: address.clone() }).await.unwrap();
 }
 
+/// Has it dial a peer that breaks off there.
+async fn dials_one_that_breaks_off(node: &Running, after: usize, end: End) -> Cutting {
+    let (peer_id, address) = bare().await;
+    let mut place = Cutting::new(&address, after, end).await;
+    find(node, peer_id, &place.address).await;
+    place.dialled(1).await;
+    place
+}
+
 /// Lets a node be named peers that break off at each step, in one way.
 async fn breaks_off_at_each_step(end: End, step: usize) {
     let mut alpha = begin(settings("alpha")).await;
@@ -27,12 +36,8 @@ async fn breaks_off_at_each_step(end: End, step: usize) {
     alpha.sees_names(&["alpha", "beta"]).await;
     let mut places = Vec::new();
     for after in (0..=LAST).step_by(step) {
-        let (peer_id, address) = bare().await;
-        let mut place = Cutting::new(&address, after, end).await;
-        find(&alpha, peer_id, &place.address).await;
         // One after the other: with many that have come far at once a node has neighbours enough, and dials nobody else.
-        place.dialled(1).await;
-        places.push(place);
+        places.push(dials_one_that_breaks_off(&alpha, after, end).await);
     }
     // Whoever is named last gets its turn, too.
     let gamma = begin(settings("gamma")).await;
@@ -70,11 +75,7 @@ async fn peers_that_only_connect_make_nobody_forget_whom_it_has_found() {
     alpha.sees_names(&["alpha", "beta"]).await;
     let mut places = Vec::new();
     for _ in 0..7 {
-        let (peer_id, address) = bare().await;
-        let mut place = Cutting::new(&address, 300, End::Silence).await;
-        find(&alpha, peer_id, &place.address).await;
-        place.dialled(1).await;
-        places.push(place);
+        places.push(dials_one_that_breaks_off(&alpha, 300, End::Silence).await);
     }
     let gamma = begin(settings("gamma")).await;
     find(&alpha, gamma.core.peer_id, &gamma.address().parse().unwrap()).await;
