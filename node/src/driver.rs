@@ -401,6 +401,7 @@ impl Driver {
         self.close_unknown(now);
         self.close_duplicates();
         self.balance(now);
+        self.ask_quiet(now);
         self.repeat_announcement();
         if !self.core.settings.passive {
             self.directory.set_own_load(self.core.load());

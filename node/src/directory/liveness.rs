@@ -21,6 +21,9 @@ pub(super) const LONGEST_SPACING: Duration = Duration::from_secs(600);
 /// So many beats may be missed by a node that nobody here is connected to.
 const MISSED_BEATS: u32 = 3;
 
+/// After so many a node that this one was connected to is asked whether it is there.
+const QUIET_BEATS: u32 = 2;
+
 /// So many nodes with signs of life are believed for each that this node was connected to: with the 32 neighbours that a node
 /// looks for, more than a thousand. Whoever makes up nodes has to let many real ones run for a few more to count.
 const VOUCHED: usize = 32;
@@ -133,7 +136,7 @@ impl Directory {
         for (peer_id, entry) in &self.entries {
             match entry.state {
                 State::Live if *peer_id == self.own || self.connected.contains(peer_id) => {}
-                State::Live if silent(entry) > self.patience(entry) + allowance * MISSED_BEATS => lost.push(*peer_id),
+                State::Live if silent(entry) > (self.beats_of(entry) + allowance) * MISSED_BEATS => lost.push(*peer_id),
                 State::Lost | State::Stopped if silent(entry) > memory => forgotten.push(*peer_id),
                 _ => {}
             }
@@ -148,14 +151,26 @@ impl Directory {
         }
     }
 
-    /// How long a node may be silent: by its own rhythm, else by how often it may be expected to be heard. Where nothing is known
-    /// of it, it may know of all that are known here: to be patient with those harms nobody.
-    fn patience(&self, entry: &Entry) -> Duration {
-        let spacing = match entry.rhythm.gap() {
+    /// Live nodes of which nothing was heard for some time, and which this one was connected to: others may have made up the
+    /// rest.
+    pub(crate) fn quiet(&self, now: Instant, allowance: Duration) -> impl Iterator<Item = &PeerId> {
+        let quiet = move |entry: &Entry| {
+            now.saturating_duration_since(entry.heard) > (self.beats_of(entry) + allowance) * QUIET_BEATS
+        };
+        self.live().filter(move |peer_id| {
+            **peer_id != self.own
+                && !self.connected.contains(*peer_id)
+                && self.entries.get(*peer_id).is_some_and(|entry| entry.verified && quiet(entry))
+        })
+    }
+
+    /// How often a node gives signs of life: by its own rhythm, else by how often it may be expected to be heard. Where nothing is
+    /// known of it, it may know of all that are known here: to be patient with those harms nobody.
+    fn beats_of(&self, entry: &Entry) -> Duration {
+        match entry.rhythm.gap() {
             Some(gap) => gap.max(self.spacing()),
             None => spacing(self.live),
-        };
-        spacing * MISSED_BEATS
+        }
     }
 
     /// How many nodes there are: those that this one was connected to, and so many of the others as have given signs of

@@ -195,6 +195,32 @@ fn who_fell_silent_may_live_until_it_is_refused_or_says_goodbye() {
 }
 
 #[test]
+fn who_was_met_and_has_become_quiet_is_asked_before_it_is_lost() {
+    let start = Instant::now();
+    let mut directory = directory(start);
+    for key in 1..4 {
+        directory.on_record(signed(key, 1, 1), *SOURCE, start);
+    }
+    for key in 1..3 {
+        directory.on_connected(peer(key), start);
+    }
+    directory.on_disconnected(&peer(2), start);
+    let quiet = |directory: &Directory, after: Duration, allowance: Duration| {
+        directory.quiet(start + after, allowance).copied().collect::<Vec<_>>()
+    };
+    let after = spacing(4) * 2 + Duration::from_secs(1);
+    assert!(quiet(&directory, spacing(4) * 2, Duration::ZERO).is_empty());
+    assert_eq!(quiet(&directory, after, Duration::ZERO), [peer(2)], "one is connected, another one was only told of");
+    assert!(quiet(&directory, after, Duration::from_secs(1)).is_empty(), "this process is late");
+    directory.on_tick(start + after, Duration::ZERO);
+    assert!(directory.is_live(&peer(2)));
+    directory.on_beat(&beat(2, 1, 1, 1), &SOURCE, start + after);
+    assert!(quiet(&directory, after, Duration::ZERO).is_empty());
+    directory.on_tick(start + after * 3, Duration::ZERO);
+    assert!(quiet(&directory, after * 3, Duration::ZERO).is_empty(), "it is lost");
+}
+
+#[test]
 fn a_silent_node_expires_unless_it_is_connected() {
     let start = Instant::now();
     let mut directory = directory(start);

@@ -83,8 +83,7 @@ impl Driver {
     fn add_neighbours(&mut self, missing: usize, now: Instant) {
         let (own, few) = (self.core.peer_id, self.peers.len() < FEW);
         // A few neighbours are wanted at once, the others when there is time.
-        let late = now.saturating_duration_since(self.ticked) > TICK + LATE;
-        if self.peers.len() >= ENOUGH && (late || !rand::random_bool(PATIENTLY)) {
+        if self.has_no_time(now) {
             return;
         }
         let candidates = self.directory.live().filter(|peer_id| {
@@ -119,6 +118,24 @@ impl Driver {
         if room && wanted && self.has_address(&peer_id) {
             self.dial_unasked(peer_id);
         }
+    }
+
+    /// Dials one of those that have become quiet, before it is taken for lost: those that pass on its signs of life may be cut off
+    /// from it, as a few are that have only each other for neighbours.
+    pub(super) fn ask_quiet(&mut self, now: Instant) {
+        if self.has_no_time(now) {
+            return;
+        }
+        let quiet = self.directory.quiet(now, self.lag.allowance(now)).copied().choose(&mut rand::rng());
+        if let Some(peer_id) = quiet {
+            self.verify(peer_id);
+        }
+    }
+
+    /// With neighbours enough a node dials others on few ticks, and on none that comes late.
+    fn has_no_time(&self, now: Instant) -> bool {
+        let late = now.saturating_duration_since(self.ticked) > TICK + LATE;
+        self.peers.len() >= ENOUGH && (late || !rand::random_bool(PATIENTLY))
     }
 
     fn release_idlest(&mut self, surplus: usize, now: Instant) {
