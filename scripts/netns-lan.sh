@@ -338,35 +338,35 @@ code_lan() {
 
 cut_lan() {
     echo "== a map whose own cable is pulled"
-    make_lan_of wire 10.99.0 quin rosa
+    make_lan_of wire 10.99.0 will xena
     begin
-    start_node quin
-    start_node rosa
-    all_see_all "$FIND_LIMIT_MS" quin rosa
+    start_node will
+    start_node xena
+    all_see_all "$FIND_LIMIT_MS" will xena
     local items
     mkfifo "$work/items"
     exec {items}<>"$work/items"
-    nsenter --net="/run/netns/$(netns_of quin)" -- \
-        "$program" map node echo --node rosa --at-most-once --runtime-dir "$work/quin" \
+    nsenter --net="/run/netns/$(netns_of will)" -- \
+        "$program" map node echo --node xena --at-most-once --runtime-dir "$work/will" \
         <"$work/items" >"$work/outcomes" 2>"$work/map.log" {items}>&- &
     process_of[map]=$!
     echo 7001 >&"$items"
-    wait_until "$CALL_LIMIT_MS" "rosa answers the first item" grep -qsF 7001 "$work/outcomes"
-    ok "rosa answers the first item of quin's map"
+    wait_until "$CALL_LIMIT_MS" "xena answers the first item" grep -qsF 7001 "$work/outcomes"
+    ok "xena answers the first item of will's map"
 
     begin
-    ip link set wire-quin down
-    wait_until "$LOSS_LIMIT_MS" "quin reports rosa lost" last_event_is quin left rosa
+    ip link set wire-will down
+    wait_until "$LOSS_LIMIT_MS" "will reports xena lost" last_event_is will left xena
     echo 7002 >&"$items"
-    ! in_host quin timeout "$((CALL_LIMIT_MS / 1000))" \
-        "$program" call node echo 1 --node rosa --runtime-dir "$work/quin" &>"$work/call.log" ||
-        fail "rosa answers without a cable"
+    ! in_host will timeout "$((CALL_LIMIT_MS / 1000))" \
+        "$program" call node echo 1 --node xena --runtime-dir "$work/will" &>"$work/call.log" ||
+        fail "xena answers without a cable"
     ! grep -qF 7002 "$work/outcomes" || fail "an item has an outcome without a cable: $(cat "$work/outcomes")"
-    ok "while quin's cable is pulled the second item waits"
+    ok "while will's cable is pulled the second item waits"
 
     begin
-    ip link set wire-quin up
-    wait_until "$HEAL_LIMIT_MS" "rosa answers the second item" grep -qsF 7002 "$work/outcomes"
+    ip link set wire-will up
+    wait_until "$HEAL_LIMIT_MS" "xena answers the second item" grep -qsF 7002 "$work/outcomes"
     exec {items}>&-
     wait_until "$STOP_LIMIT_MS" "the map stops" has_ended "${process_of[map]}"
     wait "${process_of[map]}" || fail "the map ended with exit code $?: $(cat "$work/outcomes")"
@@ -413,7 +413,7 @@ port_of() {
 # check_sees READER "NAME...": exactly these have joined, as READER tells it.
 check_sees() {
     local seen
-    seen=$(grep -F '"event":"joined"' "$work/$1.events" | grep -oE '"name":"[a-z]+"' | sort -u | cut -d '"' -f 4 | xargs) || true
+    seen=$(grep -sF '"event":"joined"' "$work/$1.events" | grep -oE '"name":"[a-z]+"' | sort -u | cut -d '"' -f 4 | xargs) || true
     [ "$seen" = "$2" ] || fail "$1 has seen \`$seen\`, not \`$2\`"
 }
 
