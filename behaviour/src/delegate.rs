@@ -43,7 +43,7 @@ macro_rules! ask_inside_of_pending {
     };
 }
 
-/// The behaviour inside makes the handlers of connections; each is put into what `$wrap` makes of it.
+/// The behaviour inside makes the handlers of connections; each is put into what `$wrap` makes of it and of its connection.
 macro_rules! wrap_handlers_of_inside {
     ($wrap:expr) => {
         fn handle_established_inbound_connection(
@@ -54,7 +54,7 @@ macro_rules! wrap_handlers_of_inside {
             remote: &libp2p::Multiaddr,
         ) -> Result<libp2p::swarm::THandler<Self>, libp2p::swarm::ConnectionDenied> {
             let inner = self.inner.handle_established_inbound_connection(id, peer_id, local, remote)?;
-            Ok($wrap(self, inner))
+            Ok($wrap(self, id, inner))
         }
 
         fn handle_established_outbound_connection(
@@ -66,7 +66,7 @@ macro_rules! wrap_handlers_of_inside {
             port_use: libp2p::core::transport::PortUse,
         ) -> Result<libp2p::swarm::THandler<Self>, libp2p::swarm::ConnectionDenied> {
             let inner = self.inner.handle_established_outbound_connection(id, peer_id, address, role, port_use)?;
-            Ok($wrap(self, inner))
+            Ok($wrap(self, id, inner))
         }
     };
 }

@@ -41,7 +41,7 @@ use crate::ration::{Bucket, Origin, Rate};
 
 /// So many connections are refused as they come. Of more the system takes care, in whose queue they wait, nearly for nothing:
 /// to accept them and to close them would have most of a core in a flood.
-const REFUSALS: Rate = Rate { burst: 256.0, per_second: 2_048.0 };
+const REFUSALS: Rate = Rate { burst: 256.0, per_second: 1_024.0 };
 
 /// How long none is accepted after that, from whatever host.
 const PAUSE: Duration = Duration::from_millis(10);

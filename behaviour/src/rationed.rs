@@ -1,11 +1,15 @@
 //! How much of the swarm's own task a peer gets for what a protocol of libp2p does at once when something comes from it:
-//! to answer questions, to look through a packet. What comes beyond that is not looked at.
+//! to answer questions, to look through a packet. What comes beyond that is not looked at, and for a moment nothing more is read
+//! from that connection: what it has to say waits at its own end, where it costs this node nothing.
 //!
 //! The first thing that is said on a connection is always looked at: it says what the connection speaks, and is not said
 //! again.
 
+mod brake;
+
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -18,11 +22,16 @@ use libp2p::{
     },
 };
 
+use self::brake::Brake;
+pub use self::brake::Handler;
 use crate::{
     delegate::{ask_inside_of_pending, reach_inside, wrap_handlers_of_inside},
     ended::ended,
     ration::{Origin, Rate, Table, Tiers, Who},
 };
+
+/// So long nothing is read from a connection on which more came than its ration.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +53,12 @@ pub struct Rationed<B> {
     excess: VecDeque<Excess>,
 }
 
+#[derive(Default)]
 struct Connection {
+    peer_id: Option<PeerId>,
     origin: Option<Origin>,
     has_spoken: bool,
+    brake: Arc<Brake>,
 }
 
 /// What the swarm's owner hears.
@@ -74,6 +86,19 @@ impl<B: NetworkBehaviour> Rationed<B> {
         Self { inner, cost, purse, connections: HashMap::new(), excess: VecDeque::new() }
     }
 
+    /// Reads nothing from this peer for a moment, because it has sent more than whoever owns the swarm takes of it.
+    pub fn pause(&mut self, peer_id: &PeerId) {
+        let until = Instant::now() + PAUSE;
+        for connection in self.connections.values().filter(|connection| connection.peer_id.as_ref() == Some(peer_id)) {
+            connection.brake.pull(until);
+        }
+    }
+
+    fn handler(&mut self, id: ConnectionId, inner: THandler<B>) -> Handler<THandler<B>> {
+        let connection = self.connections.entry(id).or_default();
+        Handler::new(inner, connection.brake.clone())
+    }
+
     fn refuse(&mut self, excess: Excess) {
         if !self.excess.contains(&excess) {
             self.excess.push_back(excess);
@@ -84,17 +109,19 @@ impl<B: NetworkBehaviour> Rationed<B> {
 reach_inside!(Rationed);
 
 impl<B: NetworkBehaviour> NetworkBehaviour for Rationed<B> {
-    type ConnectionHandler = THandler<B>;
+    type ConnectionHandler = Handler<THandler<B>>;
     type ToSwarm = Event<B::ToSwarm>;
 
     ask_inside_of_pending!();
 
-    wrap_handlers_of_inside!(|_: &mut Self, inner| inner);
+    wrap_handlers_of_inside!(Self::handler);
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionEstablished(ConnectionEstablished { connection_id, endpoint, .. }) = &event {
-            let origin = Origin::of(endpoint.get_remote_address());
-            self.connections.insert(*connection_id, Connection { origin, has_spoken: false });
+        if let FromSwarm::ConnectionEstablished(established) = &event {
+            let ConnectionEstablished { peer_id, connection_id, endpoint, .. } = established;
+            let connection = self.connections.entry(*connection_id).or_default();
+            connection.peer_id = Some(*peer_id);
+            connection.origin = Origin::of(endpoint.get_remote_address());
         }
         if let Some((connection_id, _)) = ended(&event) {
             self.connections.remove(&connection_id);
@@ -109,6 +136,9 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Rationed<B> {
         let is_first =
             connection.as_mut().is_some_and(|connection| !std::mem::replace(&mut connection.has_spoken, true));
         if !is_first && let Err(excess) = self.purse.check(who, now) {
+            if let Some(connection) = connection {
+                connection.brake.pull(now + PAUSE);
+            }
             return self.refuse(excess);
         }
         self.inner.on_connection_handler_event(peer_id, id, event);
@@ -165,6 +195,8 @@ impl Purse {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::{Multiaddr, core::ConnectedPoint};
+
     use super::*;
     use crate::ping;
 
@@ -199,13 +231,33 @@ mod tests {
         assert_eq!(looked_at(&mut purse, who, 100, 1.0, now + Duration::from_secs(1)), 2);
     }
 
-    #[test]
-    fn a_protocol_hears_no_more_of_a_peer_than_its_ration_and_the_swarms_owner_of_the_rest() {
+    #[tokio::test]
+    async fn a_protocol_hears_no_more_of_a_peer_than_its_ration_and_the_swarms_owner_of_the_rest() {
         let mut rationed = Rationed::new(ping::Behaviour::default(), Cost::Number, [RATE, RATE.times(3.0)]);
-        let peer_id = PeerId::random();
-        for _ in 0..100 {
-            rationed.on_connection_handler_event(peer_id, ConnectionId::new_unchecked(1), Duration::ZERO);
+        let (peer_id, id, address) = (PeerId::random(), ConnectionId::new_unchecked(1), Multiaddr::empty());
+        let _handler = rationed.handle_established_inbound_connection(id, peer_id, &address, &address).unwrap();
+        let on_the_brake = |rationed: &Rationed<_>| rationed.connections[&id].brake.is_pulled();
+        for _ in 0..10 {
+            rationed.on_connection_handler_event(peer_id, id, Duration::ZERO);
         }
+        assert!(!on_the_brake(&rationed));
+        for _ in 0..90 {
+            rationed.on_connection_handler_event(peer_id, id, Duration::ZERO);
+        }
+        assert!(on_the_brake(&rationed), "nothing more is read for a while");
+        rationed.connections.get_mut(&id).unwrap().brake = Arc::default();
+        let endpoint = ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address };
+        rationed.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id,
+            connection_id: id,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        rationed.pause(&PeerId::random());
+        assert!(!on_the_brake(&rationed));
+        rationed.pause(&peer_id);
+        assert!(on_the_brake(&rationed), "its owner takes no more");
         let (mut heard, mut excess) = (0, Vec::new());
         while let Poll::Ready(ToSwarm::GenerateEvent(event)) =
             rationed.poll(&mut Context::from_waker(std::task::Waker::noop()))

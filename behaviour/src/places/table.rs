@@ -15,14 +15,14 @@ pub const PLACES: usize = 64;
 
 /// Connections that peers of one host may begin. One that says nothing costs some ten microseconds, so this many are
 /// nothing; and while they come no faster, one that speaks within milliseconds does so before it has to give way.
-const CONNECTS: Rate = Rate { burst: 2_048.0, per_second: 1_024.0 };
+const CONNECTS: Rate = Rate { burst: 2_048.0, per_second: 512.0 };
 
 /// Handshakes of those that have spoken, of one host. Each costs about a millisecond in all. A host with hundreds of nodes
 /// that start at once is served, and so are scripts that run one command after another.
-const ORIGIN: Rate = Rate { burst: 512.0, per_second: 128.0 };
+const ORIGIN: Rate = Rate { burst: 512.0, per_second: 64.0 };
 
 /// The same for all hosts together.
-const ALL: Rate = Rate { burst: 2_048.0, per_second: 512.0 };
+const ALL: Rate = Rate { burst: 2_048.0, per_second: 256.0 };
 
 /// Hosts that are remembered for it.
 const MAX_ORIGINS: usize = 4_096;

@@ -34,7 +34,7 @@ impl<B: NetworkBehaviour> Shelter<B> {
         Self { inner, panics, broken: VecDeque::new() }
     }
 
-    fn handler(&self, inner: THandler<B>) -> Handler<THandler<B>> {
+    fn handler(&self, _: ConnectionId, inner: THandler<B>) -> Handler<THandler<B>> {
         Handler { inner: Some(inner), panics: self.panics.clone(), told: false }
     }
 }
