@@ -43,6 +43,7 @@ mod ping;
 mod publish;
 #[cfg(feature = "wasm")]
 mod run;
+mod same_file;
 mod secret;
 mod session;
 mod shapes;

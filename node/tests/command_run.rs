@@ -102,6 +102,13 @@ fn a_rule_may_name_a_peer_a_label_of_a_ticket_or_a_publisher() {
     let signed =
         swarm.run(&["code", "sign", "echo.wat", "--identity", text(&publisher), "--version", "1.2.3", "--json"]);
     assert_eq!(signed.expect(0).json()["publisher"], publisher_id);
+    // Neither the key nor the code is written over.
+    for out in [text(&publisher), "echo.wat"] {
+        let before = fs::read(swarm.path(out)).unwrap();
+        let over = swarm.run(&["code", "sign", "echo.wat", "--identity", text(&publisher), "--out", out]).expect(2);
+        assert!(over.stderr.contains("the same file") && over.stderr.contains("--out"), "{over:?}");
+        assert_eq!(fs::read(swarm.path(out)).unwrap(), before);
+    }
     ran(&[]);
     ran(&["--version", "1.2.3"]);
     refused(run(&swarm, &[&task[..], &["--version", "2.0.0"]].concat()), 2, &["echo.wat.sig", "`1.2.3`", "`2.0.0`"]);
@@ -116,6 +123,33 @@ fn a_rule_may_name_a_peer_a_label_of_a_ticket_or_a_publisher() {
     let forged = [&signature[..at], b"1.2.4", &signature[at + 5..]].concat();
     fs::write(swarm.path("echo.wat.sig"), forged).unwrap();
     refused(run(&swarm, &task), 2, &["echo.wat.sig", "not that of its publisher"]);
+}
+
+/// A guest that gives back these bytes, escaped as in the text format, which are a value in CBOR.
+fn giving(escaped: &str, length: usize) -> String {
+    let memory = r#"(memory (export "memory") 1)"#;
+    ECHO.replace(memory, &format!(r#"{memory} (data (i32.const 64) "{escaped}")"#))
+        .replace("(local.get 0)", "(i32.const 64)")
+        .replace("(local.get 1)", &format!("(i32.const {length})"))
+}
+
+#[test]
+fn bytes_are_printed_as_numbers_or_as_they_are() {
+    let swarm = swarm();
+    let _alpha = swarm.start("alpha", &["--allow-code", "any:run"]);
+    fs::write(swarm.path("bytes.wat"), giving(r"\44\00\01hi", 5)).unwrap();
+    fs::write(swarm.path("text.wat"), giving(r"\63hi\0a", 4)).unwrap();
+    fs::write(swarm.path("number.wat"), giving(r"\07", 1)).unwrap();
+    let ran = |file: &str, raw: &[&str]| run(&swarm, &[&[file, "--node", "alpha"][..], raw].concat());
+    assert_eq!(ran("bytes.wat", &[]).expect(0).stdout, "[0,1,104,105]\n");
+    assert_eq!(ran("bytes.wat", &["--raw"]).expect(0).stdout, "\0\x01hi");
+    assert_eq!(ran("text.wat", &["--raw"]).expect(0).stdout, "hi\n");
+    assert_eq!(ran("number.wat", &[]).expect(0).stdout, "7\n");
+    refused(ran("number.wat", &["--raw"]), 2, &["neither a byte string nor a text"]);
+    run(&swarm, &["counter.wat", "--install", "counter", "--raw"]).expect(2);
+    let help = swarm.run(&["run", "--help"]).expect(0).stdout;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(help.contains("printed as an array of numbers; --raw writes its bytes"), "{help}");
 }
 
 fn hosted(swarm: &Swarm, hosts: usize) -> Value {

@@ -71,11 +71,7 @@ impl Call {
                 }
                 let answer = target.call_raw(&self.action, payload).await;
                 let answer = answer.map_err(|error| Failure::asked(&named, &session.given(error), &session.hint()))?;
-                if self.raw {
-                    return raw(&answer);
-                }
-                let answer = answer.json().map_err(json::unwritable)?;
-                if output.json { output.line(&answer) } else { output.value(&answer) }
+                print(&answer, self.raw, output)
             })
             .await?;
         Ok(ExitCode::SUCCESS)
@@ -99,7 +95,16 @@ impl Call {
     }
 }
 
-/// Writes what is in a byte string or a text to stdout, and nothing else.
+/// Prints a result: as JSON, or, if it is to be raw, what is in it and nothing else.
+pub(super) fn print(answer: &Payload, is_raw: bool, output: Output) -> Result<(), Failure> {
+    if is_raw {
+        return raw(answer);
+    }
+    let answer = answer.json().map_err(json::unwritable)?;
+    if output.json { output.line(&answer) } else { output.value(&answer) }
+}
+
+/// Writes what is in a byte string or a text to stdout.
 fn raw(answer: &Payload) -> Result<(), Failure> {
     let bytes = match answer.decode::<ByteBuf>() {
         Ok(bytes) => bytes.into_vec(),

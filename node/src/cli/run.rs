@@ -11,6 +11,7 @@ use clap::Args;
 use multinodes::{Code, Payload, PeerId, World, read_identity};
 
 use super::{
+    call,
     failure::Failure,
     guest::{self, Asked, Wish},
     json,
@@ -39,6 +40,10 @@ pub(crate) struct Run {
     #[arg(long = "app", value_name = "APP", conflicts_with = "install")]
     application: Option<String>,
 
+    /// Write the bytes of a result that is a byte string or a text as they are, for a file or another program
+    #[arg(long, conflicts_with = "install")]
+    raw: bool,
+
     /// Let it stay there, as the application NAME
     #[arg(long, value_name = "NAME")]
     install: Option<String>,
@@ -61,10 +66,12 @@ pub(crate) struct Run {
 
 const HELP: &str = "\
 The code runs in a sandbox, within limits, and only where a rule allows it: `multinodes start --allow-code RULE`. It is sent \
-the first time only. Arguments and result are JSON, as with `call`; with --install it stays, and `call` reaches it.
+the first time only. Arguments and result are JSON, as with `call`; with --install it stays, and `call` reaches it. \
+A byte string in the result is printed as an array of numbers; --raw writes its bytes.
 
   multinodes run sum.wasm 1 2 3 --node beta                     once, there
   multinodes run task.wat --app calculator                      beside that
+  multinodes run render.wasm --raw > picture.png                its bytes
   multinodes run counter.wasm --install counter --node beta     it stays
   multinodes run counter.wasm --install counter --all --version 1.1.0
   multinodes run crawler.wasm --install crawler --everywhere    newcomers, too
@@ -115,8 +122,7 @@ impl Run {
         }
         let answer = run.timeout(session.left()).call_raw(arguments).await;
         let answer = answer.map_err(|error| asked.failed(&session.given(error), &session.hint()))?;
-        let answer = answer.json().map_err(json::unwritable)?;
-        if output.json { output.line(&answer) } else { output.value(&answer) }?;
+        call::print(&answer, self.raw, output)?;
         Ok(ExitCode::SUCCESS)
     }
 

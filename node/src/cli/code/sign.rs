@@ -6,7 +6,13 @@ use clap::Args;
 use multinodes::{Payload, files, read_identity};
 use serde::Serialize;
 
-use crate::cli::{failure::Failure, guest, output::Output, style};
+use crate::cli::{
+    failure::Failure,
+    guest,
+    output::Output,
+    same_file::{Used, check_apart},
+    style,
+};
 
 /// Sign code, so that nodes can allow it by who has published it
 #[derive(Debug, Args)]
@@ -47,6 +53,16 @@ impl Sign {
         if output.json {
             output.check()?;
         }
+        let from_stdin = self.file.as_os_str() == "-";
+        let out = match self.out {
+            Some(out) => out,
+            None if from_stdin => {
+                return Err(Failure::own("code from stdin has no place beside it: `--out FILE` names one"));
+            }
+            None => guest::signature_file(&self.file),
+        };
+        let code = if from_stdin { Used::stdin() } else { Used::named("the code", &self.file) };
+        check_apart(&[code, Used::named("--identity", &self.identity), Used::named("--out", &out)])?;
         let keypair = read_identity(&self.identity).map_err(Failure::own)?;
         let mut code = guest::read(&self.file)?;
         if let Some(name) = self.name {
@@ -56,13 +72,6 @@ impl Sign {
             code = code.versioned(version).map_err(Failure::own)?;
         }
         let code = code.sign(&keypair).map_err(Failure::own)?;
-        let out = match self.out {
-            Some(out) => out,
-            None if self.file.as_os_str() == "-" => {
-                return Err(Failure::own("code from stdin has no place beside it: `--out FILE` names one"));
-            }
-            None => guest::signature_file(&self.file),
-        };
         let signature = Payload::encode(code.reference()).map_err(Failure::own)?;
         let failed = |error| Failure::own(format_args!("`{}` cannot be written: {error}", out.display()));
         files::write_output(&out, signature.as_bytes()).map_err(failed)?;
