@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use libp2p::PeerId;
+use multinodes_behaviour::names;
 use serde::Serialize;
 
 use crate::{
@@ -74,29 +75,39 @@ impl AppRef {
     /// All known hosts of the application, whether wanted or not, with the reason why each would be taken or passed over
     /// by a message sent now; and those that were lost under messages of this node in the last 10 minutes. Which one of
     /// those that fit is taken may be a matter of chance. Nothing is sent: it says what is known here.
+    ///
+    /// It is said for whatever may be asked of the application: what a host has lately refused of single actions is in the
+    /// reason, and decides nothing. [`explain_call`](Self::explain_call) says it for one action.
     #[must_use]
     pub fn explain(&self) -> Vec<Considered> {
+        self.explain_asked(Asked::Nothing)
+    }
+
+    /// As [`explain`](Self::explain), for a call of this action: a host that has just said that it forbids it, or lacks it, is
+    /// passed over as a call would.
+    #[must_use]
+    pub fn explain_call(&self, action: &str) -> Vec<Considered> {
+        self.explain_asked(Asked::Action(&names::normal(action)))
+    }
+
+    fn explain_asked(&self, asked: Asked<'_>) -> Vec<Considered> {
         let core = self.node().core();
         let aside = core.selection.asides.look();
         let hosts = self.node().hosts(self.application());
         // A message that cannot get to one host goes on to the next.
         let out_of_reach = hosts.iter().filter(|host| self.is_out_of_reach(&Candidate::alone(core, host)));
         let out_of_reach: Vec<PeerId> = out_of_reach.map(|host| host.peer_id).collect();
-        let taken =
-            self.route().pick(core, Asked::Anything, &out_of_reach).ok().map(|target: Target| target.peer_id(core));
-        let mut all: Vec<_> = hosts.iter().map(|host| self.consider(host, taken, aside.as_ref())).collect();
+        let taken = self.route().pick(core, asked, &out_of_reach).ok().map(|target: Target| target.peer_id(core));
+        let mut all: Vec<_> = hosts.iter().map(|host| self.consider(host, taken, aside.as_ref(), asked)).collect();
         all.extend(aside.as_ref().map(|aside| self.gone(aside, &hosts)).into_iter().flatten());
         all
     }
 
-    fn consider(&self, host: &Arc<Host>, taken: Option<PeerId>, aside: Option<&Look>) -> Considered {
+    fn consider(&self, host: &Arc<Host>, taken: Option<PeerId>, aside: Option<&Look>, asked: Asked<'_>) -> Considered {
         let candidate = Candidate::alone(self.node().core(), host);
-        let last_error = aside.and_then(|aside| {
-            let failure = aside.failure(&host.peer_id, self.application(), Asked::Anything)?;
-            Some((LastError::of(failure, aside.now()), failure.is_refusal()))
-        });
-        let (last_error, is_refused) = last_error.map_or((None, false), |(last, refused)| (Some(last), refused));
-        let (verdict, reason) = self.judge(&candidate, taken, last_error.as_ref(), is_refused);
+        let last = aside.and_then(|aside| Last::of(aside, &host.peer_id, self.application(), asked));
+        let (verdict, reason) = self.judge(&candidate, taken, last.as_ref());
+        let last_error = last.map(|last| last.error);
         Considered {
             node: host.node.clone(),
             peer_id: host.peer_id.to_base58(),
@@ -111,19 +122,13 @@ impl AppRef {
         }
     }
 
-    fn judge(
-        &self,
-        candidate: &Candidate<'_>,
-        taken: Option<PeerId>,
-        last_error: Option<&LastError>,
-        is_refused: bool,
-    ) -> (Verdict, String) {
+    fn judge(&self, candidate: &Candidate<'_>, taken: Option<PeerId>, last: Option<&Last>) -> (Verdict, String) {
         let host = candidate.host;
         if self.is_out_of_reach(candidate) {
-            return (Verdict::Possible, with_error("no address of it is known".to_owned(), last_error));
+            return (Verdict::Possible, with_last("no address of it is known".to_owned(), last));
         }
         if taken == Some(host.peer_id) {
-            return (Verdict::Taken, with_error(self.why_taken(host), last_error));
+            return (Verdict::Taken, with_last(self.why_taken(host), last));
         }
         if let Some(reason) = self.not_wanted(host) {
             return (Verdict::PassedOver, reason);
@@ -131,15 +136,15 @@ impl AppRef {
         if !host.local && self.node().core().permissions.shuns(&host.peer_id) {
             return (Verdict::Forbidden, "the rules of this node do not let it connect".to_owned());
         }
-        if let Some(LastError { since, .. }) = last_error.filter(|_| is_refused) {
-            return (Verdict::Forbidden, format!("it said `forbidden`, first {since:.0} s ago"));
-        }
-        if let Some(last) = last_error
-            && last.aside > 0.0
-        {
-            let LastError { error, since, aside } = last;
-            let since = if *since < 1.0 { String::new() } else { format!(", failing for {since:.0} s") };
-            return (Verdict::Aside, format!("set aside for {:.0} ms more{since}: {error}", aside * 1000.0));
+        if let Some(last) = last.filter(|last| last.decides) {
+            let LastError { error, since, aside } = &last.error;
+            if last.is_refusal {
+                return (Verdict::Forbidden, last.text());
+            }
+            if *aside > 0.0 {
+                let since = if *since < 1.0 { String::new() } else { format!(", failing for {since:.0} s") };
+                return (Verdict::Aside, format!("set aside for {:.0} ms more{since}: {error}", aside * 1000.0));
+            }
         }
         let reason = match (taken, self.route().on) {
             (None, Some(on)) => format!("`{on}` is the name of several nodes"),
@@ -148,7 +153,7 @@ impl AppRef {
             (Some(_), _) => "another one is taken".to_owned(),
         };
         let reason = host.trouble.iter().fold(reason, |reason, trouble| format!("{reason}; in trouble: {trouble}"));
-        (Verdict::Possible, with_error(reason, last_error))
+        (Verdict::Possible, with_last(reason, last))
     }
 
     /// Whether a message could not get there: it is not connected, and nobody has said where it can be dialled.
@@ -227,9 +232,45 @@ impl LastError {
     }
 }
 
-fn with_error(reason: String, last_error: Option<&LastError>) -> String {
-    match last_error {
-        Some(LastError { error, since, .. }) => format!("{reason}; no answer since {since:.0} s ago: {error}"),
+/// The last failure of a host, and what it means for what is asked.
+struct Last {
+    error: LastError,
+    /// What was asked for, where it concerns only that: an action, or nothing for what was told.
+    action: Option<String>,
+    is_refusal: bool,
+    /// It is true of what is asked now.
+    decides: bool,
+}
+
+impl Last {
+    fn of(aside: &Look, peer_id: &PeerId, application: &str, asked: Asked<'_>) -> Option<Self> {
+        let deciding = aside.failure(peer_id, application, asked);
+        let failure = deciding.or_else(|| aside.failure(peer_id, application, Asked::Anything))?;
+        Some(Self {
+            error: LastError::of(failure, aside.now()),
+            action: failure.action().map(str::to_owned),
+            is_refusal: failure.is_refusal(),
+            decides: deciding.is_some(),
+        })
+    }
+
+    /// What a host has answered is its answer; else it has given none.
+    fn text(&self) -> String {
+        let LastError { error, since, .. } = &self.error;
+        match &self.action {
+            Some(action) => {
+                let asked = if action.is_empty() { "a tell".to_owned() } else { format!("`{action}`") };
+                let said = if self.is_refusal { "`forbidden`" } else { error };
+                format!("it said {said} to {asked}, first {since:.0} s ago")
+            }
+            None => format!("no answer since {since:.0} s ago: {error}"),
+        }
+    }
+}
+
+fn with_last(reason: String, last: Option<&Last>) -> String {
+    match last {
+        Some(last) => format!("{reason}; {}", last.text()),
         None => reason,
     }
 }

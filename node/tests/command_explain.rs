@@ -32,4 +32,6 @@ fn each_host_has_its_reason() {
     swarm.run(&["call", "worker", "square", "4", "--version-req", "^9"]).expect(1);
     swarm.run(&["explain", "worker", "--version-req", "newest"]).expect(2);
     swarm.run(&["explain", "nothing"]).expect(1);
+    let answer = swarm.run(&["explain", "worker", "square", "--node", "us", "--json"]).expect(0).json();
+    assert_eq!(of(&answer, "us")["verdict"], "taken", "{answer}");
 }

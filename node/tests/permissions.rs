@@ -15,7 +15,7 @@ use futures::FutureExt;
 
 use in_process::{in_process, within};
 use multinodes::{
-    Actions, Builder, CallError, Context, Event, Keypair, Node, PeerId, Rule, StartError, Ticket, Verdict,
+    Actions, Builder, CallError, Considered, Context, Event, Keypair, Node, PeerId, Rule, StartError, Ticket, Verdict,
 };
 
 fn calculator() -> Actions {
@@ -224,9 +224,16 @@ async fn who_is_forbidden_at_one_host_is_served_by_another() {
         let sum: i64 = within(friend_node.call("calculator", "add", (1, 2))).await.unwrap();
         assert_eq!(sum, 3);
     }
-    let considered = friend_node.app("calculator").explain();
-    let alpha = considered.iter().find(|host| host.node == "alpha").unwrap();
-    assert_eq!(alpha.verdict, Verdict::Forbidden, "{considered:?}");
+    let of_alpha = |considered: Vec<Considered>| considered.into_iter().find(|host| host.node == "alpha").unwrap();
+    let alpha = of_alpha(friend_node.app("calculator").explain_call("add"));
+    assert_eq!(alpha.verdict, Verdict::Forbidden, "{alpha:?}");
+    assert!(alpha.reason.starts_with("it said `forbidden` to `add`"), "{alpha:?}");
+    // What it says of one action is not what it would say of another one.
+    let alpha = of_alpha(friend_node.app("calculator").explain_call("multiply"));
+    assert!(matches!(alpha.verdict, Verdict::Taken | Verdict::Possible), "{alpha:?}");
+    let alpha = of_alpha(friend_node.app("calculator").explain());
+    assert!(matches!(alpha.verdict, Verdict::Taken | Verdict::Possible), "{alpha:?}");
+    assert!(alpha.reason.contains("it said `forbidden` to `add`") && !alpha.reason.contains("no answer"), "{alpha:?}");
     drop((beta, friend));
 }
 

@@ -22,6 +22,10 @@ pub(crate) struct Explain {
     #[arg(value_name = "APP")]
     application: String,
 
+    /// The action that would be called: a host that lacks it, or forbids it, says so only when it is called
+    #[arg(value_name = "ACTION")]
+    action: Option<String>,
+
     #[command(flatten)]
     choice: Choice,
 }
@@ -33,7 +37,11 @@ impl Explain {
             .await?
             .with(async |session| {
                 session.settle().await;
-                let considered = chosen.target(&session.node, &self.application).explain();
+                let target = chosen.target(&session.node, &self.application);
+                let considered = match &self.action {
+                    Some(action) => target.explain_call(action),
+                    None => target.explain(),
+                };
                 if considered.is_empty() {
                     let name = &self.application;
                     return Err(Failure::negative(format_args!("nobody hosts `{name}`; {}", session.hint())));

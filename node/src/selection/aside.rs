@@ -139,6 +139,11 @@ impl Failure {
         self.kind == Kind::Forbidden
     }
 
+    /// What was asked for, if it is true of nothing else: an action, or nothing for what was told.
+    pub(crate) fn action(&self) -> Option<&str> {
+        self.action.as_deref()
+    }
+
     fn concerns(&self, application: &str, asked: Asked<'_>) -> bool {
         let is_asked = |action: &String| match asked {
             Asked::Action(asked) => action == asked,
