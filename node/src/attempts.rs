@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct FailedAttempts(Arc<Sum>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sum {
     listed: Vec<CallError>,
     /// Where the one that says most stands.
@@ -52,6 +52,13 @@ impl FailedAttempts {
     #[must_use]
     pub fn strongest(&self) -> &CallError {
         &self.0.listed[self.0.strongest]
+    }
+
+    /// The same with each of those that are listed changed.
+    pub(crate) fn each(self, change: impl Fn(&mut CallError)) -> Self {
+        let mut sum = Arc::unwrap_or_clone(self.0);
+        sum.listed.iter_mut().for_each(change);
+        Self(Arc::new(sum))
     }
 
     pub(crate) fn may_have_run(&self) -> bool {
@@ -291,6 +298,19 @@ mod tests {
         let answer = CallError::Failed { application, node, code: "full".into(), message, data: None };
         let error = sum(vec![lost("alpha"), answer]);
         assert!(matches!(&error, CallError::Failed { code, .. } if code == "full"), "{error:?}");
+    }
+
+    #[test]
+    fn the_time_that_was_given_is_said_of_each_attempt() {
+        let slow = |node: &str| CallError::TimedOut {
+            application: "a".into(),
+            node: node.into(),
+            after: Duration::from_micros(2_998_276),
+        };
+        let error = sum(vec![slow("alpha"), lost("beta"), slow("gamma")]).within(Duration::from_secs(3));
+        let text = error.to_string();
+        assert_eq!(text.matches("within 3s").count(), 2, "{text}");
+        assert!(slow("alpha").within(Duration::from_secs(3)).to_string().contains("within 3s"));
     }
 
     #[test]

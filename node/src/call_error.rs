@@ -209,7 +209,12 @@ pub enum CallError {
 impl CallError {
     /// The same of what its caller has in mind, where an application that belongs to the nodes stands between.
     #[cfg(feature = "wasm")]
-    pub(crate) fn of(mut self, name: &str) -> Self {
+    pub(crate) fn of(self, name: &str) -> Self {
+        self.each(|error| error.rename(name))
+    }
+
+    #[cfg(feature = "wasm")]
+    fn rename(&mut self, name: &str) {
         if let Self::Busy { application, .. }
         | Self::TimedOut { application, .. }
         | Self::Expired { application, .. }
@@ -217,11 +222,32 @@ impl CallError {
         | Self::BadArguments { application, .. }
         | Self::TooDeep { application }
         | Self::Failed { application, .. }
-        | Self::Panicked { application, .. } = &mut self
+        | Self::Panicked { application, .. } = self
         {
             name.clone_into(application);
         }
-        self
+    }
+
+    /// The same error, where it says within what time there was no answer, with `given`: for who has been given a time, and has
+    /// sent the message with what was left of it.
+    #[must_use]
+    pub fn within(self, given: Duration) -> Self {
+        self.each(|error| {
+            if let Self::TimedOut { after, .. } = error {
+                *after = given;
+            }
+        })
+    }
+
+    /// Changes it, or each of the attempts that it lists.
+    fn each(self, change: impl Fn(&mut Self)) -> Self {
+        match self {
+            Self::Several(attempts) => Self::Several(attempts.each(change)),
+            mut error => {
+                change(&mut error);
+                error
+            }
+        }
     }
 
     /// Whether the message may have been acted on. `false` is a promise.

@@ -83,6 +83,9 @@ impl Drop for Node {
     }
 }
 
+/// Somebody who is not there.
+const NOBODY: &str = "12D3KooWCMtBBmC2Bu2qaEz5T8HUE4JVm7kDN7B9K6C7Z5acwyXu";
+
 /// The commands in a text, as they are quoted there.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).filter(|part| part.contains("multinodes ")).collect()
@@ -137,6 +140,17 @@ fn what_an_error_says_works() {
         let outcome = paste(&swarm, line).expect(0);
         assert!(outcome.stdout.contains("alpha"), "{line}: {outcome:?}");
     }
+}
+
+#[test]
+fn what_is_said_of_a_node_that_lets_nobody_in_works() {
+    let swarm = Swarm::new();
+    let flags = ["--swarm", "my-garden"];
+    let _closed = Node::start(&swarm, &[&flags[..], &["--allow-peer", NOBODY]].concat());
+    let nobody = swarm.run(&[&["nodes"][..], &flags].concat()).expect(0);
+    let [doctor] = quoted(&nobody.stderr)[..] else { panic!("{nobody:?}") };
+    let outcome = paste(&swarm, doctor);
+    assert!(outcome.stdout.contains("my-garden"), "{doctor}: {outcome:?}");
 }
 
 #[test]

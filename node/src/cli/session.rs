@@ -89,11 +89,8 @@ impl Session {
     }
 
     /// The same error with the time that the user has given, and not what was left of it when the message was sent.
-    pub(crate) fn given(&self, mut error: CallError) -> CallError {
-        if let CallError::TimedOut { after, .. } = &mut error {
-            *after = self.settings.timeout;
-        }
-        error
+    pub(crate) fn given(&self, error: CallError) -> CallError {
+        error.within(self.settings.timeout)
     }
 
     /// Runs `work`, stops the node, and gives what came out.
@@ -122,7 +119,7 @@ impl Session {
         let inspection = Diagnosis::of(self.settings.builder().passive(true)).ok()?.rendezvous()?;
         let there = inspection.notes.iter().filter(|note| note.is_of_this_host && note.is_running == Some(true));
         let pids: Vec<u32> = there.map(|note| note.pid).collect();
-        let shown: Vec<String> = pids.iter().take(SHOWN).map(|pid| silence(*pid)).collect();
+        let shown: Vec<String> = pids.iter().take(SHOWN).map(|pid| self.silence(*pid)).collect();
         let more = pids.len().saturating_sub(SHOWN);
         let more = if more > 0 { format!("; {more} more do not either") } else { String::new() };
         let own = descriptors::shortage(std::process::id());
@@ -131,6 +128,21 @@ impl Session {
             let (swarm, folder) = (self.swarm(), inspection.folder.display());
             format!("no node of {swarm} has answered: {}{more}{own} (notes in `{folder}`)", shown.join("; "))
         })
+    }
+
+    /// What is true of a process that has left a note, and does not answer.
+    fn silence(&self, pid: u32) -> String {
+        match descriptors::shortage(pid) {
+            Some(shortage) => format!(
+                "process {pid} is a node by its note, and takes no connection: {shortage}; start it with a higher limit \
+                 (ulimit -n)"
+            ),
+            None => format!(
+                "process {pid} is a node by its note, and has not let this command in: it may be full, hang, or allow \
+                 others only; `{}` says more",
+                self.command(&["doctor"])
+            ),
+        }
     }
 
     fn unfound(&self) -> String {
@@ -207,20 +219,6 @@ impl Session {
             0 => self.nobody(),
             _ => format!("no node `{name}` in {}; `{}` lists them", self.swarm(), self.command(&["nodes"])),
         }
-    }
-}
-
-/// What is true of a process that has left a note, and does not answer.
-fn silence(pid: u32) -> String {
-    match descriptors::shortage(pid) {
-        Some(shortage) => format!(
-            "process {pid} is a node by its note, and takes no connection: {shortage}; start it with a higher limit \
-             (ulimit -n)"
-        ),
-        None => format!(
-            "process {pid} is a node by its note, and has not let this command in: it may be full, hang, or allow others \
-             only; `multinodes doctor` says more"
-        ),
     }
 }
 
