@@ -154,6 +154,14 @@ async fn without_any_time_left_nothing_is_started() {
 }
 
 #[tokio::test]
+async fn the_largest_numbers_are_numbers_like_any_other() {
+    let node = in_process("alone").0.start().await.unwrap();
+    let largest = Actions::new().concurrency(usize::MAX).queue(usize::MAX).slots(u32::MAX);
+    node.register("large", largest.action("add", |(one, other): (i64, i64)| async move { one + other })).unwrap();
+    assert_eq!(within(node.call::<i64>("large", "add", (1, 2))).await.unwrap(), 3);
+}
+
+#[tokio::test]
 async fn a_busy_application_says_so_at_once_and_another_host_is_tried() {
     let (middle, address) = in_process("middle");
     let middle = middle.start().await.unwrap();

@@ -117,7 +117,7 @@ impl Hosted {
         let normal = |names: &[String]| names.iter().cloned().map(names::into_normal).collect();
         let (actions, idempotent) = (normal(&profile.actions), normal(&profile.idempotent));
         let application: Arc<dyn Hostable> = Arc::new(application);
-        let (tells, queue) = mpsc::channel(profile.queue.max(1));
+        let (tells, queue) = mpsc::channel(profile.queue.clamp(1, Semaphore::MAX_PERMITS));
         let clogged = Arc::new(AtomicBool::new(false));
         let failed = tally.failed_tells.clone();
         let (batch, unfinished) = (VecDeque::new(), tally.unfinished_tells.clone());
