@@ -57,9 +57,9 @@ pub(crate) fn table(rows: &[ApplicationRow<'_>]) -> Table {
     let mut table = Table::new([
         Column::elastic("APPLICATION", 8),
         Column::text("VERSION"),
-        Column::elastic("ACTIONS", 12),
+        Column::wrapped("ACTIONS", 12),
         Column::number("HOSTS"),
-        Column::elastic("NODES", 12),
+        Column::wrapped("NODES", 12),
         Column::gives_way("DESCRIPTION", 12),
     ]);
     for row in rows {
@@ -82,5 +82,38 @@ fn host(host: &HostRow<'_>) -> String {
     match host.trouble {
         Some(trouble) => format!("{} (in trouble: {trouble})", host.node),
         None => host.node.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn actions_and_nodes_are_whole_on_a_narrow_terminal() {
+        let actions = ["accumulate", "interpolate", "normalise", "subtract", "transpose"];
+        let nodes = ["copenhagen", "edinburgh", "ljubljana", "manchester", "reykjavik"];
+        let hosted = |node| HostRow {
+            node,
+            peer_id: String::new(),
+            version: None,
+            description: &Value::Null,
+            slots: None,
+            trouble: None,
+        };
+        let row = ApplicationRow {
+            name: "matrix",
+            version: Some("1.0.0"),
+            description: &Value::Null,
+            actions: actions.into(),
+            hosts: nodes.map(hosted).into(),
+        };
+        let text = table(&[row]).render(Some(80), 0);
+        assert!(text.lines().count() > 2 && !text.contains('…'), "{text}");
+        for word in actions.iter().chain(&nodes) {
+            assert!(text.contains(word), "{word}: {text}");
+        }
     }
 }

@@ -118,11 +118,34 @@ fn started(incarnation: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::started;
+    use std::sync::Arc;
+
+    use multinodes_behaviour::wire::ApplicationRecord;
+
+    use super::{applications, started};
 
     #[test]
     fn any_incarnation_can_be_shown() {
         assert!(started(0).starts_with("1970-01-01T00:00:00Z, "));
         assert_eq!(started(u64::MAX), format!("{} ms after 1970", u64::MAX));
+    }
+
+    #[test]
+    fn actions_and_descriptions_are_whole_on_a_narrow_terminal() {
+        let actions = ["accumulate", "interpolate", "normalise", "subtract", "transpose"];
+        let record = ApplicationRecord {
+            name: "matrix".to_owned(),
+            version: Some("1.0.0".to_owned()),
+            description: "computes with whatever somebody has put into it".into(),
+            actions: actions.map(str::to_owned).into(),
+            slots: Some(4),
+            idempotent: Vec::new(),
+            trouble: None,
+        };
+        let text = applications(&[Arc::new(record.into())], Some(60));
+        assert!(text.lines().count() > 2 && !text.contains('…'), "{text}");
+        for word in actions.iter().chain(&["computes", "whatever", "somebody", "into"]) {
+            assert!(text.contains(word), "{word}: {text}");
+        }
     }
 }
