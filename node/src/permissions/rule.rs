@@ -23,6 +23,9 @@ const ANY: &str = "any";
 /// What a file begins with.
 const FILE: char = '@';
 
+/// What peer ids begin with: those that are a short key, and those that are the hash of a long one.
+const PEER_IDS: [&str; 2] = ["12D3KooW", "Qm"];
+
 /// Says which peers are meant: one peer id, a condition, a function, or a file of rules.
 ///
 /// As a text, as in `multinodes start --allow-peer`, it is one of these:
@@ -111,6 +114,9 @@ impl Rule {
         if text.starts_with(FILE) {
             return Err(RuleError::Nested);
         }
+        if is_like_a_peer_id(text) {
+            return Err(RuleError::PeerId { text: shortened(text) });
+        }
         Self::condition(text)
     }
 
@@ -121,7 +127,7 @@ impl Rule {
 
     #[cfg(not(feature = "cel"))]
     fn condition(text: &str) -> Result<Self, RuleError> {
-        Err(RuleError::Unreadable { text: text.chars().take(80).collect() })
+        Err(RuleError::Unreadable { text: shortened(text) })
     }
 
     /// Whether a peer is meant. A function is called; one that panics means nobody here.
@@ -198,6 +204,17 @@ impl Rule {
     }
 }
 
+/// Whether a text can only be meant as a peer id: no condition looks like that.
+fn is_like_a_peer_id(text: &str) -> bool {
+    let is_fit = |letter: char| letter.is_ascii_alphanumeric() || letter == '.';
+    PEER_IDS.iter().any(|beginning| text.starts_with(*beginning)) && text.chars().all(is_fit)
+}
+
+/// As much of a text as an error shows.
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 impl From<PeerId> for Rule {
     fn from(peer_id: PeerId) -> Self {
         Self(Kind::Peer(peer_id))
@@ -229,6 +246,12 @@ impl fmt::Debug for Rule {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuleError {
+    /// It begins like a peer id, and is none.
+    #[error("`{text}` is no peer id, though it begins like one")]
+    PeerId {
+        /// The text, shortened.
+        text: String,
+    },
     /// It is no condition.
     #[cfg(feature = "cel")]
     #[error("neither `any` nor a peer id nor `@FILE`, and as a condition: {0}")]

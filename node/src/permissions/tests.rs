@@ -198,6 +198,21 @@ fn a_function_that_panics_lets_nobody_in() {
     }
 }
 
+#[test]
+fn what_begins_like_a_peer_id_and_is_none_is_named() {
+    let whole = Keypair::generate_ed25519().public().to_peer_id().to_string();
+    assert_eq!(format!("{:?}", rule(&whole)), whole);
+    let refusal = |text: &str| format!("`{text}` is no peer id, though it begins like one");
+    for text in ["12D3KooW...", &whole[..whole.len() - 1], "QmYyQSo1c1Ym7orWxLYvCrM2", "12D3KooWl0"] {
+        assert_eq!(Rule::new(text).unwrap_err().to_string(), refusal(text));
+    }
+    #[cfg(feature = "wasm")]
+    {
+        let error = "12D3KooW...:run".parse::<crate::code::CodeRule>().unwrap_err();
+        assert_eq!(error.to_string(), refusal("12D3KooW..."));
+    }
+}
+
 #[cfg(feature = "cel")]
 #[test]
 fn who_lacks_a_label_is_denied_only_if_the_rule_says_so() {
