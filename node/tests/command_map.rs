@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use common::{LIMIT, Outcome, Process, Swarm, run, signal};
+use common::{LIMIT, Outcome, Process, Swarm, obeying_hangups, run, signal};
 use serde_json::{Value, json};
 
 /// Nodes that host the application `worker`, known to whoever looks.
@@ -318,14 +318,24 @@ fn a_journal_of_something_else_is_refused() {
 
 #[test]
 fn an_interrupted_map_writes_what_it_has_and_says_how_to_go_on() {
+    ends_with_what_it_has("INT", 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_map_whose_terminal_is_gone_writes_what_it_has_and_says_how_to_go_on() {
+    ends_with_what_it_has("HUP", 1);
+}
+
+fn ends_with_what_it_has(name: &str, number: i32) {
     let swarm = Swarm::new();
     let _alpha = workers(&swarm, &["alpha"]);
     fs::write(swarm.path("in"), slow_items(100_000, 10)).unwrap();
     let map = ["map", "worker", "square_slowly", "--spread", "--in", "in", "--journal", "journal"];
-    let mut process = Process::spawn("the map", swarm.command(&map));
+    let mut process = Process::spawn("the map", obeying_hangups(&swarm.command(&map)));
     process.wait_until("the first outcomes", |heard| (heard.len() >= 10).then_some(()));
-    process.signal("INT");
-    assert_eq!(process.end(), 128 + 2);
+    process.signal(name);
+    assert_eq!(process.end(), 128 + number);
     assert!(process.heard.iter().all(|line| line.value["result"].is_u64()), "{:?}", process.heard);
     let complaints = process.complaints();
     let summary = format!("\n{} items in", process.heard.len());

@@ -5,13 +5,14 @@
 mod common;
 
 use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
+    ffi::OsStr,
+    fs::{self, File},
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use common::{Process, Swarm, names};
+use common::{Endless, Process, Swarm, names};
 use serde_json::json;
 
 /// The command under another name of the same file, or a copy of it.
@@ -21,6 +22,14 @@ fn installed(swarm: &Swarm) -> PathBuf {
     here
 }
 
+/// The same command with another path to its program.
+fn by(program: impl AsRef<OsStr>, plain: &Command) -> Command {
+    let mut command = Command::new(program);
+    command.args(plain.get_args()).current_dir(plain.get_current_dir().unwrap());
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command
+}
+
 #[test]
 fn code_is_still_compiled_in_a_process_of_its_own_when_the_command_was_replaced() {
     let swarm = Swarm::new();
@@ -28,11 +37,7 @@ fn code_is_still_compiled_in_a_process_of_its_own_when_the_command_was_replaced(
     let command = installed(&swarm);
     let rules = ["-v", "--name", "beta", "--allow-code", "any", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let start = [&["start", "--json", "--until-stdin-closes"], &rules[..]].concat();
-    let like = swarm.command(&start);
-    let mut beta = Command::new(&command);
-    beta.args(&start).current_dir(like.get_current_dir().unwrap());
-    beta.envs(like.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let mut beta = Process::spawn("beta", beta);
+    let mut beta = Process::spawn("beta", by(&command, &swarm.command(&start)));
     swarm.until(&["nodes"], |nodes| names(nodes) == ["beta"]);
     // As an installation does it: another file takes its place.
     let new = swarm.path("new");
@@ -44,4 +49,24 @@ fn code_is_still_compiled_in_a_process_of_its_own_when_the_command_was_replaced(
     beta.signal("TERM");
     let log = beta.complaints();
     assert!(!log.contains("compiled in this process"), "{log}");
+}
+
+#[test]
+fn a_killed_node_whose_command_is_gone_leaves_no_busy_child() {
+    let swarm = Swarm::new();
+    let work = Endless::new(&swarm);
+    let start = ["start", "--json", "--until-stdin-closes", "--name", "alpha", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    // Its file has no name any more even before it begins.
+    let path = installed(&swarm);
+    let file = File::open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let program = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let exec = format!("work={}", work.command);
+    let plain = swarm.command(&[&start[..], &["--exec", &exec]].concat());
+    let mut alpha = Process::spawn("alpha", by(program, &plain));
+    alpha.started();
+    swarm.run(&["tell", "work", "1"]).expect(0);
+    work.has("begun");
+    alpha.signal("KILL");
+    work.has("ended");
 }

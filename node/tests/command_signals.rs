@@ -6,35 +6,19 @@ mod common;
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
-    process::{Command, Stdio},
-    sync::mpsc,
+    io::{BufRead, BufReader},
+    process::Stdio,
 };
 
-use common::{LIMIT, Process, Swarm};
-
-/// The same command, started by another one.
-fn through(program: &str, arguments: &[&str], plain: &Command) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments).arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir(plain.get_current_dir().unwrap());
-    command
-}
+use common::{Endless, Process, Swarm, obeying_hangups, through};
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_node_whose_terminal_is_gone_says_goodbye() {
     let swarm = Swarm::new();
     let mut alpha = swarm.start("alpha", &[]);
-    // Whoever runs the tests may ignore the signal, which would go on to all that is started.
     let plain = swarm.command(&["start", "--json", "--name", "beta", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-    let mut beta = Process::spawn("beta", through("env", &["--default-signal=HUP"], &plain));
+    let mut beta = Process::spawn("beta", obeying_hangups(&plain));
     beta.started();
     alpha.sees("beta");
     beta.signal("HUP");
@@ -48,6 +32,20 @@ fn who_was_told_to_ignore_a_hang_up_goes_on() {
     let swarm = Swarm::new();
     let plain = swarm.command(&["start", "--json", "--name", "alpha"]);
     let command = through("sh", &["-c", "trap '' HUP; exec \"$0\" \"$@\""], &plain);
+    let mut alpha = Process::spawn("alpha", command);
+    alpha.started();
+    alpha.signal("HUP");
+    swarm.run(&["ping", "alpha", "--count", "1"]).expect(0);
+    alpha.signal("TERM");
+    assert_eq!(alpha.end(), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hang_up_ends_no_node_of_a_service_manager() {
+    let swarm = Swarm::new();
+    let mut command = obeying_hangups(&swarm.command(&["start", "--json", "--name", "alpha"]));
+    command.env("NOTIFY_SOCKET", swarm.path("notify"));
     let mut alpha = Process::spawn("alpha", command);
     alpha.started();
     alpha.signal("HUP");
@@ -81,26 +79,27 @@ fn a_node_whose_log_and_output_nobody_reads_any_more_goes_on() {
 
 #[test]
 fn a_killed_node_leaves_no_busy_child() {
+    leaves_no_busy_child("KILL");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_whose_terminal_is_gone_leaves_no_busy_child() {
+    leaves_no_busy_child("HUP");
+}
+
+fn leaves_no_busy_child(name: &str) {
     let swarm = Swarm::new();
-    let fifo = swarm.path("alive");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // Its grandchild holds the pipe open, and is not in anybody's way.
-    let work = format!("work=sh -c 'exec 3>{}; echo begun >&3; sleep 1000 & wait'", fifo.display());
-    let mut alpha = swarm.start("alpha", &["--exec", &work]);
-    let (said, heard) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut pipe = BufReader::new(File::open(fifo).unwrap());
-        let mut line = String::new();
-        pipe.read_line(&mut line).unwrap();
-        said.send(line).unwrap();
-        // Ends when nobody has the pipe open for writing any more.
-        pipe.read_to_end(&mut Vec::new()).unwrap();
-        said.send("ended".to_owned()).unwrap();
-    });
+    let work = Endless::new(&swarm);
+    let start = ["start", "--json", "--name", "alpha", "--listen", "/ip4/127.0.0.1/tcp/0", "--drain", "1s"];
+    let exec = format!("work={}", work.command);
+    let plain = swarm.command(&[&start[..], &["--exec", &exec]].concat());
+    let mut alpha = Process::spawn("alpha", obeying_hangups(&plain));
+    alpha.started();
     swarm.run(&["tell", "work", "1"]).expect(0);
-    assert_eq!(heard.recv_timeout(LIMIT).unwrap(), "begun\n");
-    alpha.signal("KILL");
-    assert_eq!(heard.recv_timeout(LIMIT).unwrap(), "ended");
+    work.has("begun");
+    alpha.signal(name);
+    work.has("ended");
     alpha.has_ended();
 }
 
@@ -116,8 +115,14 @@ fn help_that_cannot_be_written_is_a_failure() {
 #[test]
 fn the_longest_times_are_times_like_any_other() {
     let swarm = Swarm::new();
-    let _alpha = swarm.start("alpha", &[]);
     let longest = "18446744073709551615s";
+    let _alpha = swarm.start("alpha", &["--demo-applications", "worker", "--drain", longest]);
+    std::fs::write(swarm.path("in.jsonl"), "1\n2\n").unwrap();
+    let map = ["map", "worker", "square", "--in", "in.jsonl", "--idempotent"];
+    for flag in ["--patience", "--lease", "--item-timeout", "--timeout"] {
+        let outcome = swarm.run(&[&map[..], &[flag, longest]].concat());
+        assert_eq!(outcome.stdout.lines().count(), 2, "{flag}: {outcome:?}");
+    }
     for arguments in [
         &["call", "node", "echo", "1", "--timeout", longest][..],
         &["ping", "alpha", "--count", "1", "--timeout", longest],
@@ -126,6 +131,7 @@ fn the_longest_times_are_times_like_any_other() {
         &["apps", "--timeout", longest],
         &["explain", "node", "--timeout", longest],
         &["tell", "node", "1", "--timeout", longest],
+        &["call", "node", "echo", "1", "--idempotent", "--hedge", longest],
     ] {
         let outcome = swarm.run(arguments);
         assert!(!outcome.stderr.contains("panicked") && outcome.code != 101, "{arguments:?}: {}", outcome.stderr);

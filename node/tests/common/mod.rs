@@ -6,6 +6,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     io::{BufRead, BufReader, Read, Write},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
@@ -332,6 +333,57 @@ impl Drop for Process {
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "cannot send {name} to {pid}");
+}
+
+/// The same command, started by another one.
+pub fn through(program: &str, arguments: &[&str], plain: &Command) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(plain.get_current_dir().unwrap());
+    command
+}
+
+/// The same command, which is ended by a lost terminal: whoever runs the tests may ignore that signal, which would go on to all
+/// that is started.
+pub fn obeying_hangups(plain: &Command) -> Command {
+    let flags: &[&str] = if cfg!(target_os = "linux") { &["--default-signal=HUP"] } else { &[] };
+    through("env", flags, plain)
+}
+
+/// A command that never ends, and says while it runs that it does: also the process that it starts in its turn.
+pub struct Endless {
+    pub command: String,
+    heard: Receiver<&'static str>,
+}
+
+impl Endless {
+    pub fn new(swarm: &Swarm) -> Self {
+        let fifo = swarm.path("alive");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let command = format!("sh -c 'exec 3>{}; echo begun >&3; sleep 1000 & wait'", fifo.display());
+        let (said, heard) = channel();
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(File::open(fifo).unwrap());
+            pipe.read_line(&mut String::new()).unwrap();
+            said.send("begun").unwrap();
+            // Ends when nobody has the pipe open for writing any more.
+            pipe.read_to_end(&mut Vec::new()).unwrap();
+            said.send("ended").unwrap();
+        });
+        Self { command, heard }
+    }
+
+    /// Waits until it has begun, or has ended.
+    #[track_caller]
+    pub fn has(&self, what: &str) {
+        assert_eq!(self.heard.recv_timeout(LIMIT), Ok(what), "the command has not {what}");
+    }
 }
 
 /// The names of the objects in a JSON array.

@@ -15,8 +15,11 @@ pub(super) struct CommandLine {
     folder: Option<PathBuf>,
 }
 
-/// Words that hardly anybody means as arguments: a shell would act on them. Inside quotes with other text they are fine.
-const SHELL_WORDS: [&str; 11] = ["|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"];
+/// Words that a shell would act on.
+const SHELL_WORDS: [&str; 4] = ["|", "||", "&", "&&"];
+
+/// What words begin with that are files for a shell to read or write, and no arguments.
+const REDIRECTIONS: [&str; 5] = ["<", ">", "1>", "2>", "&>"];
 
 /// Letters that programs do not have in their names: a shell would act on them.
 const SHELL_LETTERS: &str = "|&;<>()$`\"'*?!=~{}";
@@ -28,13 +31,13 @@ impl CommandLine {
         let words = shlex::split(text).ok_or("a quote is not closed, or it ends with a backslash")?;
         let mut words = words.into_iter();
         let program = words.next().filter(|program| !program.is_empty()).ok_or("it is empty")?;
-        let words: Vec<_> = words.collect();
-        if let Some(word) = words.iter().find(|word| SHELL_WORDS.contains(&word.as_str())) {
+        if let Some(word) = shell_word(text) {
             return Err(format!("`{word}` means something to a shell, and there is none here: write sh -c '...'"));
         }
         let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
         let program = find(&program, folder)?;
-        Ok(Self { text: text.to_owned(), program, arguments: words, folder: folder.map(Path::to_owned) })
+        let arguments = words.collect();
+        Ok(Self { text: text.to_owned(), program, arguments, folder: folder.map(Path::to_owned) })
     }
 
     /// As it was written.
@@ -50,6 +53,40 @@ impl CommandLine {
         }
         command
     }
+}
+
+/// The first word behind the program that a shell would act on, with `…` for what is quoted in it.
+fn shell_word(text: &str) -> Option<String> {
+    let bare = unquoted(text);
+    let mut words = bare.split_ascii_whitespace().take_while(|word| !word.starts_with('#')).skip(1);
+    words.find(|word| is_for_a_shell(word)).map(str::to_owned)
+}
+
+fn is_for_a_shell(word: &str) -> bool {
+    let redirects = || REDIRECTIONS.iter().any(|beginning| word.starts_with(*beginning));
+    SHELL_WORDS.contains(&word) || word.ends_with(';') || redirects()
+}
+
+/// `text` with `…` for each part that is quoted: whoever quotes something means it as it is.
+fn unquoted(text: &str) -> String {
+    let (mut bare, mut quote, mut letters) = (String::new(), None, text.chars());
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (None, '\'' | '"') => {
+                bare.push('…');
+                quote = Some(letter);
+            }
+            (None, '\\') => {
+                bare.push('…');
+                letters.next();
+            }
+            (None, _) => bare.push(letter),
+            (Some('"'), '\\') => _ = letters.next(),
+            (Some(open), _) if open == letter => quote = None,
+            (Some(_), _) => {}
+        }
+    }
+    bare
 }
 
 /// Looks a program up as a shell does: a name in `PATH`, anything with a separator as a path.
@@ -105,14 +142,37 @@ mod tests {
         assert!(wrong("sh -c 'echo").contains("quote"));
         assert_eq!((wrong(""), wrong("  ")), ("it is empty".into(), "it is empty".into()));
         assert_eq!(wrong("no-such-program-anywhere 1"), "no program `no-such-program-anywhere` is in PATH");
-        for text in ["cat | sort", "true && false", "sh -c x > out", "sh 2>&1"] {
-            assert!(wrong(text).contains("there is none here: write sh -c"), "{text}");
+        let shell = |word: &str| format!("`{word}` means something to a shell, and there is none here: write sh -c");
+        for (text, word) in [
+            ("cat | sort", "|"),
+            ("true && false", "&&"),
+            ("false || true", "||"),
+            ("sh -c x > out", ">"),
+            ("sh 2>&1", "2>&1"),
+            ("sh >out", ">out"),
+            ("sh >>out", ">>out"),
+            ("sh <in", "<in"),
+            ("sh a 1>out 2>err", "1>out"),
+            ("sh 2>/dev/null", "2>/dev/null"),
+            ("sh &>out", "&>out"),
+            ("sh >'my out'", ">…"),
+            ("sh -x; true", "-x;"),
+            ("sh a ; true", ";"),
+        ] {
+            assert!(wrong(text).starts_with(&shell(word)), "{text}: {}", wrong(text));
         }
         for text in ["cat|sort", "A=1 cat", "(cat)", "$HOME"] {
             assert!(wrong(text).contains("there is no shell here: write sh -c"), "{text}");
         }
         assert!(wrong("./no/such/program").starts_with("`./no/such/program`: "));
         assert_eq!(wrong("/etc/passwd"), "`/etc/passwd` cannot be executed");
+    }
+
+    #[test]
+    fn what_is_quoted_is_an_argument_whatever_it_means_to_a_shell() {
+        let text = r#"sh -c 'true > out;' '|' \; "<a>" "a\";" 2\> a\ \> $HOME # > out"#;
+        let command = CommandLine::parse(text, None).unwrap();
+        assert_eq!(command.arguments, ["-c", "true > out;", "|", ";", "<a>", "a\";", "2>", "a >", "$HOME"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, BufRead, Write},
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
 };
 
@@ -52,18 +53,22 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start() -> Option<Self> {
-        let mut command = Command::new(std::env::current_exe().ok()?);
+    pub(super) fn start() -> io::Result<Self> {
+        let mut command = Command::new(this_program()?);
         command.arg("keep-groups").env_clear().current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut process = command.spawn().ok()?;
-        let pipe = process.stdin.take()?;
+        {
+            use std::os::unix::process::CommandExt;
+            // Whoever lists the processes reads what it is, whatever path leads to it.
+            command.arg0("multinodes").process_group(0);
+        }
+        let mut process = command.spawn()?;
+        let pipe = process.stdin.take().ok_or_else(|| io::Error::other("a pipe is missing"))?;
         // A keeper that was stopped must not stop the node.
         #[cfg(unix)]
-        rustix::io::ioctl_fionbio(&pipe, true).ok()?;
-        Some(Self { process, pipe: Some(pipe) })
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self { process, pipe: Some(pipe) })
     }
 
     pub(super) fn entered(&mut self, leader: u32) {
@@ -88,6 +93,15 @@ impl Drop for Keeper {
         // It ends with its pipe.
         let _ = self.process.wait();
     }
+}
+
+/// This program, on Linux also when its file was replaced by another version since it was started.
+fn this_program() -> io::Result<PathBuf> {
+    const SELF: &str = "/proc/self/exe";
+    if cfg!(target_os = "linux") && Path::new(SELF).exists() {
+        return Ok(SELF.into());
+    }
+    std::env::current_exe()
 }
 
 #[cfg(test)]

@@ -81,11 +81,11 @@ struct Members {
 impl Groups {
     /// Those that are ended even if this node is killed.
     pub(super) fn kept() -> Self {
-        let keeper = Keeper::start();
-        if keeper.is_none() {
-            tracing::debug!("no keeper of the children's process groups can be started");
-        }
-        Self(Arc::new(Mutex::new(Members { leaders: BTreeSet::new(), keeper })))
+        let keeper = Keeper::start().inspect_err(|error| {
+            let text = "if this node is killed, its busy processes go on: what would end them cannot be started";
+            tracing::warn!(target: super::LOG, %error, "{text}");
+        });
+        Self(Arc::new(Mutex::new(Members { leaders: BTreeSet::new(), keeper: keeper.ok() })))
     }
 
     /// Ends all of them at once, whatever they are doing: for a node that ends without an orderly stop.
