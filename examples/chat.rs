@@ -8,7 +8,7 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
-use multinodes::{Actions, Event, LeftReason, Node};
+use multinodes::{Actions, Event, LeftReason, Node, printable};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -48,18 +48,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The caller's peer id is proven by the connection; the name that goes with it is looked up here.
+/// The caller's peer id is proven by the connection; the name that goes with it is looked up here. What others write
+/// may hold what a terminal would obey.
 fn show(context: &multinodes::Context, line: &Line) {
     let sender = context.node().nodes().into_iter().find(|other| other.peer_id == context.caller());
     let name = sender.map_or_else(|| context.caller().to_string(), |sender| sender.name.clone());
-    println!("<{name}> {}", line.text);
+    println!("<{name}> {}", printable(&line.text));
 }
 
 async fn send(node: &Node, text: &str) {
     for host in node.hosts("chat").iter().filter(|host| !host.local) {
         let line = Line { text: text.to_owned() };
         if let Err(error) = node.app("chat").on(host.peer_id.to_string()).tell(line).await {
-            println!("* {} did not get it: {error}", host.node);
+            println!("* {} did not get it: {}", host.node, printable(&error.to_string()));
         }
     }
 }

@@ -40,7 +40,7 @@ use std::{
 
 use futures::stream;
 use multinodes::{
-    Builder, Node, Payload,
+    Builder, Node, Payload, printable,
     topology::{Event, Flow, Grouping, Run},
 };
 use tokio::sync::mpsc;
@@ -218,7 +218,8 @@ impl Crawl {
             Event::Failed(failed) => {
                 self.open -= 1;
                 self.outputs.remove(&failed.root);
-                println!("  {} was given up: {}", failed.input.decode::<String>()?, failed.reason);
+                let url = printable(&failed.input.decode::<String>()?);
+                println!("  {url} was given up: {}", printable(&failed.reason));
             }
             _ => {}
         }
@@ -242,7 +243,8 @@ fn show(finds: &Finds) {
     let with = |status: std::ops::Range<u16>| finds.values().filter(|found| status.contains(&found.status)).count();
     println!("{} pages, {} that have moved, {} dead links", with(200..300), with(300..400), with(400..600));
     for found in finds.values().filter(|found| found.status == 200).take(5) {
-        println!("  {}: `{}`, {} words", found.url, found.title, found.words);
+        // What a page says of itself may hold what a terminal would obey.
+        println!("  {}: `{}`, {} words", printable(&found.url), printable(&found.title), found.words);
     }
 }
 

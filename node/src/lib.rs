@@ -182,8 +182,8 @@ pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use map::JournalError;
 pub use map::{Attempt, ItemError, ItemErrorKind, Map, MapError, MapStatus, Outcome, WorkerStatus};
 #[doc(hidden)]
-pub use multinodes_behaviour::names::{is_hidden, printable};
-pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName};
+pub use multinodes_behaviour::names::is_hidden;
+pub use multinodes_behaviour::{MAX_SWARM_NAME, NameError, SwarmName, names::printable};
 pub use node::Node;
 pub use one_to_many::{All, HOSTS_AT_ONCE, HostAnswer, HostOutcome, Outcomes, Quorum, QuorumError};
 pub use payload::{ArgumentsError, Budget, DecodeError, EncodeError, Overspent, Payload};

@@ -13,7 +13,10 @@ use std::{
     process::Command,
 };
 
-use common::{Process, run};
+use common::{LIMIT, Process, run};
+use multinodes::Node;
+use serde_json::json;
+use tokio::{runtime::Runtime, time::timeout};
 
 /// Cargo builds the examples for the tests, beside them.
 fn example(name: &str) -> Command {
@@ -28,6 +31,34 @@ fn example(name: &str) -> Command {
 fn address() -> String {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     format!("/ip4/127.0.0.1/tcp/{port}")
+}
+
+#[test]
+fn a_chat_shows_nothing_that_a_terminal_would_obey() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("ann-{}", std::process::id());
+    let mut chat = example("chat");
+    chat.arg(&name).env("XDG_RUNTIME_DIR", folder.path());
+    let mut chat = Process::spawn("chat", chat);
+    let says = |part: String| move |line: &common::Line| line.value.as_str().is_some_and(|text| text.contains(&part));
+    chat.wait_for("its name", says(format!("You are `{name}`")));
+    let runtime = Runtime::new().unwrap();
+    let builder = Node::builder().swarm("chat-example").name("mallory").listen("/ip4/127.0.0.1/tcp/0");
+    let builder = builder.mdns(false).runtime_folder(folder.path());
+    let told = async {
+        let node = builder.start().await.unwrap();
+        let mut events = node.events();
+        while !node.hosts("chat").iter().any(|host| host.node == name) {
+            events.next().await.unwrap();
+        }
+        let line = json!({ "text": "hi\u{1b}[2J\u{9b}2J\u{202e}" });
+        node.app("chat").on(&name).tell(line).await.unwrap();
+        node
+    };
+    let node = runtime.block_on(async { timeout(LIMIT, told).await }).unwrap();
+    let shown = chat.wait_for("the line", says("> hi".to_owned())).value;
+    assert!(shown.as_str().unwrap().ends_with(r"> hi\u{1b}[2J\u{9b}2J\u{202e}"), "{shown:?}");
+    runtime.block_on(node.stop());
 }
 
 #[cfg(feature = "wasm")]
