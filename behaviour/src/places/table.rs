@@ -19,7 +19,7 @@ const CONNECTS: Rate = Rate { burst: 2_048.0, per_second: 512.0 };
 
 /// Handshakes of those that have spoken, of one host. Each costs about a millisecond in all. A host with hundreds of nodes
 /// that start at once is served, and so are scripts that run one command after another.
-const ORIGIN: Rate = Rate { burst: 512.0, per_second: 64.0 };
+const ORIGIN: Rate = Rate { burst: 256.0, per_second: 64.0 };
 
 /// The same for all hosts together.
 const ALL: Rate = Rate { burst: 2_048.0, per_second: 256.0 };

@@ -42,10 +42,10 @@ const RELAYED: Rate = GOSSIP.times(0.5);
 const RELAYED_MESSAGES: Rate = MESSAGES.times(0.5);
 
 /// Peers of one host may take together what so many of them may, and all peers what so many. Of signatures few can be
-/// verified a second, of what only comes in numbers when a host starts its nodes there is more. What is gossiped comes
+/// verified a second, of what only comes in numbers when a host starts its nodes there is more. What is known of nodes comes
 /// from one neighbour or the other, so many of them do not bring more of it.
 const HOST: f64 = 4.0;
-const HOST_OF_GOSSIP: f64 = 2.0;
+const HOST_OF_RECORDS: f64 = 2.0;
 const ALL: f64 = 8.0;
 const HOST_OF_MANY: f64 = 16.0;
 const ALL_OF_MANY: f64 = 64.0;
@@ -94,13 +94,13 @@ pub(super) struct Rations {
 
 impl Rations {
     pub(super) fn new(now: Instant) -> Self {
-        let signatures = |rate: Rate| Tiers::new([rate, rate.times(HOST), rate.times(ALL)], now);
+        let tiers = |rate: Rate, host| Tiers::new([rate, rate.times(host), rate.times(ALL)], now);
         let many = |rate: Rate| Tiers::new([rate, rate.times(HOST_OF_MANY), rate.times(ALL_OF_MANY)], now);
         Self {
             requests: many(REQUESTS),
-            records: signatures(RECORDS),
-            gossip: Tiers::new([GOSSIP, GOSSIP.times(HOST_OF_GOSSIP), GOSSIP.times(ALL)], now),
-            messages: signatures(MESSAGES),
+            records: tiers(RECORDS, HOST_OF_RECORDS),
+            gossip: tiers(GOSSIP, HOST_OF_RECORDS),
+            messages: tiers(MESSAGES, HOST),
             lanes: many(LANES),
             asked: Table::new(ASKED, Tiers::MAX_PEERS, now),
             shown: Table::new(SHOWN, Tiers::MAX_PEERS, now),
@@ -284,9 +284,10 @@ mod tests {
         let start = Instant::now();
         let mut rations = Rations::new(start);
         let mut tell = |host| rations.records.take(of_host(host), 16_384, start).count;
-        assert_eq!((0..100).map(|_| tell(1)).sum::<usize>(), 4 * 16_384);
+        assert_eq!((0..100).map(|_| tell(1)).sum::<usize>(), 2 * 16_384);
         assert_eq!(tell(2), 16_384);
-        assert_eq!((0..100).map(|_| tell(3)).sum::<usize>(), 3 * 16_384, "and all together no more than so many");
+        let others = (3..100).map(&mut tell).sum::<usize>();
+        assert_eq!(others, 5 * 16_384, "and all together no more than so many");
     }
 
     #[test]
