@@ -219,3 +219,23 @@ fn the_environment_and_a_named_file_are_settings_too() {
     let outcome = swarm.run(&["nodes", "--config", "missing.toml"]).expect(2);
     assert!(outcome.stderr.contains("missing.toml"), "{outcome:?}");
 }
+
+/// Some systems, and some keyboards, write an accent as a letter of its own.
+#[test]
+fn flags_mean_the_same_names_in_either_form() {
+    let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+    let swarm = Swarm::new();
+    let (exec, slots, label) =
+        (format!("{decomposed}=cat"), format!("{composed}=2"), format!("{decomposed}={decomposed}"));
+    let mut alpha = swarm.start(decomposed, &["--exec", &exec, "--slots", &slots, "--label", &label]);
+    assert_eq!(alpha.started()["name"], composed);
+    for name in [composed, decomposed] {
+        let condition = format!("node.labels['{name}'] == '{name}'");
+        let call = ["call", name, name, "7", "--node", name, "--where", &condition];
+        assert_eq!(swarm.run(&call).expect(0).json(), json!([7]));
+        swarm.run(&["explain", name, name, "--node", name]).expect(0);
+        swarm.run(&["info", name]).expect(0);
+        swarm.run(&["ping", name, "--count", "1"]).expect(0);
+        swarm.run(&["tell", name, "7", "--node", name]).expect(0);
+    }
+}

@@ -1,6 +1,7 @@
 //! Applications from the flags and from the file: what they come to, and what contradicts itself.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     num::NonZero,
     path::Path,
@@ -9,6 +10,7 @@ use std::{
 
 use clap::Args;
 use multinodes::Payload;
+use multinodes_behaviour::names;
 use serde_json::Value;
 
 use super::command_line::CommandLine;
@@ -63,21 +65,21 @@ pub(super) enum Kind {
 impl Options {
     /// The applications of the flags and of the file; a flag wins over the file.
     pub(super) fn settle(&self, file: &config::Applications) -> Result<Vec<Spec>, Failure> {
-        let commands = self.given()?;
+        let (commands, filed) = (self.given()?, by_name(file)?);
         let slots = all("--slots", &self.slots, number)?;
         let descriptions = all("--describe", &self.describe, |text| {
             let read = Payload::from_json(text.as_bytes()).and_then(|value| value.to_json());
             read.map_err(|error| format!("`{text}` is not JSON: {error}"))
         })?;
-        let names: BTreeSet<&str> = commands.keys().copied().chain(file.all.keys().map(String::as_str)).collect();
-        let slots_of = slots.keys().map(|name| ("--slots", *name));
-        let descriptions_of = descriptions.keys().map(|name| ("--describe", *name));
-        if let Some((flag, name)) = slots_of.chain(descriptions_of).find(|(_, name)| !names.contains(name)) {
+        let names: BTreeSet<&str> = commands.keys().chain(filed.keys()).map(AsRef::as_ref).collect();
+        let slots_of = slots.keys().map(|name| ("--slots", name));
+        let descriptions_of = descriptions.keys().map(|name| ("--describe", name));
+        if let Some((flag, name)) = slots_of.chain(descriptions_of).find(|(_, name)| !names.contains(&***name)) {
             return Err(Failure::own(format!("{flag}: there is no --serve or --exec for `{name}`")));
         }
         let mut specs = Vec::new();
         for name in names {
-            let mut spec = match (commands.get(name), file.all.get(name)) {
+            let mut spec = match (commands.get(name), filed.get(name).copied()) {
                 (Some((kind, command)), given) => Spec::new(name, *kind, command, None, given)?,
                 (None, Some(given)) => {
                     let (kind, command) = match &given.run {
@@ -96,12 +98,12 @@ impl Options {
     }
 
     /// The commands of the flags by name.
-    fn given(&self) -> Result<BTreeMap<&str, (Kind, &str)>, Failure> {
+    fn given(&self) -> Result<BTreeMap<Cow<'_, str>, (Kind, &str)>, Failure> {
         let mut commands = BTreeMap::new();
         for (flag, kind, given) in [("--serve", Kind::Serve, &self.serve), ("--exec", Kind::Exec, &self.exec)] {
             for text in given {
                 let (name, command) = pair(flag, text)?;
-                if commands.insert(name, (kind, command)).is_some() {
+                if commands.insert(name.clone(), (kind, command)).is_some() {
                     return Err(Failure::own(format!("application `{name}` is given twice with --serve or --exec")));
                 }
             }
@@ -157,21 +159,33 @@ fn all<'a, T>(
     flag: &str,
     given: &'a [String],
     read: impl Fn(&str) -> Result<T, String>,
-) -> Result<BTreeMap<&'a str, T>, Failure> {
+) -> Result<BTreeMap<Cow<'a, str>, T>, Failure> {
     let mut all = BTreeMap::new();
     for text in given {
         let (name, value) = pair(flag, text)?;
         let value = read(value).map_err(|reason| Failure::own(format!("{flag} {name}: {reason}")))?;
-        if all.insert(name, value).is_some() {
+        if all.insert(name.clone(), value).is_some() {
             return Err(Failure::own(format!("{flag} is given twice for `{name}`")));
         }
     }
     Ok(all)
 }
 
-fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
+/// The applications of the file by their names in the form in which all names are.
+fn by_name(file: &config::Applications) -> Result<BTreeMap<Cow<'_, str>, &config::Application>, Failure> {
+    let mut all = BTreeMap::new();
+    for (name, application) in &file.all {
+        if all.insert(names::normal(name), application).is_some() {
+            return Err(Failure::own(format!("application `{name}` is in the file twice, in two forms of its name")));
+        }
+    }
+    Ok(all)
+}
+
+/// A name, in the form in which all names are, and what is said of it.
+fn pair<'a>(flag: &str, text: &'a str) -> Result<(Cow<'a, str>, &'a str), Failure> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name, value)),
+        Some((name, value)) if !name.is_empty() => Ok((names::normal(name), value)),
         _ => Err(Failure::own(format!("{flag} wants NAME=VALUE, not `{text}`"))),
     }
 }
