@@ -432,6 +432,10 @@ impl Driver {
             self.core.snapshot.store(Arc::new(snapshot));
             self.core.changed.send_modify(|count| *count += 1);
         }
+        if changes.events.iter().any(|event| matches!(event, Event::Left { .. })) {
+            // Who hears that the last one is lost is cut off by then.
+            self.refresh_status();
+        }
         for event in changes.events {
             match &event {
                 Event::Left { node, .. } => self.forget_link(&node.peer_id),
