@@ -269,7 +269,8 @@ async fn what_a_lost_host_had_is_replayed_and_every_word_is_counted() {
     assert!(counters.replayed > 0);
     // Whoever chooses a host for a call knows of it, too.
     hosts(&source, "split", 2).await;
-    let considered = workers[0].app("count").explain().into_iter().chain(source.app("split").explain());
+    let nodes = workers.iter().chain([&source]);
+    let considered = nodes.flat_map(|node| ["split", "count"].map(|stage| node.app(stage).explain())).flatten();
     assert!(considered.into_iter().any(|host| host.verdict == multinodes::Verdict::Gone), "somebody has lost it");
     let (counts, plain) = (counts.lock().unwrap(), plain_count(&lines));
     assert_eq!(counts.keys().collect::<Vec<_>>(), plain.keys().collect::<Vec<_>>());
