@@ -152,9 +152,7 @@ impl Driver {
             self.ended |= self.peers.is_empty();
             return;
         }
-        // Who is let go of by a peer before they have levelled has learnt nothing there, and comes back.
-        let let_go = peer.released && (peer.synced || peer.releasing || self.keeps_away(&peer_id));
-        let expected = let_go || peer.standing == Standing::Stranger;
+        let expected = peer.released || peer.standing == Standing::Stranger;
         let turned_away = !expected && !peer.synced && now.saturating_duration_since(peer.since) < TURNED_AWAY;
         self.rejoin(&peer_id, expected, turned_away);
         if turned_away {
