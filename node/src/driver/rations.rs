@@ -145,28 +145,23 @@ impl Driver {
     pub(super) fn admits_gossip(&mut self, peer_id: PeerId, now: Instant) -> bool {
         let who = self.who(peer_id);
         let taken = self.rations.gossip.take_sent(who, now);
-        self.admits_gossiped(peer_id, taken, now, |counters| &counters.refused_records)
+        self.hold_up(&peer_id, taken);
+        self.admits(peer_id, taken, now, |counters| &counters.refused_records)
     }
 
     /// Whether a message that a neighbour passes on is looked at; it is counted if not.
     pub(super) fn admits_message(&mut self, peer_id: PeerId, now: Instant) -> bool {
         let who = self.who(peer_id);
         let taken = self.rations.messages.take_sent(who, now);
-        self.admits_gossiped(peer_id, taken, now, |counters| &counters.refused_messages)
+        self.hold_up(&peer_id, taken);
+        self.admits(peer_id, taken, now, |counters| &counters.refused_messages)
     }
 
-    /// As [`admits`](Self::admits). What comes beyond the ration waits at the other end: to read it costs more than to refuse it.
-    fn admits_gossiped(
-        &mut self,
-        peer_id: PeerId,
-        taken: Taken,
-        now: Instant,
-        counter: impl Fn(&Counters) -> &AtomicU64,
-    ) -> bool {
+    /// What comes beyond a ration of gossip waits at the other end: to read it costs more than to refuse it.
+    fn hold_up(&mut self, peer_id: &PeerId, taken: Taken) {
         if taken.count == 0 {
-            self.swarm.behaviour_mut().gossip.pause(&peer_id);
+            self.swarm.behaviour_mut().gossip.pause(peer_id);
         }
-        self.admits(peer_id, taken, now, counter)
     }
 
     /// Whether a lane that a peer has opened is taken; it is counted if not.
